@@ -1,0 +1,446 @@
+//! `kind: role`.
+
+use std::collections::BTreeMap;
+
+use time::Duration;
+
+use crate::admin::{AdminResource, AdminVerb};
+use crate::duration::format as format_duration;
+use crate::id::{Login, RoleName, UserName};
+use crate::pattern::Pattern;
+use crate::role::{
+    Conditions, DurationFrom, Options, ReasonConditions, ReasonMode, RequestConditions,
+    ReviewConditions, Role, Rule, Set, Threshold,
+};
+use crate::selector::{LabelSelector, LabelValue, Template};
+
+use super::tree::{At, Fields, Map, Yaml, alternatives};
+use super::{DocumentProblem, Mistake, read_metadata};
+
+/// The longest `request.max_duration` (REQUESTS section 3).
+const MAX_DURATION_LIMIT: Duration = Duration::days(14);
+
+const SPEC: Fields = Fields {
+    served: &["allow", "deny", "options"],
+    teleport: &[],
+    later: &[],
+    only_allow: &[],
+};
+
+const CONDITIONS: Fields = Fields {
+    served: &[
+        "logins",
+        "node_labels",
+        "request",
+        "review_requests",
+        "rules",
+    ],
+    teleport: &[
+        "account_assignments",
+        "app_labels",
+        "app_labels_expression",
+        "aws_role_arns",
+        "azure_identities",
+        "cluster_labels",
+        "cluster_labels_expression",
+        "db_labels",
+        "db_labels_expression",
+        "db_names",
+        "db_permissions",
+        "db_roles",
+        "db_service_labels",
+        "db_service_labels_expression",
+        "db_users",
+        "desktop_groups",
+        "gcp_service_accounts",
+        "github_permissions",
+        "group_labels",
+        "group_labels_expression",
+        "host_groups",
+        "host_sudoers",
+        "impersonate",
+        "join_sessions",
+        "kubernetes_groups",
+        "kubernetes_labels",
+        "kubernetes_labels_expression",
+        "kubernetes_resources",
+        "kubernetes_users",
+        "mcp",
+        "namespaces",
+        "node_labels_expression",
+        "require_session_join",
+        "spiffe",
+        "windows_desktop_labels",
+        "windows_desktop_labels_expression",
+        "windows_desktop_logins",
+        "workload_identity_labels",
+        "workload_identity_labels_expression",
+    ],
+    later: &[],
+    only_allow: &[],
+};
+
+const REQUEST: Fields = Fields {
+    served: &[
+        "roles",
+        "search_as_roles",
+        "max_duration",
+        "duration_from",
+        "suggested_reviewers",
+        "reason",
+        "thresholds",
+    ],
+    teleport: &["annotations", "claims_to_roles", "kubernetes_resources"],
+    later: &[],
+    only_allow: &[],
+};
+
+const DENY_REQUEST: Fields = Fields {
+    served: &["roles", "search_as_roles"],
+    only_allow: &[
+        "max_duration",
+        "duration_from",
+        "suggested_reviewers",
+        "reason",
+        "thresholds",
+    ],
+    ..REQUEST
+};
+
+const REASON: Fields = Fields {
+    served: &["mode", "prompt"],
+    teleport: &[],
+    later: &[],
+    only_allow: &[],
+};
+
+const THRESHOLD: Fields = Fields {
+    served: &["name", "approve", "deny"],
+    teleport: &["filter"],
+    later: &[],
+    only_allow: &[],
+};
+
+const REVIEW: Fields = Fields {
+    served: &["roles", "preview_as_roles"],
+    teleport: &["claims_to_roles", "where"],
+    later: &[],
+    only_allow: &[],
+};
+
+const DENY_REVIEW: Fields = Fields {
+    served: &["roles"],
+    only_allow: &["preview_as_roles"],
+    ..REVIEW
+};
+
+const RULE: Fields = Fields {
+    served: &["resources", "verbs"],
+    teleport: &["where", "actions"],
+    later: &[],
+    only_allow: &[],
+};
+
+const OPTIONS: Fields = Fields {
+    served: &[
+        "max_session_ttl",
+        "port_forwarding",
+        "ssh_port_forwarding",
+        "forward_agent",
+        "permit_x11_forwarding",
+        "ssh_file_copy",
+    ],
+    teleport: &[
+        "cert_extensions",
+        "cert_format",
+        "client_idle_timeout",
+        "create_db_user",
+        "create_db_user_mode",
+        "create_desktop_user",
+        "create_host_user",
+        "create_host_user_default_shell",
+        "create_host_user_mode",
+        "desktop_clipboard",
+        "desktop_directory_sharing",
+        "device_trust_mode",
+        "disconnect_expired_cert",
+        "enhanced_recording",
+        "idp",
+        "lock",
+        "max_connections",
+        "max_kubernetes_connections",
+        "max_sessions",
+        "mfa_verification_interval",
+        "pin_source_ip",
+        "record_session",
+        "request_access",
+        "request_prompt",
+        "require_session_mfa",
+    ],
+    later: &["direct", "require_certificate", "require_review_mfa"],
+    only_allow: &[],
+};
+
+const FORWARDING: Fields = Fields {
+    served: &["local", "remote"],
+    teleport: &[],
+    later: &[],
+    only_allow: &[],
+};
+const DIRECTION: Fields = Fields {
+    served: &["enabled"],
+    teleport: &[],
+    later: &[],
+    only_allow: &[],
+};
+
+/// Which side of a role is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Allow,
+    Deny,
+}
+
+/// Reads a role; `top` is the checked top level of `tree`.
+pub(super) fn read(top: &Map<'_>, tree: &Yaml) -> Result<Role, Mistake> {
+    let metadata = read_metadata(top)?;
+    let name = metadata.name.parsed(RoleName::parse)?;
+    let mut role = Role {
+        name,
+        description: metadata.description,
+        labels: metadata.labels,
+        allow: Conditions::default(),
+        deny: Conditions::default(),
+        options: Options::default(),
+        source: tree.to_json(),
+    };
+    if let Some(spec) = top.get("spec") {
+        let spec = spec.map(&SPEC)?;
+        if let Some(allow) = spec.get("allow") {
+            role.allow = read_conditions(&allow, Side::Allow)?;
+        }
+        if let Some(deny) = spec.get("deny") {
+            role.deny = read_conditions(&deny, Side::Deny)?;
+        }
+        if let Some(options) = spec.get("options") {
+            role.options = read_options(&options)?;
+        }
+    }
+    let version = top.get("version").map(|at| at.text()).transpose()?;
+    if version == Some("v3") && role.allow.node_labels.is_empty() {
+        // v3 defaults to everything, v4 and later to nothing (REQUESTS section 2).
+        role.allow.node_labels = LabelSelector::everything();
+    }
+    Ok(role)
+}
+
+fn read_conditions(at: &At<'_>, side: Side) -> Result<Conditions, Mistake> {
+    let map = at.map(&CONDITIONS)?;
+    let mut conditions = Conditions::default();
+    if let Some(logins) = map.get("logins") {
+        conditions.logins = logins
+            .list()?
+            .iter()
+            .map(read_login)
+            .collect::<Result<_, _>>()?;
+    }
+    if let Some(labels) = map.get("node_labels") {
+        conditions.node_labels = read_labels(&labels)?;
+    }
+    if let Some(request) = map.get("request") {
+        conditions.request = read_request(&request, side)?;
+    }
+    if let Some(review) = map.get("review_requests") {
+        conditions.review_requests = read_review(&review, side)?;
+    }
+    if let Some(rules) = map.get("rules") {
+        conditions.rules = rules
+            .list()?
+            .iter()
+            .map(read_rule)
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(conditions)
+}
+
+fn read_login(at: &At<'_>) -> Result<Template, Mistake> {
+    let template = at.template(Template::parse)?;
+    if template.is_literal() {
+        // An expanded text that is no login is dropped; a written one is a mistake.
+        at.parsed(Login::parse)?;
+    }
+    Ok(template)
+}
+
+fn read_labels(at: &At<'_>) -> Result<LabelSelector, Mistake> {
+    let mut keys = BTreeMap::new();
+    for (key, value) in at.entries()? {
+        let values: Vec<LabelValue> = value
+            .one_or_many()?
+            .iter()
+            .map(|item| item.template(LabelValue::parse))
+            .collect::<Result<_, _>>()?;
+        if key == "*" && !values.iter().any(LabelValue::is_anything) {
+            return Err(value.mistake(DocumentProblem::Wildcard {
+                field: value.path(),
+            }));
+        }
+        keys.insert(key.to_owned(), values);
+    }
+    Ok(LabelSelector::new(keys))
+}
+
+fn read_patterns(map: &Map<'_>, field: &str) -> Result<Vec<Pattern>, Mistake> {
+    let Some(at) = map.get(field) else {
+        return Ok(Vec::new());
+    };
+    let pattern = |item: &At<'_>| {
+        Pattern::parse(item.text()?).map_err(|problem| {
+            item.mistake(DocumentProblem::Pattern {
+                field: item.path(),
+                problem,
+            })
+        })
+    };
+    at.list()?.iter().map(pattern).collect()
+}
+
+fn read_request(at: &At<'_>, side: Side) -> Result<RequestConditions, Mistake> {
+    let map = at.map(match side {
+        Side::Allow => &REQUEST,
+        Side::Deny => &DENY_REQUEST,
+    })?;
+    let max_duration = map.duration("max_duration")?;
+    if let (Some(value), Some(at)) = (max_duration, map.get("max_duration"))
+        && value > MAX_DURATION_LIMIT
+    {
+        return Err(at.mistake(DocumentProblem::TooMuch {
+            field: at.path(),
+            value: format_duration(value),
+            limit: format_duration(MAX_DURATION_LIMIT),
+        }));
+    }
+    let duration_from = match map.get("duration_from") {
+        Some(at) if at.word(&["creation", "approval"])? == "approval" => {
+            Some(DurationFrom::Approval)
+        }
+        Some(_) => Some(DurationFrom::Creation),
+        None => None,
+    };
+    Ok(RequestConditions {
+        roles: read_patterns(&map, "roles")?,
+        search_as_roles: map.all("search_as_roles", RoleName::parse)?,
+        max_duration,
+        duration_from,
+        suggested_reviewers: map.all("suggested_reviewers", UserName::parse)?,
+        reason: map
+            .get("reason")
+            .map(|at| read_reason(&at))
+            .transpose()?
+            .unwrap_or_default(),
+        thresholds: match map.get("thresholds") {
+            Some(at) => at
+                .list()?
+                .iter()
+                .map(read_threshold)
+                .collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        },
+    })
+}
+
+fn read_reason(at: &At<'_>) -> Result<ReasonConditions, Mistake> {
+    let map = at.map(&REASON)?;
+    let mode = match map.get("mode") {
+        Some(at) if at.word(&["optional", "required"])? == "required" => ReasonMode::Required,
+        Some(_) | None => ReasonMode::Optional,
+    };
+    Ok(ReasonConditions {
+        mode,
+        prompt: map.text("prompt")?,
+    })
+}
+
+fn read_threshold(at: &At<'_>) -> Result<Threshold, Mistake> {
+    let map = at.map(&THRESHOLD)?;
+    let count = |field| map.get(field).map_or(Ok(0), |at| at.count());
+    Ok(Threshold {
+        name: map.text("name")?.unwrap_or_default(),
+        approve: count("approve")?,
+        deny: count("deny")?,
+    })
+}
+
+fn read_review(at: &At<'_>, side: Side) -> Result<ReviewConditions, Mistake> {
+    let map = at.map(match side {
+        Side::Allow => &REVIEW,
+        Side::Deny => &DENY_REVIEW,
+    })?;
+    Ok(ReviewConditions {
+        roles: read_patterns(&map, "roles")?,
+        preview_as_roles: map.all("preview_as_roles", RoleName::parse)?,
+    })
+}
+
+fn read_rule(at: &At<'_>) -> Result<Rule, Mistake> {
+    const HINT: &str = "a rule has `resources` and `verbs`, each a list or ['*']";
+    let map = at.map(&RULE)?;
+    let resources = map.required("resources", HINT)?;
+    let verbs = map.required("verbs", HINT)?;
+    Ok(Rule {
+        resources: read_set(&resources, &AdminResource::ALL, AdminResource::as_str)?,
+        verbs: read_set(&verbs, &AdminVerb::ALL, AdminVerb::as_str)?,
+    })
+}
+
+fn read_set<T: Copy>(
+    at: &At<'_>,
+    all: &[T],
+    word: fn(T) -> &'static str,
+) -> Result<Set<T>, Mistake> {
+    let mut only = Vec::new();
+    let mut every = false;
+    for item in at.list()? {
+        let text = item.text()?;
+        if text == "*" {
+            every = true;
+            continue;
+        }
+        let known = all
+            .iter()
+            .copied()
+            .find(|candidate| word(*candidate) == text);
+        only.push(known.ok_or_else(|| {
+            let words: Vec<&str> = all.iter().copied().map(word).chain(["'*'"]).collect();
+            item.mistake(DocumentProblem::Value {
+                field: item.path(),
+                value: crate::id::printable(text),
+                wanted: alternatives(&words),
+            })
+        })?);
+    }
+    Ok(if every { Set::Every } else { Set::Only(only) })
+}
+
+fn read_options(at: &At<'_>) -> Result<Options, Mistake> {
+    let map = at.map(&OPTIONS)?;
+    let forwarding = map
+        .get("ssh_port_forwarding")
+        .map(|at| at.map(&FORWARDING))
+        .transpose()?;
+    let direction = |field: &str| -> Result<Option<bool>, Mistake> {
+        let Some(at) = forwarding.as_ref().and_then(|map| map.get(field)) else {
+            return Ok(None);
+        };
+        at.map(&DIRECTION)?.bool("enabled")
+    };
+    Ok(Options {
+        max_session_ttl: map.duration("max_session_ttl")?,
+        port_forwarding: map.bool("port_forwarding")?,
+        local_forwarding: direction("local")?,
+        remote_forwarding: direction("remote")?,
+        forward_agent: map.bool("forward_agent")?,
+        permit_x11_forwarding: map.bool("permit_x11_forwarding")?,
+        ssh_file_copy: map.bool("ssh_file_copy")?,
+    })
+}

@@ -1,0 +1,573 @@
+//! YAML as a tree in which every key and value knows its line, and a cursor that names the path
+//! of whatever is wrong.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+
+use crate::id::IdError;
+use crate::selector::TemplateError;
+
+use super::{DocumentProblem, Mistake};
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(super) struct Yaml {
+    line: u64,
+    column: u64,
+    value: Value,
+}
+
+#[derive(Debug)]
+enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    /// A number that is no `i64`; nothing that is read takes one.
+    OtherNumber(f64),
+    Text(String),
+    List(Vec<Yaml>),
+    Map(Vec<(Name, Yaml)>),
+}
+
+/// A key of a map and where it stands.
+#[derive(Debug)]
+struct Name {
+    line: u64,
+    column: u64,
+    text: String,
+}
+
+/// The trees of all documents in `text`; empty ones are left out.
+pub(super) fn parse(text: &str) -> Result<Vec<Yaml>, Mistake> {
+    let options = serde_saphyr::options! {
+        // `yes`, `no`, `on` and `off` are words, as in YAML 1.2.
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    let trees: Result<Vec<Yaml>, _> = serde_saphyr::from_multiple_with_options(text, options);
+    trees.map_err(|error| {
+        let (line, column) = error
+            .location()
+            .map_or((0, 0), |at| (at.line(), at.column()));
+        Mistake {
+            line,
+            column,
+            problem: DocumentProblem::Syntax(said(error.without_snippet())),
+        }
+    })
+}
+
+/// What the parser says, without the position, which [`super::DocumentError`] says, and without
+/// advice on how to program the parser.
+fn said(error: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error {
+        let key = key.as_deref().map(crate::id::printable).unwrap_or_default();
+        return format!("the key `{key}` is there twice; remove one");
+    }
+    let text = error.to_string();
+    if text.contains("budget breached") {
+        return "the text is nested too deeply, or repeats itself too often by aliases".to_owned();
+    }
+    match text.rsplit_once(" at line ") {
+        Some((before, after)) if after.starts_with(|c: char| c.is_ascii_digit()) => {
+            before.to_owned()
+        }
+        Some(_) | None => text,
+    }
+}
+
+impl<'de> Deserialize<'de> for Yaml {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let spanned: Spanned<Value> = Spanned::deserialize(from)?;
+        let at = spanned.referenced;
+        Ok(Self {
+            line: at.line(),
+            column: at.column(),
+            value: spanned.value,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct AnyValue;
+
+        impl<'de> Visitor<'de> for AnyValue {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_none<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+                from.deserialize_any(self)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+                Ok(Value::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+                Ok(Value::Int(value))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "read by nothing, only named a number"
+                )]
+                Ok(i64::try_from(value).map_or(Value::OtherNumber(value as f64), Value::Int))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+                Ok(Value::OtherNumber(value))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+                Ok(Value::Text(value.to_owned()))
+            }
+
+            fn visit_string<E>(self, value: String) -> Result<Value, E> {
+                Ok(Value::Text(value))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = from.next_element()? {
+                    list.push(item);
+                }
+                Ok(Value::List(list))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+                let mut map: Vec<(Name, Yaml)> = Vec::new();
+                while let Some(key) = from.next_key::<Spanned<String>>()? {
+                    let (at, text) = (key.referenced, key.value);
+                    if map.iter().any(|(known, _)| known.text == text) {
+                        return Err(de::Error::custom(format!(
+                            "the key `{text}` is there twice"
+                        )));
+                    }
+                    let name = Name {
+                        line: at.line(),
+                        column: at.column(),
+                        text,
+                    };
+                    map.push((name, from.next_value()?));
+                }
+                Ok(Value::Map(map))
+            }
+        }
+
+        from.deserialize_any(AnyValue)
+    }
+}
+
+impl Yaml {
+    /// The value under `key`, if this is a map that has it.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        match &self.value {
+            Value::Map(map) => map
+                .iter()
+                .find(|(name, _)| name.text == key)
+                .map(|(_, value)| value),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::OtherNumber(_)
+            | Value::Text(_)
+            | Value::List(_) => None,
+        }
+    }
+
+    /// The text, if this is one.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::OtherNumber(_)
+            | Value::List(_)
+            | Value::Map(_) => None,
+        }
+    }
+
+    /// `problem`, here.
+    pub(super) fn mistake(&self, problem: DocumentProblem) -> Mistake {
+        Mistake {
+            line: self.line,
+            column: self.column,
+            problem,
+        }
+    }
+
+    /// The same as JSON.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Int(value) => (*value).into(),
+            Value::OtherNumber(value) => (*value).into(),
+            Value::Text(value) => value.as_str().into(),
+            Value::List(items) => items.iter().map(Self::to_json).collect(),
+            Value::Map(map) => map
+                .iter()
+                .map(|(name, value)| (name.text.clone(), value.to_json()))
+                .collect(),
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "empty",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) | Value::OtherNumber(_) => "a number",
+            Value::Text(_) => "a text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+}
+
+/// The fields of one kind of map.
+pub(super) struct Fields {
+    /// Those we read.
+    pub(super) served: &'static [&'static str],
+    /// Those that Teleport reads and we do not yet.
+    pub(super) teleport: &'static [&'static str],
+    /// Those of our own that nothing serves yet.
+    pub(super) later: &'static [&'static str],
+    /// Those that `allow` has and `deny` has not; empty where there is no such difference.
+    pub(super) only_allow: &'static [&'static str],
+}
+
+/// A value at a path.
+#[derive(Clone)]
+pub(super) struct At<'a> {
+    path: String,
+    yaml: &'a Yaml,
+}
+
+/// A map whose keys have all been found to be served.
+pub(super) struct Map<'a> {
+    path: String,
+    yaml: &'a Yaml,
+}
+
+impl<'a> At<'a> {
+    /// The whole document.
+    pub(super) fn top(yaml: &'a Yaml) -> Self {
+        Self {
+            path: String::new(),
+            yaml,
+        }
+    }
+
+    /// The path, as in `spec.allow.logins`.
+    pub(super) fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    /// `problem`, here.
+    pub(super) fn mistake(&self, problem: DocumentProblem) -> Mistake {
+        self.yaml.mistake(problem)
+    }
+
+    fn wrong_type(&self, wanted: &'static str) -> Mistake {
+        let (field, found) = (self.path(), self.yaml.type_name());
+        let field = if field.is_empty() {
+            "the document".to_owned()
+        } else {
+            field
+        };
+        self.mistake(DocumentProblem::Type {
+            field,
+            found,
+            wanted,
+        })
+    }
+
+    /// A map with only these fields.
+    pub(super) fn map(&self, fields: &Fields) -> Result<Map<'a>, Mistake> {
+        for (name, _) in self.names()? {
+            let key = name.text.as_str();
+            if fields.served.contains(&key) {
+                continue;
+            }
+            let field = join(&self.path, &crate::id::printable(key));
+            let problem = if fields.only_allow.contains(&key) {
+                DocumentProblem::OnlyAllow { field }
+            } else if fields.teleport.contains(&key) {
+                DocumentProblem::NotServed { field }
+            } else if fields.later.contains(&key) {
+                DocumentProblem::NotYet { field }
+            } else {
+                DocumentProblem::UnknownField {
+                    field,
+                    known: fields.served.join(", "),
+                }
+            };
+            return Err(Mistake {
+                line: name.line,
+                column: name.column,
+                problem,
+            });
+        }
+        Ok(Map {
+            path: self.path.clone(),
+            yaml: self.yaml,
+        })
+    }
+
+    fn names(&self) -> Result<&'a [(Name, Yaml)], Mistake> {
+        match &self.yaml.value {
+            Value::Map(map) => Ok(map),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::OtherNumber(_)
+            | Value::Text(_)
+            | Value::List(_) => Err(self.wrong_type("a map, `key: value`")),
+        }
+    }
+
+    /// The entries of a map with free keys.
+    pub(super) fn entries(&self) -> Result<Vec<(&'a str, Self)>, Mistake> {
+        let entry = |(name, yaml): &'a (Name, Yaml)| {
+            let path = join(&self.path, &crate::id::printable(&name.text));
+            (name.text.as_str(), Self { path, yaml })
+        };
+        Ok(self.names()?.iter().map(entry).collect())
+    }
+
+    /// The items of a list.
+    pub(super) fn list(&self) -> Result<Vec<Self>, Mistake> {
+        match &self.yaml.value {
+            Value::List(items) => {
+                let item = |(at, yaml): (usize, &'a Yaml)| Self {
+                    path: format!("{}[{at}]", self.path),
+                    yaml,
+                };
+                Ok(items.iter().enumerate().map(item).collect())
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::OtherNumber(_)
+            | Value::Text(_)
+            | Value::Map(_) => Err(self.wrong_type("a list, `[a, b]`")),
+        }
+    }
+
+    /// The items of a list, or one text that stands for a list of one.
+    pub(super) fn one_or_many(&self) -> Result<Vec<Self>, Mistake> {
+        match &self.yaml.value {
+            Value::Text(_) => Ok(vec![self.clone()]),
+            Value::List(_) => self.list(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::OtherNumber(_)
+            | Value::Map(_) => Err(self.wrong_type("a text in quotes, or a list of them")),
+        }
+    }
+
+    /// A text in which nothing can disturb a terminal.
+    pub(super) fn text(&self) -> Result<&'a str, Mistake> {
+        // A number or `true` in place of a text would be kept in another spelling than it was
+        // written in: `1.10` as `1.1`.
+        let text = self
+            .yaml
+            .text()
+            .ok_or_else(|| self.wrong_type("a text, in quotes"))?;
+        if text.chars().any(char::is_control) {
+            return Err(self.mistake(DocumentProblem::Control { field: self.path() }));
+        }
+        Ok(text)
+    }
+
+    /// A text that parses.
+    pub(super) fn parsed<T>(&self, parse: fn(&str) -> Result<T, IdError>) -> Result<T, Mistake> {
+        let problem = |problem| {
+            self.mistake(DocumentProblem::Id {
+                field: self.path(),
+                problem,
+            })
+        };
+        parse(self.text()?).map_err(problem)
+    }
+
+    /// A text that parses as a template or a value with one.
+    pub(super) fn template<T>(
+        &self,
+        parse: fn(&str) -> Result<T, TemplateError>,
+    ) -> Result<T, Mistake> {
+        let problem = |problem| {
+            self.mistake(DocumentProblem::Template {
+                field: self.path(),
+                problem,
+            })
+        };
+        parse(self.text()?).map_err(problem)
+    }
+
+    /// A list of texts that parse.
+    pub(super) fn all<T, C: FromIterator<T>>(
+        &self,
+        parse: fn(&str) -> Result<T, IdError>,
+    ) -> Result<C, Mistake> {
+        self.list()?.iter().map(|item| item.parsed(parse)).collect()
+    }
+
+    /// `true` or `false`.
+    pub(super) fn bool(&self) -> Result<bool, Mistake> {
+        match &self.yaml.value {
+            Value::Bool(value) => Ok(*value),
+            Value::Null
+            | Value::Int(_)
+            | Value::OtherNumber(_)
+            | Value::Text(_)
+            | Value::List(_)
+            | Value::Map(_) => Err(self.wrong_type("true or false")),
+        }
+    }
+
+    /// A whole number from 0.
+    pub(super) fn count(&self) -> Result<u32, Mistake> {
+        let wrong = || self.wrong_type("a whole number from 0 to 1000");
+        match &self.yaml.value {
+            Value::Int(value) => u32::try_from(*value)
+                .ok()
+                .filter(|value| *value <= 1000)
+                .ok_or_else(wrong),
+            Value::Null
+            | Value::Bool(_)
+            | Value::OtherNumber(_)
+            | Value::Text(_)
+            | Value::List(_)
+            | Value::Map(_) => Err(wrong()),
+        }
+    }
+
+    /// A positive duration.
+    pub(super) fn duration(&self) -> Result<time::Duration, Mistake> {
+        let problem = |problem| {
+            self.mistake(DocumentProblem::Duration {
+                field: self.path(),
+                problem,
+            })
+        };
+        crate::duration::parse(self.text()?).map_err(problem)
+    }
+
+    /// One of these words.
+    pub(super) fn word(&self, words: &[&'static str]) -> Result<&'static str, Mistake> {
+        let text = self.text()?;
+        words
+            .iter()
+            .find(|word| **word == text)
+            .copied()
+            .ok_or_else(|| {
+                self.mistake(DocumentProblem::Value {
+                    field: self.path(),
+                    value: crate::id::printable(text),
+                    wanted: alternatives(words),
+                })
+            })
+    }
+}
+
+/// `a, b or c`.
+pub(super) fn alternatives(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+impl<'a> Map<'a> {
+    /// The value of `field`; a field that is there without a value is absent.
+    pub(super) fn get(&self, field: &str) -> Option<At<'a>> {
+        let yaml = self
+            .yaml
+            .get(field)
+            .filter(|yaml| !matches!(yaml.value, Value::Null))?;
+        Some(At {
+            path: join(&self.path, field),
+            yaml,
+        })
+    }
+
+    /// The value of `field`, which must be there.
+    pub(super) fn required(&self, field: &str, hint: &'static str) -> Result<At<'a>, Mistake> {
+        let missing = || DocumentProblem::Missing {
+            field: join(&self.path, field),
+            hint,
+        };
+        self.get(field).ok_or_else(|| self.yaml.mistake(missing()))
+    }
+
+    /// The list under `field`, every item parsed; empty if it is absent.
+    pub(super) fn all<T, C: FromIterator<T> + Default>(
+        &self,
+        field: &str,
+        parse: fn(&str) -> Result<T, IdError>,
+    ) -> Result<C, Mistake> {
+        self.get(field)
+            .map_or_else(|| Ok(C::default()), |at| at.all(parse))
+    }
+
+    /// The list of texts under `field`; empty if it is absent.
+    pub(super) fn texts(&self, field: &str) -> Result<Vec<String>, Mistake> {
+        let Some(at) = self.get(field) else {
+            return Ok(Vec::new());
+        };
+        at.list()?
+            .iter()
+            .map(|item| item.text().map(str::to_owned))
+            .collect()
+    }
+
+    /// `true` or `false` under `field`, if it is there.
+    pub(super) fn bool(&self, field: &str) -> Result<Option<bool>, Mistake> {
+        self.get(field).map(|at| at.bool()).transpose()
+    }
+
+    /// The text under `field`, if it is there.
+    pub(super) fn text(&self, field: &str) -> Result<Option<String>, Mistake> {
+        self.get(field)
+            .map(|at| at.text().map(str::to_owned))
+            .transpose()
+    }
+
+    /// The duration under `field`, if it is there.
+    pub(super) fn duration(&self, field: &str) -> Result<Option<time::Duration>, Mistake> {
+        self.get(field).map(|at| at.duration()).transpose()
+    }
+
+    /// `problem`, here.
+    pub(super) fn mistake(&self, problem: DocumentProblem) -> Mistake {
+        self.yaml.mistake(problem)
+    }
+}

@@ -1,0 +1,54 @@
+//! Stored objects as documents again, so that what `get` prints goes back into `create`.
+
+use serde_json::{Value, json};
+
+use crate::node::{HostProof, Node};
+use crate::user::User;
+
+/// `user` as a document. Everything is in it but the fingerprints, which follow from the keys.
+#[must_use]
+pub fn user_to_json(user: &User) -> Value {
+    let mut traits = serde_json::Map::new();
+    for (name, values) in &user.traits {
+        traits.insert(name.clone(), json!(values));
+    }
+    traits.insert("logins".to_owned(), json!(user.logins));
+    let mut spec = json!({
+        "roles": user.roles,
+        "traits": traits,
+        "keys": user.keys.iter().map(|key| key.openssh.as_str()).collect::<Vec<_>>(),
+    });
+    if let (Some(message), Some(spec)) = (&user.locked, spec.as_object_mut()) {
+        spec.insert("locked".to_owned(), json!(message));
+    }
+    json!({"kind": "user", "version": "v2", "metadata": {"name": user.name}, "spec": spec})
+}
+
+/// `node` as a document, with its UUID.
+#[must_use]
+pub fn node_to_json(node: &Node) -> Value {
+    let mut spec = json!({"hostname": node.name, "addr": node.addr});
+    if let Some(spec) = spec.as_object_mut() {
+        match &node.host_proof {
+            HostProof::Pinned(keys) => spec.insert("host_keys".to_owned(), json!(keys)),
+            HostProof::HostCa => spec.insert("host_ca".to_owned(), json!(true)),
+        };
+        if !node.egress_addresses.is_empty() {
+            spec.insert("egress_addresses".to_owned(), json!(node.egress_addresses));
+        }
+    }
+    let metadata = json!({"name": node.id, "labels": node.labels});
+    json!({"kind": "node", "version": "v2", "metadata": metadata, "spec": spec})
+}
+
+/// A document as YAML, with a newline at the end.
+///
+/// # Errors
+/// The writer's, for a value nested deeper than it goes; no document is.
+pub fn to_yaml(document: &Value) -> Result<String, serde_saphyr::SerializeError> {
+    let mut text = serde_saphyr::to_string(document)?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,484 @@
+//! The decision: who may log in where, as whom, until when, and what could be asked for.
+//!
+//! [`decide`] is asked on connect, after every change while a connection is held, and on every
+//! change during a session; all three get their answer from the same evaluation.
+
+pub(crate) mod evaluate;
+mod explain;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
+use crate::node::Node;
+use crate::role::ReasonMode;
+use crate::target::NodeRef;
+use crate::view::View;
+
+use evaluate::{Granted, Holder, Subject, Verdict};
+
+pub use explain::{Explanation, Match, Outcome, RoleFinding, Via, explain};
+
+/// A person who has proven to hold a registered key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    user: UserName,
+    key: KeyFingerprint,
+}
+
+impl Identity {
+    /// The one who proved to hold `key`. Only the SSH front calls this, after it has verified a
+    /// signature by that key; nothing else is proof.
+    #[must_use]
+    pub fn from_proven_key(user: UserName, key: KeyFingerprint) -> Self {
+        Self { user, key }
+    }
+
+    /// Who.
+    #[must_use]
+    pub fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// By which key.
+    #[must_use]
+    pub fn key(&self) -> &KeyFingerprint {
+        &self.key
+    }
+}
+
+/// A login on a node: what a connection wants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// The account.
+    pub login: Login,
+    /// The node.
+    pub node: NodeId,
+}
+
+/// The answer to "may she?".
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// Yes, on the permit's terms.
+    Permit(Permit),
+    /// No, but it can be asked for.
+    Ask(Ask),
+    /// No.
+    Deny(Denial),
+}
+
+/// The proof that a decision allowed one login on one node. Only [`decide`] makes one; dialling
+/// and certifying take it, so that nothing is dialled or certified without a decision.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    user: UserName,
+    key: KeyFingerprint,
+    login: Login,
+    node: Arc<Node>,
+    grant: Grant,
+    ends: Option<OffsetDateTime>,
+    capabilities: Capabilities,
+}
+
+/// What a permit rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// A role that the user has.
+    Standing {
+        /// The role.
+        role: RoleName,
+    },
+    /// An approved request of hers.
+    Request {
+        /// The request.
+        request: RequestId,
+        /// The role of it that allows.
+        role: RoleName,
+    },
+}
+
+/// What a session may do besides running commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A terminal.
+    pub pty: Capability,
+    /// `-L`, `-D`, `-W`.
+    pub local_forwarding: Capability,
+    /// `-R`.
+    pub remote_forwarding: Capability,
+    /// `-A`.
+    pub agent_forwarding: Capability,
+    /// `-X`.
+    pub x11_forwarding: Capability,
+    /// scp and sftp.
+    pub file_copy: Capability,
+}
+
+/// Whether a session may do a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// It may.
+    Allowed,
+    /// It may not.
+    Refused,
+}
+
+impl Capability {
+    /// Whether it may.
+    #[must_use]
+    pub const fn is_allowed(self) -> bool {
+        match self {
+            Self::Allowed => true,
+            Self::Refused => false,
+        }
+    }
+
+    const fn from_rule(allowed: bool) -> Self {
+        if allowed {
+            Self::Allowed
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+impl Permit {
+    /// For whom.
+    #[must_use]
+    pub fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// By which key.
+    #[must_use]
+    pub fn key(&self) -> &KeyFingerprint {
+        &self.key
+    }
+
+    /// As whom.
+    #[must_use]
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// Where.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Through what.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The instant at which it is over; `None` under standing access.
+    #[must_use]
+    pub fn ends(&self) -> Option<OffsetDateTime> {
+        self.ends
+    }
+
+    /// What the session may do.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The request it rests on; `None` under standing access.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestId> {
+        match &self.grant {
+            Grant::Standing { .. } => None,
+            Grant::Request { request, .. } => Some(*request),
+        }
+    }
+}
+
+/// What a denied connection may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The role to ask through: of those that grant node and login the one with the fewest logins.
+    pub roles: Vec<RoleName>,
+    /// The node, narrowed to the login that is wanted.
+    pub resource: ResourceId,
+    /// Whether a reason must be given.
+    pub reason_mode: ReasonMode,
+    /// What to prompt with instead of the usual words.
+    pub reason_prompt: Option<String>,
+    /// Whom the user's roles suggest as reviewers.
+    pub suggested_reviewers: Vec<UserName>,
+    /// The longest access, if the user's roles set one.
+    pub max_duration: Option<time::Duration>,
+    /// A pending request of the same user and key for exactly this: filing joins it.
+    pub joins: Option<RequestId>,
+    /// An approved request of this key that will grant this, and when it opens.
+    pub opens: Option<(RequestId, OffsetDateTime)>,
+    /// Approved requests of the same user that would grant this if the key took them up with
+    /// `request assume`: filed by another key, or dropped by this one.
+    pub assumable: Vec<RequestId>,
+}
+
+/// Why not, and whether the user may know that the node exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Each on its own is enough. Never empty.
+    pub reasons: Vec<Reason>,
+    /// Whether the node may be spoken of.
+    pub visibility: Visibility,
+}
+
+/// Whether the user may know that a node exists: if she can reach it or could ask for it, with
+/// any login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// Speak of it.
+    Visible,
+    /// Answer as if it did not exist.
+    Hidden,
+}
+
+impl Visibility {
+    const fn from_rule(visible: bool) -> Self {
+        if visible { Self::Visible } else { Self::Hidden }
+    }
+}
+
+/// Why access was denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no such user (any more).
+    UnknownUser,
+    /// The key is not registered for the user (any more).
+    UnknownKey,
+    /// The user is locked out.
+    Locked {
+        /// Why, as the administrator wrote.
+        message: String,
+    },
+    /// There is no such node.
+    UnknownNode,
+    /// A role denies the login, everywhere.
+    LoginDenied {
+        /// The role.
+        role: RoleName,
+    },
+    /// A role denies the node, for every login.
+    NodeDenied {
+        /// The role.
+        role: RoleName,
+    },
+    /// No role of the user, and none that she may ask for, grants the node.
+    NotGranted,
+    /// She has the node or may ask for it, but not with this login.
+    LoginNotGranted {
+        /// The logins she has there or may ask for. Never empty.
+        logins: BTreeSet<Login>,
+    },
+    /// An approved request would grant it, but the user may no longer ask for its role.
+    NoLongerRequestable {
+        /// The request.
+        request: RequestId,
+        /// The role that may no longer be asked for.
+        role: RoleName,
+    },
+}
+
+impl Reason {
+    /// One sentence for whoever may know the whole truth: an auditor, an administrator, the log.
+    /// What a person without access is told is chosen by [`Denial::visibility`].
+    #[must_use]
+    pub fn as_sentence(&self) -> String {
+        match self {
+            Self::UnknownUser => "there is no such user".to_owned(),
+            Self::UnknownKey => "the key is not registered for the user".to_owned(),
+            Self::Locked { message } if message.is_empty() => "the user is locked".to_owned(),
+            Self::Locked { message } => format!("the user is locked: {message}"),
+            Self::UnknownNode => "there is no such node".to_owned(),
+            Self::LoginDenied { role } => format!("role `{role}` denies the login on every node"),
+            Self::NodeDenied { role } => format!("role `{role}` denies the node for every login"),
+            Self::NotGranted => {
+                "no role that the user has or may ask for grants the node".to_owned()
+            }
+            Self::LoginNotGranted { logins } => {
+                let logins: Vec<String> = logins.iter().map(|login| format!("`{login}`")).collect();
+                let logins = logins.join(", ");
+                format!("no role grants the login there; the logins that can be had are: {logins}")
+            }
+            Self::NoLongerRequestable { request, role } => {
+                format!(
+                    "request {request} is approved, but the user may no longer ask for role `{role}`"
+                )
+            }
+        }
+    }
+}
+
+/// Decides whether `identity` may have `access` at `now`, in the order of REQUESTS section 2:
+/// a resource request's IDs first, then every role's deny, then allow, where *one* role must
+/// grant node and login together.
+#[must_use]
+pub fn decide(view: &View, identity: &Identity, access: &Access, now: OffsetDateTime) -> Decision {
+    let subject = match Subject::new(view, &identity.user, Holder::Key(&identity.key), now) {
+        Ok(subject) => subject,
+        Err(reason) => return Decision::Deny(Denial::hidden(reason)),
+    };
+    match subject.evaluate(access) {
+        Verdict::Grant(granted) => match view.node(&access.node) {
+            Some(node) => Decision::Permit(Permit::new(identity, access, node, &granted)),
+            None => Decision::Deny(Denial::hidden(Reason::UnknownNode)),
+        },
+        Verdict::Ask(ask) => Decision::Ask(*ask),
+        Verdict::Deny(denial) => Decision::Deny(denial),
+    }
+}
+
+impl Permit {
+    // Private, and called by `decide` alone: this is what makes a permit a proof.
+    fn new(identity: &Identity, access: &Access, node: &Arc<Node>, granted: &Granted<'_>) -> Self {
+        Self {
+            user: identity.user.clone(),
+            key: identity.key.clone(),
+            login: access.login.clone(),
+            node: Arc::clone(node),
+            grant: Grant::new(granted),
+            ends: granted.request.map(|request| request.access_expires),
+            capabilities: granted.capabilities,
+        }
+    }
+}
+
+impl Grant {
+    fn new(granted: &Granted<'_>) -> Self {
+        let role = granted.role.name.clone();
+        match granted.request {
+            None => Self::Standing { role },
+            Some(request) => Self::Request {
+                request: request.id,
+                role,
+            },
+        }
+    }
+}
+
+impl Denial {
+    /// A denial that must not tell whether anything exists.
+    fn hidden(reason: Reason) -> Self {
+        Self {
+            reasons: vec![reason],
+            visibility: Visibility::Hidden,
+        }
+    }
+}
+
+/// A node that works now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsableNode {
+    /// The node.
+    pub node: Arc<Node>,
+    /// As whom. Never empty.
+    pub logins: BTreeSet<Login>,
+}
+
+/// A node that could be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestableNode {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The logins that do not work now, each with the roles to ask through. Never empty.
+    pub logins: BTreeMap<Login, BTreeSet<RoleName>>,
+}
+
+/// The nodes that `identity` may log in to at `now`, by name and ID.
+#[must_use]
+pub fn visible_nodes(view: &View, identity: &Identity, now: OffsetDateTime) -> Vec<UsableNode> {
+    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+        return Vec::new();
+    };
+    let nodes = sorted(view.nodes()).into_iter().map(|node| UsableNode {
+        logins: subject.usable_logins(node),
+        node: Arc::clone(node),
+    });
+    nodes.filter(|usable| !usable.logins.is_empty()).collect()
+}
+
+/// The nodes that `identity` could ask for at `now`, by name and ID: those with a login that
+/// does not work yet.
+#[must_use]
+pub fn requestable_nodes(
+    view: &View,
+    identity: &Identity,
+    now: OffsetDateTime,
+) -> Vec<RequestableNode> {
+    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+        return Vec::new();
+    };
+    let nodes = sorted(view.nodes())
+        .into_iter()
+        .map(|node| RequestableNode {
+            logins: subject.askable_logins(node),
+            node: Arc::clone(node),
+        });
+    nodes.filter(|found| !found.logins.is_empty()).collect()
+}
+
+/// The roles that `identity` could ask for by name at `now`, with their descriptions, by name.
+#[must_use]
+pub fn requestable_roles(
+    view: &View,
+    identity: &Identity,
+    now: OffsetDateTime,
+) -> Vec<Arc<crate::role::Role>> {
+    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+        return Vec::new();
+    };
+    let roles = subject.requestable_roles().into_iter();
+    roles
+        .filter_map(|role| view.role(&role.name))
+        .map(Arc::clone)
+        .collect()
+}
+
+fn sorted<'a>(nodes: impl Iterator<Item = &'a Arc<Node>>) -> Vec<&'a Arc<Node>> {
+    let mut nodes: Vec<_> = nodes.collect();
+    nodes.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+    nodes
+}
+
+/// What a name means to a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// Exactly this node.
+    One(NodeId),
+    /// Several that the user may know of, at least two, in the order of their IDs.
+    Ambiguous(Vec<Arc<Node>>),
+    /// None that the user may know of; whether one exists is not said.
+    Unknown,
+}
+
+/// Finds the node that `identity` means. Nodes that she may not know of do not exist here: they
+/// make nothing ambiguous and are not found by ID either.
+#[must_use]
+pub fn resolve(view: &View, identity: &Identity, node: &NodeRef, now: OffsetDateTime) -> Resolved {
+    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+        return Resolved::Unknown;
+    };
+    let mut found: Vec<&Arc<Node>> = match node {
+        NodeRef::Name(name) => view.nodes_named(name).collect(),
+        NodeRef::Id(id) => view.node(id).into_iter().collect(),
+        NodeRef::Resource(id) if id.cluster() == view.cluster() => id
+            .node_id()
+            .and_then(|id| view.node(&id))
+            .into_iter()
+            .collect(),
+        NodeRef::Resource(_) => Vec::new(),
+    };
+    found.retain(|node| subject.may_know(node));
+    match found.as_slice() {
+        [] => Resolved::Unknown,
+        [one] => Resolved::One(one.id),
+        several => Resolved::Ambiguous(several.iter().map(|node| Arc::clone(node)).collect()),
+    }
+}

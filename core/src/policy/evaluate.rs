@@ -1,0 +1,594 @@
+//! The evaluation behind every question of [`crate::policy`]: one subject, one node, one login.
+//!
+//! Nothing here makes a permit; [`super::decide`] alone turns a [`Verdict::Grant`] into one.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::id::{KeyFingerprint, Login, RequestId, ResourceId, RoleName, UserName};
+use crate::node::Node;
+use crate::request::{AccessRequest, Reach, State};
+use crate::role::{ReasonMode, RequestConditions, Role};
+use crate::user::User;
+use crate::view::View;
+
+use super::{Access, Ask, Capabilities, Capability, Denial, Reason, Visibility};
+
+/// Whose requests count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Holder<'a> {
+    /// Those that this key holds.
+    Key(&'a KeyFingerprint),
+    /// Those that any of the user's keys holds, for questions about a user in general.
+    AnyKey,
+}
+
+/// A user who may act at all, with the roles that speak for and against her at `now`.
+pub(crate) struct Subject<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) user: &'a User,
+    holder: Holder<'a>,
+    /// Standing roles, in the order of their names.
+    pub(crate) standing: Vec<&'a Role>,
+    /// Approved requests that are open at `now` and that the holder holds, with their roles.
+    open: Vec<Open<'a>>,
+    now: OffsetDateTime,
+}
+
+/// An approved request in its window.
+struct Open<'a> {
+    request: &'a AccessRequest,
+    reach: &'a Reach,
+    roles: Vec<&'a Role>,
+}
+
+/// The answer, before anything is made of it.
+pub(crate) enum Verdict<'a> {
+    Grant(Granted<'a>),
+    Ask(Box<Ask>),
+    Deny(Denial),
+}
+
+/// What allows.
+pub(crate) struct Granted<'a> {
+    pub(crate) role: &'a Role,
+    pub(crate) request: Option<&'a AccessRequest>,
+    pub(crate) capabilities: Capabilities,
+}
+
+impl<'a> Subject<'a> {
+    /// The subject `user`, unless something forbids her to act at all.
+    pub(crate) fn new(
+        view: &'a View,
+        user: &'a UserName,
+        holder: Holder<'a>,
+        now: OffsetDateTime,
+    ) -> Result<Self, Reason> {
+        let user = view.user(user).ok_or(Reason::UnknownUser)?;
+        if let Holder::Key(key) = holder
+            && !user.has_key(key)
+        {
+            return Err(Reason::UnknownKey);
+        }
+        if let Some(message) = &user.locked {
+            return Err(Reason::Locked {
+                message: message.clone(),
+            });
+        }
+        let open = view
+            .live_requests_of(&user.name)
+            .filter(|request| request.is_open(now) && holder.holds(request, user))
+            .filter_map(|request| Open::new(view, request))
+            .collect();
+        let standing = roles(view, &user.roles);
+        Ok(Self {
+            view,
+            user,
+            holder,
+            standing,
+            open,
+            now,
+        })
+    }
+
+    /// Decides one login on one node.
+    pub(crate) fn evaluate(&self, access: &Access) -> Verdict<'a> {
+        let Some(node) = self.view.node(&access.node) else {
+            return Verdict::Deny(Denial {
+                reasons: vec![Reason::UnknownNode],
+                visibility: Visibility::Hidden,
+            });
+        };
+        let denials = self.denials(node, &access.login);
+        if !denials.is_empty() {
+            return Verdict::Deny(Denial {
+                reasons: denials,
+                visibility: self.visibility(node),
+            });
+        }
+        if let Some(granted) = self.grant(node, &access.login) {
+            return Verdict::Grant(granted);
+        }
+        match self.ask(node, &access.login) {
+            Some(ask) => Verdict::Ask(Box::new(ask)),
+            None => Verdict::Deny(self.missing(node, &access.login)),
+        }
+    }
+
+    /// Every role that speaks against the access, standing or requested. Greedy: a denied login
+    /// is denied on every node, a denied node for every login.
+    pub(crate) fn denials(&self, node: &Node, login: &Login) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        for role in self.deniers() {
+            reasons.extend(denial_by(role, self.user, node, login));
+        }
+        reasons.dedup();
+        reasons
+    }
+
+    /// What grants node and login together: a standing role, else the open request that lasts
+    /// longest.
+    fn grant(&self, node: &Node, login: &Login) -> Option<Granted<'a>> {
+        let granting = |roles: &[&'a Role]| -> Vec<&'a Role> {
+            let roles = roles.iter().copied();
+            roles
+                .filter(|role| grants(role, self.user, node, login))
+                .collect()
+        };
+        let standing = granting(&self.standing);
+        if let Some(role) = standing.first().copied() {
+            return Some(Granted {
+                role,
+                request: None,
+                capabilities: capabilities(&standing),
+            });
+        }
+        let mut found: Vec<(&AccessRequest, Vec<&Role>)> = Vec::new();
+        for open in &self.open {
+            if reaches(open.reach, self.view, node, login) {
+                let mut roles = granting(&open.roles);
+                roles.retain(|role| self.may_request(open.reach, &role.name));
+                found.push((open.request, roles));
+            }
+        }
+        found.retain(|(_, roles)| !roles.is_empty());
+        let (request, roles) = found
+            .into_iter()
+            .max_by_key(|(request, _)| (request.access_expires, Reverse(request.id)))?;
+        let role = roles.first().copied()?;
+        Some(Granted {
+            role,
+            request: Some(request),
+            capabilities: capabilities(&roles),
+        })
+    }
+
+    /// What can be asked for to get `login` on `node`.
+    pub(crate) fn ask(&self, node: &Node, login: &Login) -> Option<Ask> {
+        let role = self.search_roles().filter(|role| {
+            grants(role, self.user, node, login)
+                && denial_by(role, self.user, node, login).is_empty()
+        });
+        // The fewest logins that still fit; then by name, so that equal requests are equal.
+        let role = role.min_by_key(|role| (role.allow.count_logins(self.user), &role.name))?;
+        let terms = self.request_terms(
+            &Reach::Resources(BTreeSet::new()),
+            std::iter::once(&role.name),
+        );
+        let mut ask = Ask {
+            roles: vec![role.name.clone()],
+            resource: ResourceId::node_login(self.view.cluster().clone(), node.id, login.clone()),
+            reason_mode: terms.reason_mode,
+            reason_prompt: terms.reason_prompt,
+            suggested_reviewers: terms.suggested_reviewers.into_iter().collect(),
+            max_duration: terms.max_duration,
+            joins: None,
+            opens: None,
+            assumable: Vec::new(),
+        };
+        self.consider_requests(&mut ask, node, login);
+        Some(ask)
+    }
+
+    /// Fills in what the user's live requests already promise for `login` on `node`.
+    fn consider_requests(&self, ask: &mut Ask, node: &Node, login: &Login) {
+        for request in self.view.live_requests_of(&self.user.name) {
+            let (granted, reach) = match &request.granted {
+                Some(granted) => (&granted.roles, &granted.reach),
+                None => (&request.roles, &request.reach),
+            };
+            let helps = reaches(reach, self.view, node, login)
+                && roles(self.view, granted).iter().any(|role| {
+                    grants(role, self.user, node, login) && self.may_request(reach, &role.name)
+                });
+            if !helps {
+                continue;
+            }
+            match request.state {
+                State::Pending => {
+                    let mine = match self.holder {
+                        Holder::Key(key) => request.key == *key,
+                        Holder::AnyKey => true,
+                    };
+                    let current =
+                        self.now < request.request_expires && request.assume_start.is_none();
+                    // As filing joins: what is wider is another request, with a reason of its own.
+                    let equal = request.roles.iter().eq(&ask.roles)
+                        && request.reach.resources().eq([&ask.resource]);
+                    if mine && current && equal && ask.joins.is_none() {
+                        ask.joins = Some(request.id);
+                    }
+                }
+                State::Approved if self.now >= request.access_expires => {}
+                State::Approved if !self.holder.holds(request, self.user) => {
+                    ask.assumable.push(request.id);
+                }
+                State::Approved => {
+                    let starts = request.starts();
+                    if ask.opens.is_none_or(|(_, earliest)| starts < earliest) {
+                        ask.opens = Some((request.id, starts));
+                    }
+                }
+                State::Denied | State::Expired | State::Canceled | State::Revoked => {}
+            }
+        }
+    }
+
+    /// The denial where nothing speaks against, nothing grants and nothing can be asked for.
+    fn missing(&self, node: &Node, login: &Login) -> Denial {
+        let logins = self.known_logins(node);
+        let visibility = Visibility::from_rule(!logins.is_empty());
+        let mut reasons = Vec::new();
+        for open in self
+            .open
+            .iter()
+            .filter(|open| reaches(open.reach, self.view, node, login))
+        {
+            let granting = open
+                .roles
+                .iter()
+                .filter(|role| grants(role, self.user, node, login));
+            reasons.extend(granting.map(|role| Reason::NoLongerRequestable {
+                request: open.request.id,
+                role: role.name.clone(),
+            }));
+        }
+        if reasons.is_empty() {
+            reasons.push(if logins.is_empty() {
+                Reason::NotGranted
+            } else {
+                Reason::LoginNotGranted { logins }
+            });
+        }
+        Denial {
+            reasons,
+            visibility,
+        }
+    }
+
+    fn visibility(&self, node: &Node) -> Visibility {
+        Visibility::from_rule(self.may_know(node))
+    }
+
+    /// Whether the user may know that `node` exists: she reaches it or could ask for it, with any
+    /// login.
+    pub(crate) fn may_know(&self, node: &Node) -> bool {
+        !self.known_logins(node).is_empty()
+    }
+
+    /// The logins that the user has on `node` or could ask for.
+    fn known_logins(&self, node: &Node) -> BTreeSet<Login> {
+        let mut logins = self.usable_logins(node);
+        logins.extend(self.askable_logins(node).into_keys());
+        logins
+    }
+
+    /// The logins that work on `node` now: those for which [`Self::evaluate`] grants.
+    pub(crate) fn usable_logins(&self, node: &Node) -> BTreeSet<Login> {
+        if self.denies_node(node) {
+            return BTreeSet::new();
+        }
+        let selects = |role: &Role| role.allow.node_labels.matches(&node.labels, self.user);
+        let mut logins = BTreeSet::new();
+        for role in self.standing.iter().filter(|role| selects(role)) {
+            logins.extend(role.allow.logins_for(self.user));
+        }
+        for open in &self.open {
+            for role in open.roles.iter().filter(|role| selects(role)) {
+                if self.may_request(open.reach, &role.name) {
+                    let mut granted = role.allow.logins_for(self.user);
+                    granted.retain(|login| reaches(open.reach, self.view, node, login));
+                    logins.extend(granted);
+                }
+            }
+        }
+        logins.retain(|login| !self.denies_login(login));
+        logins
+    }
+
+    /// The logins on `node` that do not work now and could be asked for, each with the roles to
+    /// ask through: those for which [`Self::evaluate`] asks.
+    pub(crate) fn askable_logins(&self, node: &Node) -> BTreeMap<Login, BTreeSet<RoleName>> {
+        let mut out: BTreeMap<Login, BTreeSet<RoleName>> = BTreeMap::new();
+        if self.denies_node(node) {
+            return out;
+        }
+        let usable = self.usable_logins(node);
+        for role in self.search_roles() {
+            let selected = role.allow.node_labels.matches(&node.labels, self.user)
+                && !role.deny.node_labels.matches(&node.labels, self.user);
+            if !selected {
+                continue;
+            }
+            for login in role.allow.logins_for(self.user) {
+                let free = !usable.contains(&login)
+                    && !role.deny.names_login(self.user, &login)
+                    && !self.denies_login(&login);
+                if free {
+                    out.entry(login).or_default().insert(role.name.clone());
+                }
+            }
+        }
+        out
+    }
+
+    /// All roles that speak against: standing ones and those of open requests.
+    fn deniers(&self) -> impl Iterator<Item = &'a Role> {
+        self.standing
+            .iter()
+            .copied()
+            .chain(self.requested().map(|(role, _)| role))
+    }
+
+    fn denies_node(&self, node: &Node) -> bool {
+        self.deniers()
+            .any(|role| role.deny.node_labels.matches(&node.labels, self.user))
+    }
+
+    fn denies_login(&self, login: &Login) -> bool {
+        self.deniers()
+            .any(|role| role.deny.names_login(self.user, login))
+    }
+
+    /// The roles through which the user may ask for resources; one may come twice.
+    fn search_roles(&self) -> impl Iterator<Item = &'a Role> {
+        self.standing
+            .iter()
+            .flat_map(|role| &role.allow.request.search_as_roles)
+            .filter(|name| !self.denies_search(name))
+            .filter_map(|name| self.view.role(name))
+            .map(Arc::as_ref)
+    }
+
+    /// The same, each once and in the order of their names.
+    pub(crate) fn searchable(&self) -> Vec<&'a Role> {
+        let mut roles: Vec<&Role> = self.search_roles().collect();
+        roles.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        roles.dedup_by(|a, b| a.name == b.name);
+        roles
+    }
+
+    /// The roles that the user may ask for by name and does not have, in the order of their names.
+    pub(crate) fn requestable_roles(&self) -> Vec<&'a Role> {
+        let mut found: Vec<&Role> = self
+            .view
+            .roles()
+            .map(Arc::as_ref)
+            .filter(|role| !self.user.roles.contains(&role.name))
+            .filter(|role| self.may_request(&Reach::Roles, &role.name))
+            .collect();
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found
+    }
+
+    /// The roles of the open requests, each with its request.
+    pub(crate) fn requested(&self) -> impl Iterator<Item = (&'a Role, RequestId)> {
+        self.open
+            .iter()
+            .flat_map(|open| open.roles.iter().map(|role| (*role, open.request.id)))
+    }
+
+    /// Whether resources may be asked for through the role, which exists.
+    pub(crate) fn may_search(&self, role: &RoleName) -> bool {
+        self.search_roles().any(|found| found.name == *role)
+    }
+
+    /// The one of `candidates` with the fewest logins for the user, by name among equals.
+    pub(crate) fn fewest_logins(&self, candidates: &BTreeSet<RoleName>) -> Option<RoleName> {
+        let roles = candidates.iter().filter_map(|name| self.view.role(name));
+        roles
+            .min_by_key(|role| (role.allow.count_logins(self.user), &role.name))
+            .map(|role| role.name.clone())
+    }
+
+    /// The open request that gives all of these roles.
+    pub(crate) fn open_role_request(&self, wanted: &BTreeSet<RoleName>) -> Option<RequestId> {
+        let gives = |open: &&Open<'_>| {
+            *open.reach == Reach::Roles
+                && wanted
+                    .iter()
+                    .all(|name| open.roles.iter().any(|role| role.name == *name))
+        };
+        self.open.iter().find(gives).map(|open| open.request.id)
+    }
+
+    /// The open request that lists all of these resources.
+    pub(crate) fn open_resource_request(&self, wanted: &[ResourceId]) -> Option<RequestId> {
+        let lists = |open: &&Open<'_>| {
+            wanted
+                .iter()
+                .all(|id| open.reach.resources().any(|listed| listed.covers(id)))
+        };
+        self.open.iter().find(lists).map(|open| open.request.id)
+    }
+
+    fn denies_search(&self, name: &RoleName) -> bool {
+        self.standing
+            .iter()
+            .any(|role| role.deny.request.search_as_roles.contains(name))
+    }
+
+    /// Whether the user's standing roles let her ask for `role` with that reach. Judged anew for
+    /// every decision, so that an approved request dies with the right to file it.
+    pub(crate) fn may_request(&self, reach: &Reach, role: &RoleName) -> bool {
+        let denied = match reach {
+            Reach::Roles => self
+                .standing
+                .iter()
+                .any(|r| names(&r.deny.request, reach, role)),
+            Reach::Resources(_) => self.denies_search(role),
+        };
+        !denied
+            && self
+                .standing
+                .iter()
+                .any(|r| names(&r.allow.request, reach, role))
+    }
+
+    /// What the user's roles say about asking for `roles` with that reach. Only a role that
+    /// allows one of them has a say.
+    pub(crate) fn request_terms<'r>(
+        &self,
+        reach: &Reach,
+        wanted: impl Iterator<Item = &'r RoleName> + Clone,
+    ) -> RequestTerms<'a> {
+        let mut terms = RequestTerms::default();
+        for role in &self.standing {
+            let request = &role.allow.request;
+            if !wanted.clone().any(|name| names(request, reach, name)) {
+                continue;
+            }
+            terms.reason_mode = terms.reason_mode.max(request.reason.mode);
+            terms.reason_prompt = terms
+                .reason_prompt
+                .or_else(|| request.reason.prompt.clone());
+            terms
+                .suggested_reviewers
+                .extend(request.suggested_reviewers.iter().cloned());
+            terms.max_duration = least(terms.max_duration, request.max_duration);
+            terms.sources.push(role);
+        }
+        terms.suggested_reviewers.remove(&self.user.name);
+        terms
+    }
+}
+
+/// What several roles together say about a request.
+#[derive(Default)]
+pub(crate) struct RequestTerms<'a> {
+    pub(crate) reason_mode: ReasonMode,
+    pub(crate) reason_prompt: Option<String>,
+    pub(crate) suggested_reviewers: BTreeSet<UserName>,
+    pub(crate) max_duration: Option<time::Duration>,
+    /// The roles that have a say.
+    pub(crate) sources: Vec<&'a Role>,
+}
+
+/// The lesser of those that are set, whatever their order.
+pub(crate) fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    a.into_iter().chain(b).min()
+}
+
+/// Whether `request` conditions name `role` for that reach.
+fn names(request: &RequestConditions, reach: &Reach, role: &RoleName) -> bool {
+    match reach {
+        Reach::Roles => request
+            .roles
+            .iter()
+            .any(|pattern| pattern.matches(role.as_str())),
+        Reach::Resources(_) => request.search_as_roles.contains(role),
+    }
+}
+
+impl Holder<'_> {
+    fn holds(self, request: &AccessRequest, user: &User) -> bool {
+        match self {
+            Self::Key(key) => request.is_held_by(key),
+            Self::AnyKey => user
+                .keys
+                .iter()
+                .any(|key| request.is_held_by(&key.fingerprint)),
+        }
+    }
+}
+
+impl<'a> Open<'a> {
+    /// `None` for a request that was approved without a grant, which no transition makes: it
+    /// opens nothing.
+    fn new(view: &'a View, request: &'a AccessRequest) -> Option<Self> {
+        let granted = request.granted.as_ref()?;
+        Some(Self {
+            request,
+            reach: &granted.reach,
+            roles: roles(view, &granted.roles),
+        })
+    }
+}
+
+/// The roles of these names that exist, in the order of their names.
+fn roles<'a>(view: &'a View, names: &BTreeSet<RoleName>) -> Vec<&'a Role> {
+    names
+        .iter()
+        .filter_map(|name| view.role(name))
+        .map(Arc::as_ref)
+        .collect()
+}
+
+/// Whether one role grants node and login together.
+pub(crate) fn grants(role: &Role, user: &User, node: &Node, login: &Login) -> bool {
+    role.allow.names_login(user, login) && role.allow.node_labels.matches(&node.labels, user)
+}
+
+/// What one role says against the access.
+pub(crate) fn denial_by(role: &Role, user: &User, node: &Node, login: &Login) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if role.deny.names_login(user, login) {
+        reasons.push(Reason::LoginDenied {
+            role: role.name.clone(),
+        });
+    }
+    if role.deny.node_labels.matches(&node.labels, user) {
+        reasons.push(Reason::NodeDenied {
+            role: role.name.clone(),
+        });
+    }
+    reasons
+}
+
+/// Whether a request with that reach extends to `login` on `node`.
+pub(crate) fn reaches(reach: &Reach, view: &View, node: &Node, login: &Login) -> bool {
+    match reach {
+        Reach::Roles => true,
+        Reach::Resources(ids) => {
+            let mut buffer = uuid::Uuid::encode_buffer();
+            let name: &str = node.id.uuid().hyphenated().encode_lower(&mut buffer);
+            ids.iter()
+                .any(|id| id.includes(view.cluster(), name, login))
+        }
+    }
+}
+
+/// What sessions may do under `roles`, which all grant node and login. A role's word on one
+/// direction of forwarding (`ssh_port_forwarding`) decides over any `port_forwarding`, and a
+/// refusal there or of file copies over another role's permission; elsewhere one role that
+/// permits suffices.
+fn capabilities(roles: &[&Role]) -> Capabilities {
+    let options = || roles.iter().map(|role| &role.options);
+    let any =
+        |set: fn(&crate::role::Options) -> Option<bool>| options().any(|o| set(o) == Some(true));
+    let direction = |set: fn(&crate::role::Options) -> Option<bool>, unset: bool| {
+        !options().any(|o| set(o) == Some(false))
+            && options().any(|o| set(o).or(o.port_forwarding).unwrap_or(unset))
+    };
+    Capabilities {
+        pty: Capability::Allowed,
+        local_forwarding: Capability::from_rule(direction(|o| o.local_forwarding, true)),
+        remote_forwarding: Capability::from_rule(direction(|o| o.remote_forwarding, false)),
+        agent_forwarding: Capability::from_rule(any(|o| o.forward_agent)),
+        x11_forwarding: Capability::from_rule(any(|o| o.permit_x11_forwarding)),
+        file_copy: Capability::from_rule(options().all(|o| o.ssh_file_copy != Some(false))),
+    }
+}

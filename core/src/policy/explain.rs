@@ -1,0 +1,152 @@
+//! Why a decision is what it is, for people: which rule decides, and what would make it work.
+
+use time::OffsetDateTime;
+
+use crate::id::{KeyFingerprint, RequestId, RoleName, UserName};
+use crate::view::View;
+
+use super::evaluate::{Holder, Subject, Verdict, denial_by};
+use super::{Access, Ask, Capabilities, Denial, Grant, Reason};
+
+/// A decision with everything that led to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// What [`super::decide`] answers. It is no permit: an explanation opens nothing.
+    pub outcome: Outcome,
+    /// What each role says that has a say, standing ones first, then those of open requests, then
+    /// those that could be asked for.
+    pub roles: Vec<RoleFinding>,
+    /// Who may review the request that could be filed; empty unless it could be.
+    pub reviewers: Vec<UserName>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It works.
+    Permitted {
+        /// Through what.
+        grant: Grant,
+        /// Until when; `None` under standing access.
+        ends: Option<OffsetDateTime>,
+        /// What a session may do.
+        capabilities: Capabilities,
+    },
+    /// It can be asked for.
+    Askable(Box<Ask>),
+    /// It can't be had.
+    Denied(Denial),
+}
+
+/// What one role says about one login on one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleFinding {
+    /// The role.
+    pub role: RoleName,
+    /// How the user comes by it.
+    pub via: Via,
+    /// Whether its labels select the node.
+    pub node: Match,
+    /// Whether its logins, expanded for the user, hold the login.
+    pub login: Match,
+    /// What it denies; each denial wins over every role.
+    pub denies: Vec<Reason>,
+}
+
+/// How a user comes by a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// She has it.
+    Standing,
+    /// An open request of hers gives it.
+    Request(RequestId),
+    /// She may ask for resources through it.
+    Requestable,
+}
+
+/// Whether a part of a role matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+impl Match {
+    const fn from_rule(matches: bool) -> Self {
+        if matches { Self::Yes } else { Self::No }
+    }
+}
+
+/// Explains what `user` gets with `key`, or with any of her keys where none is given. May tell
+/// more than the user may know: the caller shows it to administrators, or shows the user no more
+/// than [`Denial::visibility`] allows.
+#[must_use]
+pub fn explain(
+    view: &View,
+    user: &UserName,
+    key: Option<&KeyFingerprint>,
+    access: &Access,
+    now: OffsetDateTime,
+) -> Explanation {
+    let holder = key.map_or(Holder::AnyKey, Holder::Key);
+    let subject = match Subject::new(view, user, holder, now) {
+        Ok(subject) => subject,
+        Err(reason) => return Explanation::without_roles(Denial::hidden(reason)),
+    };
+    let outcome = match subject.evaluate(access) {
+        Verdict::Grant(granted) => Outcome::Permitted {
+            grant: Grant::new(&granted),
+            ends: granted.request.map(|request| request.access_expires),
+            capabilities: granted.capabilities,
+        },
+        Verdict::Ask(ask) => Outcome::Askable(ask),
+        Verdict::Deny(denial) => Outcome::Denied(denial),
+    };
+    let reviewers = match &outcome {
+        Outcome::Askable(ask) => crate::request::reviewers_of(view, user, ask.roles.iter()),
+        Outcome::Permitted { .. } | Outcome::Denied(_) => Vec::new(),
+    };
+    Explanation {
+        outcome,
+        roles: findings(&subject, access),
+        reviewers,
+    }
+}
+
+fn findings(subject: &Subject<'_>, access: &Access) -> Vec<RoleFinding> {
+    let Some(node) = subject.view.node(&access.node) else {
+        return Vec::new();
+    };
+    let standing = subject.standing.iter().map(|role| (*role, Via::Standing));
+    let requested = subject
+        .requested()
+        .map(|(role, id)| (role, Via::Request(id)));
+    let searchable = subject
+        .searchable()
+        .into_iter()
+        .map(|role| (role, Via::Requestable));
+    let finding = |(role, via): (&crate::role::Role, Via)| RoleFinding {
+        role: role.name.clone(),
+        via,
+        node: Match::from_rule(role.allow.node_labels.matches(&node.labels, subject.user)),
+        login: Match::from_rule(role.allow.names_login(subject.user, &access.login)),
+        denies: denial_by(role, subject.user, node, &access.login),
+    };
+    standing
+        .chain(requested)
+        .chain(searchable)
+        .map(finding)
+        .collect()
+}
+
+impl Explanation {
+    fn without_roles(denial: Denial) -> Self {
+        Self {
+            outcome: Outcome::Denied(denial),
+            roles: Vec::new(),
+            reviewers: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The life of an access request (REQUESTS section 4).
+//!
+//! Everything here is a function from a request, an act and an instant to a new request or a
+//! refusal. Who may act as an administrator is decided by the caller with
+//! [`crate::admin::allowed`]; the rule that nobody decides his own request is kept here, on
+//! every path.
+
+mod filing;
+mod life;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+
+use crate::id::{KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
+use crate::role::{DurationFrom, Threshold};
+
+pub use filing::{Filed, FilingError, NewRequest, Wanted, file};
+pub use life::{
+    Action, ReviewError, Reviewed, TermsError, TransitionError, apply, may_review, review,
+    reviewers, reviewers_of,
+};
+
+/// A request for roles, or for resources through roles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessRequest {
+    /// Its identity.
+    pub id: RequestId,
+    /// Who asked.
+    pub user: UserName,
+    /// The key that filed it, to which what it grants belongs.
+    pub key: KeyFingerprint,
+    /// Further keys of the same user that took it up.
+    pub assumed_by: BTreeSet<KeyFingerprint>,
+    /// Keys that dropped it, until they take it up again.
+    pub set_aside: BTreeSet<KeyFingerprint>,
+    /// The roles asked for; for a resource request those through which it asks.
+    pub roles: BTreeSet<RoleName>,
+    /// What the roles are asked for.
+    pub reach: Reach,
+    /// Why, in the requester's words; empty if none was given.
+    pub reason: String,
+    /// The command of the connection that filed it, shown to reviewers.
+    pub command: Option<String>,
+    /// The address it was filed from, shown to reviewers.
+    pub remote_addr: Option<String>,
+    /// Whom the requester or her roles named.
+    pub suggested_reviewers: BTreeSet<UserName>,
+    /// Where it is in its life.
+    pub state: State,
+    /// When it was filed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+    /// When it lapses if it is still pending.
+    #[serde(with = "time::serde::rfc3339")]
+    pub request_expires: OffsetDateTime,
+    /// When the access ends; at this instant it is over.
+    #[serde(with = "time::serde::rfc3339")]
+    pub access_expires: OffsetDateTime,
+    /// How long the access lasts from its start.
+    #[serde(with = "crate::duration::exact")]
+    pub duration: Duration,
+    /// The `--max-duration` or role's limit that `duration` comes from, if one is set.
+    #[serde(with = "crate::duration::option")]
+    pub max_duration: Option<Duration>,
+    /// The longest session under it.
+    #[serde(with = "crate::duration::exact")]
+    pub session_ttl: Duration,
+    /// Where `duration` starts.
+    pub duration_from: DurationFrom,
+    /// Not before then.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub assume_start: Option<OffsetDateTime>,
+    /// What the requester's roles demanded when it was filed: every set must pass.
+    pub thresholds: Vec<ThresholdSet>,
+    /// What was said about it, in order.
+    pub reviews: Vec<Review>,
+    /// What was given, once approved: never more than was asked.
+    pub granted: Option<Granted>,
+    /// When and why it left PENDING or APPROVED.
+    pub resolved: Option<Resolution>,
+}
+
+/// What the roles of a request are asked for. Unrestricted is a variant of its own and never an
+/// empty list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Everything the roles allow (`--roles`).
+    Roles,
+    /// These resources only, through the roles (`--resource`, or a denied connection). Never
+    /// empty; an empty list would grant nothing.
+    Resources(BTreeSet<ResourceId>),
+}
+
+/// Where a request is in its life, in the order of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// Waiting for reviews.
+    Pending,
+    /// Granted, until its access expires.
+    Approved,
+    /// Refused for good.
+    Denied,
+    /// Its time ran out, pending or approved.
+    Expired,
+    /// Withdrawn by the requester while pending.
+    Canceled,
+    /// Taken back after it was approved.
+    Revoked,
+}
+
+/// One set of thresholds: inside it one suffices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThresholdSet {
+    /// The requester's role that demands it.
+    pub role: RoleName,
+    /// The alternatives, never empty.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// What one person said about a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Review {
+    /// Who.
+    pub author: UserName,
+    /// What.
+    pub verdict: Verdict,
+    /// Why; empty if nothing was said.
+    pub reason: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+    /// Whether it counted.
+    pub effect: Effect,
+}
+
+/// A reviewer's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Yes, on these terms.
+    Approve(Terms),
+    /// No.
+    Deny,
+}
+
+/// On which terms a reviewer approves: each narrows what was asked, `None` leaves it as asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Only these of the roles.
+    pub roles: Option<BTreeSet<RoleName>>,
+    /// Only these of the resources or, by `?logins=`, of their logins.
+    pub resources: Option<BTreeSet<ResourceId>>,
+    /// No longer than this.
+    #[serde(with = "crate::duration::option")]
+    pub max_duration: Option<Duration>,
+    /// Not before then.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub assume_start: Option<OffsetDateTime>,
+}
+
+/// Whether a review moved any count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// At least one threshold counts it.
+    Counted,
+    /// No threshold does: it is kept and changes nothing.
+    Ineffectual,
+}
+
+/// What an approved request gives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// Through these roles.
+    pub roles: BTreeSet<RoleName>,
+    /// For this much.
+    pub reach: Reach,
+    /// When it was approved.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Through whom.
+    pub by: Actor,
+    /// Why; empty if nothing was said.
+    pub reason: String,
+}
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// A person, known by key.
+    User(UserName),
+    /// Whoever owns the proxy's control socket.
+    LocalAdministrator,
+    /// The passing of time.
+    Clock,
+}
+
+impl State {
+    /// Every state, in the order of life.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Approved,
+        Self::Denied,
+        Self::Expired,
+        Self::Canceled,
+        Self::Revoked,
+    ];
+
+    /// The word, in upper case.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Approved => "APPROVED",
+            Self::Denied => "DENIED",
+            Self::Expired => "EXPIRED",
+            Self::Canceled => "CANCELED",
+            Self::Revoked => "REVOKED",
+        }
+    }
+
+    /// Whether something can still happen: pending or approved.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        match self {
+            Self::Pending | Self::Approved => true,
+            Self::Denied | Self::Expired | Self::Canceled | Self::Revoked => false,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        let found = Self::ALL
+            .into_iter()
+            .find(|state| state.as_str().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| UnknownState(crate::id::printable(text)))
+    }
+}
+
+/// A word that is no state of a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a state; it is pending, approved, denied, expired, canceled or revoked")]
+pub struct UnknownState(String);
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => name.fmt(f),
+            Self::LocalAdministrator => f.pad("the local administrator"),
+            Self::Clock => f.pad("the clock"),
+        }
+    }
+}
+
+impl Reach {
+    /// The resources, none for a role request; for listings only.
+    pub fn resources(&self) -> impl Iterator<Item = &ResourceId> {
+        match self {
+            Self::Roles => None,
+            Self::Resources(ids) => Some(ids),
+        }
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl AccessRequest {
+    /// Whether `key` holds what this grants: it filed it or took it up, and did not drop it.
+    #[must_use]
+    pub fn is_held_by(&self, key: &KeyFingerprint) -> bool {
+        (self.key == *key || self.assumed_by.contains(key)) && !self.set_aside.contains(key)
+    }
+
+    /// The instant before which the access is not open: the creation, or later if so scheduled.
+    /// An approval comes after both or opens it at once.
+    #[must_use]
+    pub fn starts(&self) -> OffsetDateTime {
+        self.assume_start
+            .map_or(self.created, |start| start.max(self.created))
+    }
+
+    /// Whether access is open at `now`: approved, not before its start, and before its end.
+    #[must_use]
+    pub fn is_open(&self, now: OffsetDateTime) -> bool {
+        self.state == State::Approved && self.starts() <= now && now < self.access_expires
+    }
+
+    /// The next instant at which time alone changes it: a pending one lapses; an approved one
+    /// opens, then ends. `None` once it is over.
+    #[must_use]
+    pub fn deadline(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        match self.state {
+            State::Pending => Some(self.request_expires),
+            State::Approved if now < self.starts() => Some(self.starts()),
+            State::Approved => Some(self.access_expires),
+            State::Denied | State::Expired | State::Canceled | State::Revoked => None,
+        }
+    }
+}

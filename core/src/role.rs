@@ -1,0 +1,220 @@
+//! Roles: what their holders reach, what they may ask for, whose requests they may review.
+//!
+//! A [`Role`] is a checked document with every pattern compiled. How roles combine into a
+//! decision is in [`crate::policy`]; how a document is read, in [`crate::documents`].
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use time::Duration;
+
+use crate::admin::{AdminResource, AdminVerb};
+use crate::id::{Login, RoleName, UserName};
+use crate::pattern::Pattern;
+use crate::selector::{LabelSelector, Template};
+use crate::user::User;
+
+/// A role, parsed and validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Role {
+    /// Unique in the cluster.
+    pub name: RoleName,
+    /// For `request search --roles`.
+    pub description: Option<String>,
+    /// Metadata labels, shown and not otherwise used.
+    pub labels: BTreeMap<String, String>,
+    /// What it gives.
+    pub allow: Conditions,
+    /// What it takes away, from every role of its holder.
+    pub deny: Conditions,
+    /// How it is used.
+    pub options: Options,
+    /// The document as it was created, for `get`.
+    pub source: serde_json::Value,
+}
+
+/// One side of a role, `allow` or `deny`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Accounts on nodes.
+    pub logins: Vec<Template>,
+    /// Nodes.
+    pub node_labels: LabelSelector,
+    /// What may be asked for.
+    pub request: RequestConditions,
+    /// Whose requests may be reviewed.
+    pub review_requests: ReviewConditions,
+    /// Administration.
+    pub rules: Vec<Rule>,
+}
+
+/// What a role lets its holder ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestConditions {
+    /// Roles that may be asked for by name.
+    pub roles: Vec<Pattern>,
+    /// Roles through which resources may be asked for.
+    pub search_as_roles: Vec<RoleName>,
+    /// The longest access, from its start.
+    pub max_duration: Option<Duration>,
+    /// From where the access is counted.
+    pub duration_from: Option<DurationFrom>,
+    /// Whom to name as reviewers when the requester names none.
+    pub suggested_reviewers: Vec<UserName>,
+    /// Whether a reason must be given, and how it is asked for.
+    pub reason: ReasonConditions,
+    /// How many reviews decide; empty means one approval or one denial.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// `request.reason` of a role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReasonConditions {
+    /// Whether a reason is required.
+    pub mode: ReasonMode,
+    /// What the prompt says instead of `Enter request reason`.
+    pub prompt: Option<String>,
+}
+
+/// Whether a request needs a reason. Of several roles the strictest counts.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum ReasonMode {
+    /// It may be left out.
+    #[default]
+    Optional,
+    /// A request without one is refused.
+    Required,
+}
+
+/// Where the clock of `max_duration` starts. Of several roles the earlier counts.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum DurationFrom {
+    /// When the request was filed.
+    #[default]
+    Creation,
+    /// When it was approved.
+    Approval,
+}
+
+/// How many reviews decide a request. A count of 0 is never reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// For people; may be empty.
+    pub name: String,
+    /// So many approvals approve.
+    pub approve: u32,
+    /// So many denials deny.
+    pub deny: u32,
+}
+
+impl Default for Threshold {
+    /// One approval approves, one denial denies.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            approve: 1,
+            deny: 1,
+        }
+    }
+}
+
+/// Whose requests a role lets its holder review.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReviewConditions {
+    /// The requested roles that may be reviewed.
+    pub roles: Vec<Pattern>,
+    /// The roles whose nodes a reviewer may look at while reviewing.
+    pub preview_as_roles: Vec<RoleName>,
+}
+
+/// Which of Anteroom's own resources may be read and changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The resources.
+    pub resources: Set<AdminResource>,
+    /// What may be done with them.
+    pub verbs: Set<AdminVerb>,
+}
+
+/// A list, or everything there is and will be (`*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Set<T> {
+    /// `*`.
+    Every,
+    /// These.
+    Only(Vec<T>),
+}
+
+impl<T: PartialEq> Set<T> {
+    /// Whether `item` is in it.
+    #[must_use]
+    pub fn contains(&self, item: &T) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Only(items) => items.contains(item),
+        }
+    }
+}
+
+/// `spec.options`: each is `None` where the role says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The longest a session of a holder lasts; of several roles the least.
+    pub max_session_ttl: Option<Duration>,
+    /// Both directions of TCP forwarding.
+    pub port_forwarding: Option<bool>,
+    /// Local forwarding (`-L`, `-D`), which decides over `port_forwarding`.
+    pub local_forwarding: Option<bool>,
+    /// Remote forwarding (`-R`), which decides over `port_forwarding`.
+    pub remote_forwarding: Option<bool>,
+    /// `-A`.
+    pub forward_agent: Option<bool>,
+    /// `-X`.
+    pub permit_x11_forwarding: Option<bool>,
+    /// scp and sftp.
+    pub ssh_file_copy: Option<bool>,
+}
+
+impl Conditions {
+    /// Whether `login` is among the logins, expanded for `user`.
+    #[must_use]
+    pub fn names_login(&self, user: &User, login: &Login) -> bool {
+        self.logins
+            .iter()
+            .any(|template| template.expands_to(user, login.as_str()))
+    }
+
+    /// The logins, expanded for `user`; what is no login is dropped (REQUESTS section 2).
+    #[must_use]
+    pub fn logins_for(&self, user: &User) -> BTreeSet<Login> {
+        let texts = self
+            .logins
+            .iter()
+            .flat_map(|template| template.expand(user));
+        texts.filter_map(|text| Login::parse(&text).ok()).collect()
+    }
+
+    /// How many logins that is.
+    #[must_use]
+    pub fn count_logins(&self, user: &User) -> usize {
+        // Borrowed texts in one vector: every role that could be asked through is counted in
+        // every decision that ends in asking.
+        let mut texts: Vec<Cow<'_, str>> = Vec::new();
+        for template in &self.logins {
+            template.expand_into(user, &mut texts);
+        }
+        texts.sort_unstable();
+        texts.dedup();
+        texts
+            .iter()
+            .filter(|text| crate::id::is_login(text))
+            .count()
+    }
+}

@@ -1,0 +1,382 @@
+//! The state that a decision reads: users, roles, nodes and requests at one instant.
+//!
+//! A view is immutable and shared. A change makes a new view from the old one; each kind of
+//! object sits behind its own [`Arc`], so that a review copies the index of requests and not
+//! that of ten thousand nodes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use time::Duration;
+
+use crate::id::{ClusterName, KeyFingerprint, NodeId, NodeName, RequestId, RoleName, UserName};
+use crate::node::Node;
+use crate::request::AccessRequest;
+use crate::role::Role;
+use crate::user::User;
+
+/// Limits and defaults of the domain that an operator may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The longest session of a plain key, and of the access that a request gives where no role
+    /// sets `max_duration`.
+    pub session_ttl: Duration,
+    /// How long a request may stay pending.
+    pub request_ttl: Duration,
+    /// How far ahead an access may be scheduled.
+    pub assume_start_ahead: Duration,
+    /// How many requests of one user may be pending at a time, so that one person cannot flood
+    /// the reviewers.
+    pub pending_per_user: usize,
+    /// The longest reason, in bytes.
+    pub reason_bytes: usize,
+    /// The most resource IDs in a request.
+    pub resources_per_request: usize,
+    /// The most bytes that a request's resource IDs take together.
+    pub resource_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            session_ttl: Duration::hours(12),
+            request_ttl: Duration::days(7),
+            assume_start_ahead: Duration::days(7),
+            pending_per_user: 50,
+            reason_bytes: 4096,
+            resources_per_request: 300,
+            resource_bytes: 32 * 1024,
+        }
+    }
+}
+
+/// Everything that a decision needs, at one instant.
+#[derive(Debug, Clone)]
+pub struct View {
+    cluster: ClusterName,
+    settings: Arc<Settings>,
+    roles: Arc<HashMap<RoleName, Arc<Role>>>,
+    users: Arc<Users>,
+    nodes: Arc<Nodes>,
+    requests: Arc<Requests>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Users {
+    by_name: HashMap<UserName, Arc<User>>,
+    // A set, because the view must not choose if the store ever let two users share a key.
+    by_key: HashMap<KeyFingerprint, BTreeSet<UserName>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Nodes {
+    by_id: HashMap<NodeId, Arc<Node>>,
+    by_name: HashMap<NodeName, BTreeSet<NodeId>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Requests {
+    by_id: HashMap<RequestId, Arc<AccessRequest>>,
+    // Pending and approved ones only: a decision looks at each of them, and a person's past grows.
+    live_of: HashMap<UserName, BTreeSet<RequestId>>,
+}
+
+/// Why a short request ID did not find one request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindRequestError {
+    /// Shorter than four characters, or not the start of a UUID.
+    #[error("`{0}` is not a request ID; write the ID or at least its first 4 characters")]
+    Malformed(String),
+    /// No request starts like this.
+    #[error("there is no request `{0}`; `request ls` shows those you may see")]
+    Unknown(String),
+    /// Several do.
+    #[error("`{prefix}` is the start of {count} request IDs; write more of it")]
+    Ambiguous {
+        /// As it was written.
+        prefix: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+impl View {
+    /// A view with settings and nothing else.
+    #[must_use]
+    pub fn new(cluster: ClusterName, settings: Settings) -> Self {
+        Self {
+            cluster,
+            settings: Arc::new(settings),
+            roles: Arc::default(),
+            users: Arc::default(),
+            nodes: Arc::default(),
+            requests: Arc::default(),
+        }
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// Limits and defaults.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn role(&self, name: &RoleName) -> Option<&Arc<Role>> {
+        self.roles.get(name)
+    }
+
+    /// The user of that name.
+    #[must_use]
+    pub fn user(&self, name: &UserName) -> Option<&Arc<User>> {
+        self.users.by_name.get(name)
+    }
+
+    /// The one user who registered that key; `None` also if two did.
+    #[must_use]
+    pub fn user_by_key(&self, key: &KeyFingerprint) -> Option<&Arc<User>> {
+        let names = self.users.by_key.get(key)?;
+        let name = names.first().filter(|_| names.len() == 1)?;
+        self.user(name)
+    }
+
+    /// The node of that ID.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {
+        self.nodes.by_id.get(id)
+    }
+
+    /// The nodes of that name, in the order of their IDs.
+    pub fn nodes_named(&self, name: &NodeName) -> impl Iterator<Item = &Arc<Node>> {
+        let ids = self.nodes.by_name.get(name).into_iter().flatten();
+        ids.filter_map(|id| self.node(id))
+    }
+
+    /// The request of that ID.
+    #[must_use]
+    pub fn request(&self, id: &RequestId) -> Option<&Arc<AccessRequest>> {
+        self.requests.by_id.get(id)
+    }
+
+    /// The one request whose ID starts with `prefix`, of those that `visible` lets the asker see:
+    /// what one may not see makes nothing ambiguous.
+    ///
+    /// # Errors
+    /// [`FindRequestError`] if there is none, or several, or the prefix is too short.
+    pub fn find_request(
+        &self,
+        prefix: &str,
+        visible: impl Fn(&AccessRequest) -> bool,
+    ) -> Result<&Arc<AccessRequest>, FindRequestError> {
+        let shown = || crate::id::printable(prefix);
+        let plausible = prefix.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        if prefix.len() < 4 || !plausible {
+            return Err(FindRequestError::Malformed(shown()));
+        }
+        let mut found = self
+            .requests
+            .by_id
+            .values()
+            .filter(|request| request.id.to_string().starts_with(prefix) && visible(request));
+        let first = found
+            .next()
+            .ok_or_else(|| FindRequestError::Unknown(shown()))?;
+        match found.count() {
+            0 => Ok(first),
+            more => Err(FindRequestError::Ambiguous {
+                prefix: shown(),
+                count: more + 1,
+            }),
+        }
+    }
+
+    /// All roles, in no order.
+    pub fn roles(&self) -> impl Iterator<Item = &Arc<Role>> {
+        self.roles.values()
+    }
+
+    /// All users, in no order.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.by_name.values()
+    }
+
+    /// All nodes, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.by_id.values()
+    }
+
+    /// All requests in whatever state, in no order.
+    pub fn requests(&self) -> impl Iterator<Item = &Arc<AccessRequest>> {
+        self.requests.by_id.values()
+    }
+
+    /// The pending and approved requests of a user, in the order of their IDs.
+    pub fn live_requests_of(&self, user: &UserName) -> impl Iterator<Item = &Arc<AccessRequest>> {
+        let ids = self.requests.live_of.get(user).into_iter().flatten();
+        ids.filter_map(|id| self.request(id))
+    }
+
+    /// Changes settings.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = Arc::new(settings);
+        self
+    }
+
+    /// Adds or replaces a role.
+    #[must_use]
+    pub fn with_role(self, role: Role) -> Self {
+        self.with_roles([role])
+    }
+
+    /// Adds or replaces roles.
+    #[must_use]
+    pub fn with_roles(mut self, roles: impl IntoIterator<Item = Role>) -> Self {
+        let map = Arc::make_mut(&mut self.roles);
+        map.extend(
+            roles
+                .into_iter()
+                .map(|role| (role.name.clone(), Arc::new(role))),
+        );
+        self
+    }
+
+    /// Removes a role, if it is there.
+    #[must_use]
+    pub fn without_role(mut self, name: &RoleName) -> Self {
+        Arc::make_mut(&mut self.roles).remove(name);
+        self
+    }
+
+    /// Adds or replaces a user.
+    #[must_use]
+    pub fn with_user(self, user: User) -> Self {
+        self.with_users([user])
+    }
+
+    /// Adds or replaces users.
+    #[must_use]
+    pub fn with_users(mut self, users: impl IntoIterator<Item = User>) -> Self {
+        let map = Arc::make_mut(&mut self.users);
+        for user in users {
+            map.remove(&user.name);
+            for key in &user.keys {
+                map.by_key
+                    .entry(key.fingerprint.clone())
+                    .or_default()
+                    .insert(user.name.clone());
+            }
+            map.by_name.insert(user.name.clone(), Arc::new(user));
+        }
+        self
+    }
+
+    /// Removes a user, if she is there.
+    #[must_use]
+    pub fn without_user(mut self, name: &UserName) -> Self {
+        Arc::make_mut(&mut self.users).remove(name);
+        self
+    }
+
+    /// Adds or replaces a node.
+    #[must_use]
+    pub fn with_node(self, node: Node) -> Self {
+        self.with_nodes([node])
+    }
+
+    /// Adds or replaces nodes.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: impl IntoIterator<Item = Node>) -> Self {
+        let map = Arc::make_mut(&mut self.nodes);
+        for node in nodes {
+            map.remove(&node.id);
+            map.by_name
+                .entry(node.name.clone())
+                .or_default()
+                .insert(node.id);
+            map.by_id.insert(node.id, Arc::new(node));
+        }
+        self
+    }
+
+    /// Removes a node, if it is there.
+    #[must_use]
+    pub fn without_node(mut self, id: &NodeId) -> Self {
+        Arc::make_mut(&mut self.nodes).remove(id);
+        self
+    }
+
+    /// Adds or replaces a request.
+    #[must_use]
+    pub fn with_request(self, request: AccessRequest) -> Self {
+        self.with_requests([request])
+    }
+
+    /// Adds or replaces requests.
+    #[must_use]
+    pub fn with_requests(mut self, requests: impl IntoIterator<Item = AccessRequest>) -> Self {
+        let map = Arc::make_mut(&mut self.requests);
+        for request in requests {
+            map.remove(&request.id);
+            if request.state.is_live() {
+                map.live_of
+                    .entry(request.user.clone())
+                    .or_default()
+                    .insert(request.id);
+            }
+            map.by_id.insert(request.id, Arc::new(request));
+        }
+        self
+    }
+
+    /// Removes a request, if it is there.
+    #[must_use]
+    pub fn without_request(mut self, id: &RequestId) -> Self {
+        Arc::make_mut(&mut self.requests).remove(id);
+        self
+    }
+}
+
+impl Users {
+    fn remove(&mut self, name: &UserName) {
+        let Some(old) = self.by_name.remove(name) else {
+            return;
+        };
+        for key in &old.keys {
+            take(&mut self.by_key, &key.fingerprint, name);
+        }
+    }
+}
+
+impl Nodes {
+    fn remove(&mut self, id: &NodeId) {
+        if let Some(old) = self.by_id.remove(id) {
+            take(&mut self.by_name, &old.name, id);
+        }
+    }
+}
+
+impl Requests {
+    fn remove(&mut self, id: &RequestId) {
+        if let Some(old) = self.by_id.remove(id) {
+            take(&mut self.live_of, &old.user, id);
+        }
+    }
+}
+
+/// Removes `value` from the set under `key`, and the set with its last value.
+fn take<K: Eq + std::hash::Hash, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(set) = index.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            index.remove(key);
+        }
+    }
+}

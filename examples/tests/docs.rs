@@ -1,0 +1,188 @@
+//! Keeps the documentation true: its documents are read by the real parser, and the tests that
+//! it names exist.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anteroom_core::documents;
+use anteroom_core::preset::presets;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// README.md and everything in docs/, with their names.
+fn pages() -> Vec<(String, String)> {
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let mut files: Vec<PathBuf> = docs.map(|entry| entry.unwrap().path()).collect();
+    files.push(root().join("README.md"));
+    files.retain(|file| file.extension().is_some_and(|ending| ending == "md"));
+    files.sort();
+    files
+        .into_iter()
+        .map(|file| {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read_to_string(file).unwrap())
+        })
+        .collect()
+}
+
+fn page(name: &str) -> String {
+    let found = pages().into_iter().find(|(page, _)| page == name);
+    found.expect(name).1
+}
+
+/// The contents of the fenced blocks with this word behind the fence.
+fn blocks<'a>(page: &'a str, word: &str) -> Vec<&'a str> {
+    let fence = format!("```{word}\n");
+    page.split(&fence)
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_document_that_is_shown_is_read() {
+    let page = page("roles.md");
+    let blocks = blocks(&page, "yaml");
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        documents::parse(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+    }
+}
+
+/// The words of the parser's own lists, so that a field that is served tomorrow is missed here.
+#[test]
+fn every_served_field_of_a_role_is_in_the_documentation() {
+    let parser = source("core/src/documents/role.rs");
+    let lists = parser.split("served: &[").skip(1);
+    let fields: BTreeSet<&str> = lists
+        .filter_map(|rest| rest.split(']').next())
+        .flat_map(|list| list.split('"').skip(1).step_by(2))
+        .collect();
+    assert!(fields.contains("search_as_roles"), "{fields:?}");
+    let page = page("roles.md");
+    for field in fields {
+        assert!(page.contains(field), "{field}");
+    }
+}
+
+#[test]
+fn every_preset_is_in_the_documentation() {
+    let page = page("roles.md");
+    for role in presets() {
+        assert!(
+            page.contains(&format!("| `{}` |", role.name)),
+            "{}",
+            role.name
+        );
+    }
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let mut sources = String::new();
+    for folder in ["core", "ca", "proxy", "tests", "examples"] {
+        read_sources(&root().join(folder), &mut sources);
+    }
+    for (name, page) in pages() {
+        for test in named_tests(&page) {
+            assert!(
+                sources.contains(&format!("fn {test}(")),
+                "{name} names the test `{test}`, which does not exist"
+            );
+        }
+    }
+}
+
+fn read_sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            into.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// Tests are claims: what stands in backticks and has at least four words joined by underscores.
+fn named_tests(page: &str) -> BTreeSet<&str> {
+    page.split('`')
+        .filter(|word| word.matches('_').count() >= 3)
+        .filter(|word| {
+            word.chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        // Keys of the configuration.
+        .filter(|word| !word.starts_with("max_") && !word.starts_with("per_source_"))
+        .collect()
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    for (name, page) in pages() {
+        let folder = if name == "README.md" {
+            root()
+        } else {
+            root().join("docs")
+        };
+        for target in page.split("](").skip(1) {
+            let target = target.split(')').next().unwrap();
+            let file = target.split('#').next().unwrap();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            assert!(folder.join(file).exists(), "{name} links to `{target}`");
+        }
+    }
+}
+
+fn source(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+#[test]
+fn every_key_of_the_configuration_is_in_the_documentation() {
+    let config = source("proxy/src/config.rs");
+    let (_, rest) = config.split_once("struct File {").unwrap();
+    let (fields, _) = rest.split_once('}').unwrap();
+    let keys: Vec<&str> = fields
+        .lines()
+        .filter_map(|line| line.trim().split_once(':'))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(keys.contains(&"listen"), "{keys:?}");
+    let page = page("operations.md");
+    for key in keys {
+        assert!(page.contains(&format!("| `{key}` |")), "{key}");
+    }
+}
+
+#[test]
+fn every_exit_status_is_in_the_documentation() {
+    let exit = source("proxy/src/exit.rs");
+    let numbers: Vec<&str> = exit
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Exit::")?.split_once(" => "))
+        .map(|(_, number)| number.trim_end_matches(','))
+        .filter(|number| number.chars().all(|c| c.is_ascii_digit()))
+        .collect();
+    assert!(numbers.contains(&"75"), "{numbers:?}");
+    for name in ["requests.md", "README.md"] {
+        let page = page(name);
+        for number in &numbers {
+            assert!(page.contains(&format!("| {number} |")), "{name}: {number}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `auth export` and `nodes sshd-config`: public halves as their readers want them.
+
+use anteroom_ca::export::{self, NODE_CA_FILE, OtherDoors};
+use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::node::{HostProof, Node};
+use ssh_key::PublicKey;
+
+use super::Context;
+use super::args::{AuthExport, Authority, SshdConfig};
+use super::io::CommandIo;
+use super::run::{Ended, Run, Stop};
+use crate::exit::Exit;
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) async fn auth_export(&mut self, args: &AuthExport) -> Ended {
+        self.require(AdminVerb::Read, AdminResource::CertAuthority)?;
+        let lines = match args.authority {
+            Authority::User => {
+                authorized_keys(&self.ctx.authorities.user, &comment(self.ctx, "user"))?
+            }
+            Authority::Node => {
+                authorized_keys(&self.ctx.authorities.node, &comment(self.ctx, "node"))?
+            }
+            Authority::Host => known_hosts(self.ctx)?,
+        };
+        self.print(&lines.join("\n")).await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn sshd_config(&mut self, args: &SshdConfig) -> Ended {
+        self.require(AdminVerb::Read, AdminResource::Node)?;
+        let view = self.ctx.state.view();
+        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let others = if args.exclusive {
+            OtherDoors::Close
+        } else {
+            OtherDoors::Keep
+        };
+        self.print(export::sshd_config_lines(&node.id, others).trim_end())
+            .await?;
+        let hint = ca_file_hint(self.ctx)?;
+        self.note(&format!(
+            "{hint}\nThen check with `sshd -t` and reload sshd."
+        ))
+        .await?;
+        Ok(Exit::Done)
+    }
+}
+
+/// What an operator does on a node that was just registered.
+pub(crate) fn node_setup(ctx: &Context, node: &Node) -> Result<String, Stop> {
+    let lines = export::sshd_config_lines(&node.id, OtherDoors::Keep);
+    let mut text = format!(
+        "{}\n\nAppend to /etc/ssh/sshd_config there (`nodes sshd-config {}` prints it again), check with `sshd -t`, reload sshd:\n{}",
+        ca_file_hint(ctx)?,
+        node.name,
+        lines.trim_end(),
+    );
+    match node.host_proof {
+        HostProof::Pinned(_) => {}
+        HostProof::HostCa => text.push_str(&format!(
+            "\n\nAnd give it a host certificate. On the proxy, with the node's public host key:\n\
+             ssh-keygen -s DATA_DIR/ca/host -h -I {} -n {} -V -1m:+52w ssh_host_ed25519_key.pub\n\
+             Then `HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub` in its sshd_config.",
+            node.name, node.id
+        )),
+    }
+    Ok(text)
+}
+
+fn ca_file_hint(ctx: &Context) -> Result<String, Stop> {
+    let keys = authorized_keys(&ctx.authorities.node, &comment(ctx, "node"))?;
+    Ok(format!(
+        "Write on the node into {NODE_CA_FILE}:\n{}",
+        keys.join("\n")
+    ))
+}
+
+fn comment(ctx: &Context, authority: &str) -> String {
+    format!("anteroom {authority} CA of {}", ctx.state.cluster())
+}
+
+fn authorized_keys(keys: &[PublicKey], comment: &str) -> Result<Vec<String>, Stop> {
+    keys.iter()
+        .map(|key| export::authorized_keys_line(key, comment))
+        .collect::<Result<_, _>>()
+        .map_err(unwritable)
+}
+
+pub(crate) fn known_hosts(ctx: &Context) -> Result<Vec<String>, Stop> {
+    export::known_hosts_lines(&ctx.place.names, &ctx.authorities.host).map_err(unwritable)
+}
+
+fn unwritable(error: ssh_key::Error) -> Stop {
+    Stop::new(
+        Exit::Failed,
+        format!("a CA key cannot be written out: {error}; run `anteroom doctor`"),
+    )
+}

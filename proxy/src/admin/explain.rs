@@ -1,0 +1,323 @@
+//! `explain LOGIN@NODE`: which rule decides, and what would make it work.
+
+use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::id::UserName;
+use anteroom_core::policy::{
+    self, Access, Ask, Explanation, Grant, Match, Outcome, RoleFinding, Via, Visibility,
+};
+use anteroom_core::role::ReasonMode;
+use serde::Serialize;
+
+use super::args::Explain;
+use super::io::{Caller, CommandIo};
+use super::run::{Ended, Run, Stop};
+use crate::exit::Exit;
+use crate::say::{self, Table, clean};
+
+/// Whom an explanation is for: the words differ, and so does what may be told.
+enum For<'a> {
+    /// The one who asks, by the key she came with.
+    Self_,
+    /// An administrator who asks about somebody.
+    Administrator(&'a UserName),
+}
+
+/// The explanation for scripts.
+#[derive(Debug, Serialize)]
+struct Row {
+    user: String,
+    login: String,
+    node: String,
+    resource_id: String,
+    decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    granted_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    request_roles: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reviewers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+    roles: Vec<RoleRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct RoleRow {
+    role: String,
+    via: String,
+    node: bool,
+    login: bool,
+    denies: Vec<String>,
+}
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) async fn explain(&mut self, args: &Explain) -> Ended {
+        let view = self.ctx.state.view();
+        let now = self.ctx.state.now();
+        let (who, user, key) = match (self.caller, &args.user) {
+            (Caller::Ssh { identity, .. }, None) => (
+                For::Self_,
+                identity.user().clone(),
+                Some(identity.key().clone()),
+            ),
+            (Caller::Ssh { identity, .. }, Some(user)) if user == identity.user() => (
+                For::Self_,
+                identity.user().clone(),
+                Some(identity.key().clone()),
+            ),
+            (Caller::Ssh { .. } | Caller::Local, Some(user)) => {
+                self.require(AdminVerb::Read, AdminResource::User)?;
+                self.require(AdminVerb::Read, AdminResource::Role)?;
+                if view.user(user).is_none() {
+                    return Err(Stop::not_found(format!(
+                        "there is no user `{user}`; `users ls` shows all"
+                    )));
+                }
+                (For::Administrator(user), user.clone(), None)
+            }
+            (Caller::Local, None) => {
+                return Err(Stop::usage(
+                    "say for whom: `explain LOGIN@NODE --user USER`",
+                ));
+            }
+        };
+        let node = match who {
+            For::Self_ => self.resolve(&view, &args.target.node)?,
+            For::Administrator(_) => self.resolve_any(&view, &args.target.node)?,
+        };
+        let access = Access {
+            login: args.target.login.clone(),
+            node: node.id,
+        };
+        let explanation = policy::explain(&view, &user, key.as_ref(), &access, now);
+        if let (For::Self_, Outcome::Denied(denial)) = (&who, &explanation.outcome)
+            && denial.visibility == Visibility::Hidden
+        {
+            return Err(Stop::not_found(say::denial(
+                denial,
+                &args.target.to_string(),
+            )));
+        }
+        let target = format!("{}@{}", access.login, node.name);
+        let row = Row {
+            user: user.to_string(),
+            login: access.login.to_string(),
+            node: node.name.to_string(),
+            resource_id: super::nodes::resource_id(&view, &node).to_string(),
+            ..Row::new(&explanation)
+        };
+        self.listing(args.listing.format, &row, || {
+            text(&who, &target, &explanation)
+        })
+        .await?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Row {
+    fn new(explanation: &Explanation) -> Self {
+        let mut row = Self {
+            user: String::new(),
+            login: String::new(),
+            node: String::new(),
+            resource_id: String::new(),
+            decision: "deny",
+            granted_by: None,
+            request_id: None,
+            ends: None,
+            request_roles: Vec::new(),
+            reviewers: explanation
+                .reviewers
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            reasons: Vec::new(),
+            roles: explanation.roles.iter().map(RoleRow::new).collect(),
+        };
+        match &explanation.outcome {
+            Outcome::Permitted {
+                grant,
+                ends,
+                capabilities: _,
+            } => {
+                row.decision = "permit";
+                row.ends = ends.map(say::rfc3339);
+                match grant {
+                    Grant::Standing { role } => row.granted_by = Some(role.to_string()),
+                    Grant::Request { request, role } => {
+                        row.granted_by = Some(role.to_string());
+                        row.request_id = Some(request.to_string());
+                    }
+                }
+            }
+            Outcome::Askable(ask) => {
+                row.decision = "ask";
+                row.request_roles = ask.roles.iter().map(ToString::to_string).collect();
+                row.request_id = ask.joins.map(|id| id.to_string());
+            }
+            Outcome::Denied(denial) => {
+                row.reasons = denial
+                    .reasons
+                    .iter()
+                    .map(|reason| reason.as_sentence())
+                    .collect()
+            }
+        }
+        row
+    }
+}
+
+impl RoleRow {
+    fn new(finding: &RoleFinding) -> Self {
+        Self {
+            role: finding.role.to_string(),
+            via: via(finding.via),
+            node: finding.node == Match::Yes,
+            login: finding.login == Match::Yes,
+            denies: finding
+                .denies
+                .iter()
+                .map(|reason| reason.as_sentence())
+                .collect(),
+        }
+    }
+}
+
+fn via(via: Via) -> String {
+    match via {
+        Via::Standing => "standing".to_owned(),
+        Via::Request(id) => format!("request {id}"),
+        Via::Requestable => "can be asked for".to_owned(),
+    }
+}
+
+fn text(who: &For<'_>, target: &str, explanation: &Explanation) -> String {
+    let subject = match who {
+        For::Self_ => "you".to_owned(),
+        For::Administrator(user) => user.to_string(),
+    };
+    let mut lines = match &explanation.outcome {
+        Outcome::Permitted {
+            grant,
+            ends,
+            capabilities: _,
+        } => {
+            let by = match grant {
+                Grant::Standing { role } => {
+                    format!("by role `{role}`, which {subject} {}", has(who))
+                }
+                Grant::Request { request, role } => {
+                    format!("by request {request}, through role `{role}`")
+                }
+            };
+            let until = ends
+                .map(|at| format!(", until {}", say::stamp(at)))
+                .unwrap_or_default();
+            vec![format!("{target}: allowed {by}{until}")]
+        }
+        Outcome::Askable(ask) => asked(who, target, &subject, ask, &explanation.reviewers),
+        Outcome::Denied(denial) => {
+            let mut lines = vec![format!(
+                "{target}: not allowed, and {subject} can't ask for it"
+            )];
+            match who {
+                For::Self_ => lines.extend(
+                    say::denial(denial, target)
+                        .lines()
+                        .map(|line| format!("  {line}")),
+                ),
+                For::Administrator(_) => {
+                    lines.extend(
+                        denial
+                            .reasons
+                            .iter()
+                            .map(|reason| format!("  {}", clean(&reason.as_sentence()))),
+                    );
+                }
+            }
+            lines
+        }
+    };
+    if !explanation.roles.is_empty() {
+        let mut table = Table::new(["Role", "How", "Grants Node", "Grants Login", "Denies"]);
+        for finding in &explanation.roles {
+            let denies: Vec<String> = finding
+                .denies
+                .iter()
+                .map(|reason| reason.as_sentence())
+                .collect();
+            table.row([
+                finding.role.to_string(),
+                via(finding.via),
+                yes_no(finding.node),
+                yes_no(finding.login),
+                denies.join("; "),
+            ]);
+        }
+        lines.push(format!("\n{table}"));
+    }
+    lines.join("\n")
+}
+
+fn has(who: &For<'_>) -> &'static str {
+    match who {
+        For::Self_ => "have",
+        For::Administrator(_) => "has",
+    }
+}
+
+fn asked(
+    who: &For<'_>,
+    target: &str,
+    subject: &str,
+    ask: &Ask,
+    reviewers: &[UserName],
+) -> Vec<String> {
+    let roles: Vec<String> = ask.roles.iter().map(|role| format!("`{role}`")).collect();
+    let mut lines = vec![format!(
+        "{target}: not allowed now, but {subject} can ask for it through role {}",
+        roles.join(", ")
+    )];
+    if let Some(request) = ask.joins {
+        lines.push(format!("  Pending already: request {request}"));
+    }
+    if let Some((request, at)) = &ask.opens {
+        lines.push(format!(
+            "  Approved for later: request {request}, from {}",
+            say::stamp(*at)
+        ));
+    }
+    for request in &ask.assumable {
+        lines.push(format!("  Approved for another key, or dropped: take it up with `ssh access request assume {request}`"));
+    }
+    lines.push(match ask.reason_mode {
+        ReasonMode::Required => "  A reason is required.".to_owned(),
+        ReasonMode::Optional => "  A reason may be given.".to_owned(),
+    });
+    if let Some(length) = ask.max_duration {
+        lines.push(format!("  For at most {}.", say::brief(length)));
+    }
+    let names: Vec<String> = reviewers.iter().map(ToString::to_string).collect();
+    lines.push(if names.is_empty() {
+        "  Nobody can review such a request; an administrator has to name a reviewer of the role."
+            .to_owned()
+    } else {
+        format!("  It can be reviewed by {}.", names.join(", "))
+    });
+    match who {
+        For::Self_ => lines.push(format!("  Ask with `ssh access request create --resource {target} --reason \"<request reason>\"`")),
+        For::Administrator(_) => {}
+    }
+    lines
+}
+
+fn yes_no(value: Match) -> String {
+    match value {
+        Match::Yes => "yes".to_owned(),
+        Match::No => "no".to_owned(),
+    }
+}

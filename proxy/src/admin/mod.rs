@@ -1,0 +1,216 @@
+//! Administration: a command line in, an answer and an exit status out. The same commands arrive over SSH (`ssh access COMMAND`) and
+//! over the control socket (`anteroom ctl COMMAND`).
+//!
+//! ```text
+//!  exec string ─► CommandLine ─► args (one definition) ─► Run: may she? ─► State ─► say ─► CommandIo
+//!  ctl.sock ────► ctl ─────────┘
+//! ```
+//!
+//! Promises:
+//! * What is printed went through `say`: nothing that a peer wrote reaches a terminal raw.
+//! * A user sees what concerns her: her own requests, those she may review, nodes she can use or ask for. What she may not know of is
+//!   answered as if it did not exist.
+//! * Administration is for callers whose stored roles' `rules` allow it, and refusals of it are in the audit log.
+//!
+//! The rules themselves are in `anteroom-core`, the writing in `state`; where a command's bytes come from and go to is behind
+//! [`CommandIo`].
+
+mod args;
+mod audit_log;
+mod authorities;
+mod config;
+pub mod ctl;
+mod explain;
+mod help;
+mod io;
+mod keys;
+mod line;
+mod nodes;
+mod objects;
+mod requests;
+mod run;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anteroom_ca::names::HostNames;
+use anteroom_core::node::NodeAddr;
+use ssh_key::PublicKey;
+
+use crate::audit::{Entry, Event};
+use crate::exit::Exit;
+use crate::say::{self, LineEnd};
+use crate::state::State;
+use crate::waiting::Waiting;
+
+use self::args::{Audit, Auth, Command, Nodes, Request, Requests, Users};
+pub use self::io::{Caller, CommandIo, FileAnswer, Gone, Leave, StdinError, TerminalSize, Typed};
+use self::line::Parsed;
+pub use self::line::{Channel, CommandLine, LONGEST_LINE, MOST_WORDS, UsageError};
+pub use self::requests::exit_of;
+use self::run::{Ended, Logged, Refusal, Run, Stop};
+
+/// What the commands work with besides the state. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Users, roles, nodes, requests, the log.
+    pub state: State,
+    /// How clients reach this proxy, for `config`.
+    pub place: Arc<Place>,
+    /// The public keys of the certificate authorities.
+    pub authorities: Arc<Authorities>,
+    /// Asks a node for its host keys.
+    pub scanner: Arc<dyn Scanner>,
+    /// Who waits for which request now.
+    pub waiting: Waiting,
+}
+
+/// How clients reach this proxy.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The host name or address that clients connect to.
+    pub host: String,
+    /// The port that clients connect to.
+    pub port: u16,
+    /// The names of the proxy, and the domains of its nodes.
+    pub names: HostNames,
+}
+
+/// Public keys of the certificate authorities, all that are trusted now.
+#[derive(Debug, Clone)]
+pub struct Authorities {
+    /// What signs identity certificates.
+    pub user: Vec<PublicKey>,
+    /// What nodes trust.
+    pub node: Vec<PublicKey>,
+    /// What clients trust.
+    pub host: Vec<PublicKey>,
+}
+
+/// Asks an SSH server for its host keys, as `ssh-keyscan` does: a hook, because only the SSH layer speaks the protocol.
+pub trait Scanner: std::fmt::Debug + Send + Sync {
+    /// The host keys that `addr` shows, of every type it has. The implementation bounds the time. An error is one sentence without a full stop.
+    fn scan<'a>(
+        &'a self,
+        addr: &'a NodeAddr,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<PublicKey>, String>> + Send + 'a>>;
+}
+
+/// Runs a command and returns the status it ends with.
+///
+/// Everything it has to say goes to `io`. Dropping the future gives the command up at its next wait; what was given to the state until then is
+/// done all the same.
+pub async fn run(
+    ctx: &Context,
+    caller: Caller,
+    line: CommandLine,
+    io: &mut impl CommandIo,
+) -> Exit {
+    let mut run = Run {
+        ctx,
+        caller: &caller,
+        io,
+        stdin_taken: false,
+    };
+    match command(&mut run, &line).await {
+        Ok(exit) => exit,
+        // The status goes nowhere, but it is the one that a script would expect of a broken pipe.
+        Err(Stop::Gone) => Exit::Failed,
+        Err(Stop::Refused(refusal)) => refused(&mut run, &line, refusal).await,
+    }
+}
+
+/// Says a usage error that arose before there was a command line to run.
+pub async fn say_usage_error(error: &UsageError, io: &mut impl CommandIo) -> Exit {
+    // Who is gone is told nothing, and the status is the same.
+    let _ = io
+        .stderr(say::lines(&format!("ERROR: {error}"), LineEnd::Lf))
+        .await;
+    Exit::Usage
+}
+
+async fn refused<I: CommandIo>(run: &mut Run<'_, I>, line: &CommandLine, refusal: Refusal) -> Exit {
+    if refusal.exit == Exit::Denied && refusal.logged == Logged::NotYet {
+        let entry = Entry::failed(Event::Admin, &refusal.text).command(line.to_text());
+        let entry = match run.caller {
+            Caller::Ssh {
+                identity,
+                remote_addr,
+            } => entry
+                .user(identity.user())
+                .key(identity.key())
+                .remote_addr(remote_addr),
+            Caller::Local => entry.user(anteroom_core::request::Actor::LocalAdministrator),
+        };
+        // It is refused either way; the store says by itself in the log when it can't write.
+        let _ = run.ctx.state.audit(entry).await;
+    }
+    let _ = run.note(&format!("ERROR: {}", refusal.text)).await;
+    refusal.exit
+}
+
+async fn command<I: CommandIo>(run: &mut Run<'_, I>, line: &CommandLine) -> Ended {
+    run.admit()?;
+    let parsed = line.parse(run.channel()).map_err(Stop::usage)?;
+    match parsed {
+        Parsed::Nothing => run.summary().await,
+        Parsed::Help(command) => run.help(&command).await,
+        Parsed::Command(command) => dispatch(run, *command).await,
+    }
+}
+
+async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended {
+    match command {
+        Command::Ls(args) => run.ls(&args).await,
+        Command::Request(command) => match command {
+            Request::Search(args) => run.search(&args).await,
+            Request::Create(args) => run.create_request(args).await,
+            Request::Ls(args) => run.request_ls(&args).await,
+            Request::Show(args) => run.request_show(&args).await,
+            Request::Review(args) => run.review(args).await,
+            Request::Drop(args) => run.drop_requests(&args).await,
+            Request::Assume(args) => run.assume(&args).await,
+            Request::Cancel(args) => run.cancel(&args).await,
+        },
+        Command::Requests(command) => match command {
+            Requests::Ls(args) => run.requests_ls(&args).await,
+            Requests::Get(args) => run.requests_get(&args).await,
+            Requests::Approve(args) => run.requests_approve(args).await,
+            Requests::Deny(args) => run.requests_deny(&args).await,
+            Requests::Rm(args) => run.requests_rm(&args).await,
+        },
+        Command::Status(args) => run.status(args).await,
+        Command::Whoami(args) => run.whoami(args).await,
+        Command::Explain(args) => run.explain(&args).await,
+        Command::Config(args) => run.config(&args).await,
+        Command::Help(args) => run.help(&args.command).await,
+        Command::Version => run.version().await,
+        Command::Audit(Audit::Ls(args)) => run.audit_ls(&args).await,
+        Command::Audit(Audit::Verify(args)) => run.audit_verify(args.listing).await,
+        Command::Users(command) => match command {
+            Users::Add(args) => run.users_add(args).await,
+            Users::Ls(args) => run.users_ls(args).await,
+            Users::Show(args) => run.users_show(&args).await,
+            Users::Update(args) => run.users_update(args).await,
+            Users::Rm(args) => run.users_rm(&args).await,
+            Users::Lock(args) => run.users_lock(args).await,
+            Users::Unlock(args) => run.users_unlock(&args).await,
+        },
+        Command::Nodes(command) => match command {
+            Nodes::Add(args) => run.nodes_add(args).await,
+            Nodes::Ls(args) => run.nodes_ls(&args).await,
+            Nodes::Show(args) => run.nodes_show(&args).await,
+            Nodes::Rm(args) => run.nodes_rm(&args).await,
+            Nodes::Update(args) => run.nodes_update(args).await,
+            Nodes::SshdConfig(args) => run.sshd_config(&args).await,
+        },
+        Command::Create(args) => run.create(&args).await,
+        Command::Get(args) => run.get(&args).await,
+        Command::Rm(args) => run.rm(&args).await,
+        Command::Auth(Auth::Export(args)) => run.auth_export(&args).await,
+    }
+}

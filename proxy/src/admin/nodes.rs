@@ -1,0 +1,314 @@
+//! `ls`, `request search`, and what the commands have in common that name a node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anteroom_core::id::{Login, ResourceId};
+use anteroom_core::node::{HostProof, Node};
+use anteroom_core::policy::{self, Resolved};
+use anteroom_core::target::NodeRef;
+use anteroom_core::view::View;
+use serde::Serialize;
+
+use super::args::{Kind, Ls, NodeFilter, Search};
+use super::io::{Caller, CommandIo};
+use super::line::Channel;
+use super::run::{Ended, Run, Stop, has_labels, matches_words};
+use crate::exit::Exit;
+use crate::say::{self, Table};
+
+/// A node as listings show it.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeRow {
+    pub(crate) id: String,
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) hostname: String,
+    pub(crate) addr: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) resource_id: String,
+    /// What can be had there: now for `ls`, after a request for `request search`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) logins: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host_proof: Option<HostProofRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) egress_addresses: Vec<String>,
+}
+
+/// How a node proves itself, for administrators.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HostProofRow {
+    HostCa,
+    Pinned(Vec<String>),
+}
+
+impl NodeRow {
+    pub(crate) fn new(view: &View, node: &Node, logins: impl IntoIterator<Item = Login>) -> Self {
+        Self {
+            id: node.id.to_string(),
+            kind: "node",
+            name: node.name.to_string(),
+            hostname: node.name.to_string(),
+            addr: node.addr.to_string(),
+            labels: node.labels.clone(),
+            resource_id: resource_id(view, node).to_string(),
+            logins: logins.into_iter().map(|login| login.to_string()).collect(),
+            host_proof: None,
+            egress_addresses: Vec::new(),
+        }
+    }
+
+    pub(crate) fn in_full(view: &View, node: &Node) -> Self {
+        let proof = match &node.host_proof {
+            HostProof::HostCa => HostProofRow::HostCa,
+            HostProof::Pinned(keys) => HostProofRow::Pinned(keys.clone()),
+        };
+        Self {
+            host_proof: Some(proof),
+            egress_addresses: node.egress_addresses.clone(),
+            ..Self::new(view, node, [])
+        }
+    }
+}
+
+pub(crate) fn resource_id(view: &View, node: &Node) -> ResourceId {
+    ResourceId::node(view.cluster().clone(), node.id)
+}
+
+/// All nodes, by name and ID.
+pub(crate) fn all_nodes(view: &View) -> Vec<Arc<Node>> {
+    let mut nodes: Vec<Arc<Node>> = view.nodes().map(Arc::clone).collect();
+    nodes.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+    nodes
+}
+
+/// Whether the filter of a listing shows the node.
+pub(crate) fn shows(node: &Node, filter: &NodeFilter, labels: &[(String, String)]) -> bool {
+    let (name, addr, id) = (
+        node.name.to_string(),
+        node.addr.to_string(),
+        node.id.to_string(),
+    );
+    let mut texts: Vec<&str> = vec![&name, &addr, &id];
+    texts.extend(
+        node.labels
+            .iter()
+            .flat_map(|(key, value)| [key.as_str(), value.as_str()]),
+    );
+    has_labels(&node.labels, labels) && matches_words(&filter.search, &texts)
+}
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) async fn ls(&mut self, args: &Ls) -> Ended {
+        let view = self.ctx.state.view();
+        let rows: Vec<NodeRow> = self
+            .usable(&view)
+            .into_iter()
+            .filter(|(node, _)| shows(node, &args.filter, &args.labels))
+            .map(|(node, logins)| NodeRow::new(&view, &node, logins))
+            .collect();
+        self.listing(args.listing.format, &rows, || {
+            node_table(&rows, args.filter.verbose)
+        })
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    /// The nodes that work now with their logins; for the local administrator those that exist.
+    pub(crate) fn usable(&self, view: &View) -> Vec<(Arc<Node>, BTreeSet<Login>)> {
+        match self.caller {
+            Caller::Local => all_nodes(view)
+                .into_iter()
+                .map(|node| (node, BTreeSet::new()))
+                .collect(),
+            Caller::Ssh { identity, .. } => {
+                let usable =
+                    policy::visible_nodes(view, identity, self.ctx.state.now()).into_iter();
+                usable.map(|usable| (usable.node, usable.logins)).collect()
+            }
+        }
+    }
+
+    pub(crate) async fn search(&mut self, args: &Search) -> Ended {
+        if args.roles {
+            return self.search_roles(args).await;
+        }
+        match args.kind {
+            Some(Kind::Node) | None => self.search_nodes(args).await,
+        }
+    }
+
+    async fn search_nodes(&mut self, args: &Search) -> Ended {
+        let view = self.ctx.state.view();
+        let identity = self.identity("request search")?;
+        let rows: Vec<NodeRow> = policy::requestable_nodes(&view, identity, self.ctx.state.now())
+            .into_iter()
+            .filter(|found| shows(&found.node, &args.filter, &args.labels))
+            .map(|found| NodeRow::new(&view, &found.node, found.logins.into_keys()))
+            .collect();
+        self.listing(args.listing.format, &rows, || {
+            search_text(&rows, args.filter.verbose)
+        })
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    async fn search_roles(&mut self, args: &Search) -> Ended {
+        #[derive(Serialize)]
+        struct RoleRow {
+            name: String,
+            description: String,
+            labels: BTreeMap<String, String>,
+        }
+        let view = self.ctx.state.view();
+        let identity = self.identity("request search")?;
+        let rows: Vec<RoleRow> = policy::requestable_roles(&view, identity, self.ctx.state.now())
+            .iter()
+            .map(|role| RoleRow {
+                name: role.name.to_string(),
+                description: role.description.clone().unwrap_or_default(),
+                labels: role.labels.clone(),
+            })
+            .filter(|row| has_labels(&row.labels, &args.labels))
+            .filter(|row| matches_words(&args.filter.search, &[&row.name, &row.description]))
+            .collect();
+        let text = || {
+            let mut table = Table::new(["Role", "Description"]);
+            rows.iter()
+                .for_each(|row| table.row([&row.name, &row.description]));
+            if rows.is_empty() {
+                return table.to_string();
+            }
+            let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+            format!(
+                "{table}\n\nTo request these roles, run\nssh access request create --roles {} --reason \"<request reason>\"",
+                names.join(",")
+            )
+        };
+        self.listing(args.listing.format, &rows, text).await?;
+        Ok(Exit::Done)
+    }
+
+    /// The node that an argument of the caller's own commands means; what she may not know of does not exist.
+    pub(crate) fn resolve(&self, view: &View, node: &NodeRef) -> Result<Arc<Node>, Stop> {
+        let identity = match self.caller {
+            Caller::Local => return self.resolve_any(view, node),
+            Caller::Ssh { identity, .. } => identity,
+        };
+        match policy::resolve(view, identity, node, self.ctx.state.now()) {
+            Resolved::One(id) => view
+                .node(&id)
+                .map(Arc::clone)
+                .ok_or_else(|| no_such_node(node, self.channel())),
+            Resolved::Ambiguous(nodes) => Err(ambiguous(view, node, &nodes)),
+            Resolved::Unknown => Err(no_such_node(node, self.channel())),
+        }
+    }
+
+    /// The node that an administrator's argument means, of all there are.
+    pub(crate) fn resolve_any(&self, view: &View, node: &NodeRef) -> Result<Arc<Node>, Stop> {
+        let found: Vec<Arc<Node>> = match node {
+            NodeRef::Name(name) => view.nodes_named(name).map(Arc::clone).collect(),
+            NodeRef::Id(id) => view.node(id).map(Arc::clone).into_iter().collect(),
+            NodeRef::Resource(id) if id.cluster() == view.cluster() => id
+                .node_id()
+                .and_then(|id| view.node(&id))
+                .map(Arc::clone)
+                .into_iter()
+                .collect(),
+            NodeRef::Resource(_) => Vec::new(),
+        };
+        match found.as_slice() {
+            [] => Err(Stop::not_found(format!(
+                "no such node `{}`; `nodes ls` shows all",
+                say::clean(&node.to_string())
+            ))),
+            [one] => Ok(Arc::clone(one)),
+            several => Err(ambiguous(view, node, several)),
+        }
+    }
+
+    pub(crate) fn node_argument(text: &str) -> Result<NodeRef, Stop> {
+        NodeRef::parse(text).map_err(|error| Stop::usage(say::clean(&error.to_string())))
+    }
+}
+
+fn no_such_node(node: &NodeRef, channel: Channel) -> Stop {
+    match channel {
+        Channel::Ssh => Stop::not_found(say::no_such_node(&node.to_string())),
+        Channel::Ctl => Stop::not_found(format!(
+            "no such node `{}`; `nodes ls` shows all",
+            say::clean(&node.to_string())
+        )),
+    }
+}
+
+fn ambiguous(view: &View, name: &NodeRef, nodes: &[Arc<Node>]) -> Stop {
+    Stop::usage(say::ambiguous_name(
+        &name.to_string(),
+        view.cluster(),
+        nodes,
+    ))
+}
+
+/// `Node Name  Address  Labels`, with `Node ID` where asked for.
+pub(crate) fn node_table(rows: &[NodeRow], verbose: bool) -> String {
+    if verbose {
+        let mut table = Table::new(["Node Name", "Node ID", "Address", "Labels"]);
+        for row in rows {
+            table.row([&row.name, &row.id, &row.addr, &say::labels(&row.labels)]);
+        }
+        return table.to_string();
+    }
+    let mut table = Table::new(["Node Name", "Address", "Labels"]);
+    for row in rows {
+        table.row([&row.name, &row.addr, &say::labels(&row.labels)]);
+    }
+    table.to_string()
+}
+
+fn search_text(rows: &[NodeRow], verbose: bool) -> String {
+    let mut text = if verbose {
+        let mut table = Table::new([
+            "Name",
+            "Hostname",
+            "Address",
+            "Labels",
+            "Logins",
+            "Resource ID",
+        ]);
+        for row in rows {
+            let (labels, logins) = (say::labels(&row.labels), row.logins.join(","));
+            table.row([
+                &row.id,
+                &row.hostname,
+                &row.addr,
+                &labels,
+                &logins,
+                &row.resource_id,
+            ]);
+        }
+        table.to_string()
+    } else {
+        let mut table = Table::new(["Name", "Hostname", "Labels", "Resource ID"]);
+        for row in rows {
+            table.row([
+                &row.id,
+                &row.hostname,
+                &say::labels(&row.labels),
+                &row.resource_id,
+            ]);
+        }
+        table.to_string()
+    };
+    if !rows.is_empty() {
+        text.push_str("\n\nTo request access to these resources, run\nssh access request create");
+        for row in rows {
+            text.push_str(&format!(" --resource {} \\\n   ", row.resource_id));
+        }
+        text.push_str(" --reason \"<request reason>\"");
+    }
+    text
+}

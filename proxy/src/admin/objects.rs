@@ -1,0 +1,921 @@
+//! `users`, `nodes`, `create`, `get`, `rm`: what administrators keep.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::documents::{self, Document, NodeDocument, UserDocument};
+use anteroom_core::id::{KeyFingerprint, NodeId, NodeName, RoleName, UserName};
+use anteroom_core::node::{HostProof, Node, NodeAddr};
+use anteroom_core::role::Role;
+use anteroom_core::user::{User, UserKey};
+use anteroom_core::view::View;
+use serde_json::Value;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::args::{
+    self, Create, Format, Get, HostProofArgs, NodeOnly, NodesAdd, NodesLs, NodesUpdate, ObjectKind,
+    OneNode, OneUser, Rm, UserOnly, UsersAdd, UsersLock, UsersUpdate,
+};
+use super::authorities::node_setup;
+use super::io::CommandIo;
+use super::keys::{self, CheckedKey, KeyError};
+use super::nodes::{NodeRow, all_nodes, node_table, resource_id, shows};
+use super::run::{Ended, Listing, Run, Stop, some};
+use crate::exit::Exit;
+use crate::say::{self, Table, clean};
+use crate::state::{
+    Existing, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
+};
+
+// ---- errors, as exit statuses
+
+impl From<PutError> for Stop {
+    fn from(error: PutError) -> Self {
+        let exit = match error {
+            PutError::Store(error) => return error.into(),
+            PutError::FromNode(error) => return error.into(),
+            PutError::NotAllowed(_) => Exit::Denied,
+            PutError::UnknownRole { .. } => Exit::NotFound,
+            PutError::Exists(_) | PutError::KeyTaken { .. } => Exit::Failed,
+            PutError::KeyTwice { .. } | PutError::ReadsAsTarget { .. } => Exit::Usage,
+        };
+        Self::new(exit, clean(&error.to_string()))
+    }
+}
+
+/// Why an update was refused by what the caller wanted of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+impl From<UpdateError<Refused>> for Stop {
+    fn from(error: UpdateError<Refused>) -> Self {
+        match error {
+            UpdateError::NoSuch(id) => no_such(&id),
+            UpdateError::Refused(Refused(why)) => Self::usage(clean(&why)),
+            UpdateError::Put(error) => error.into(),
+        }
+    }
+}
+
+impl From<RemoveError> for Stop {
+    fn from(error: RemoveError) -> Self {
+        match error {
+            RemoveError::Store(error) => error.into(),
+            RemoveError::FromNode(error) => error.into(),
+            RemoveError::NoSuch(id) => no_such(&id),
+            error @ RemoveError::NotAllowed(_) => Self::denied(clean(&error.to_string())),
+            error @ RemoveError::RoleInUse { .. } => {
+                Self::new(Exit::Failed, clean(&error.to_string()))
+            }
+        }
+    }
+}
+
+fn no_such(id: &ObjectId) -> Stop {
+    let list = match id {
+        ObjectId::Role(_) => "get roles",
+        ObjectId::User(_) => "users ls",
+        ObjectId::Node(_) => "nodes ls",
+    };
+    Stop::not_found(format!(
+        "there is no {}; `{list}` shows all",
+        clean(&id.to_string())
+    ))
+}
+
+// ---- users
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) async fn users_add(&mut self, args: UsersAdd) -> Ended {
+        self.require(AdminVerb::Create, AdminResource::User)?;
+        let keys = self.read_keys("--key", &args.key).await?;
+        let mut user = User::new(args.name.clone());
+        user.roles = args.roles.into_iter().collect();
+        user.logins = without_repeats(args.logins);
+        user.traits = traits(&args.traits)?;
+        user.keys = stored_keys(keys, &[], self.ctx.state.now());
+        let stored = self
+            .ctx
+            .state
+            .put(&self.by(), vec![Object::User(user)], Existing::Refuse)
+            .await?;
+        self.say_stored(&stored).await
+    }
+
+    pub(crate) async fn users_ls(&mut self, listing: Listing) -> Ended {
+        self.require(AdminVerb::List, AdminResource::User)?;
+        let users = all_users(&self.ctx.state.view());
+        self.listing(listing.format, &users, || user_table(&users))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn users_show(&mut self, args: &OneUser) -> Ended {
+        self.require(AdminVerb::Read, AdminResource::User)?;
+        let view = self.ctx.state.view();
+        let user = view
+            .user(&args.name)
+            .ok_or_else(|| no_such(&ObjectId::User(args.name.clone())))?;
+        self.listing(args.listing.format, user.as_ref(), || user_text(user))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn users_update(&mut self, args: UsersUpdate) -> Ended {
+        self.require(AdminVerb::Update, AdminResource::User)?;
+        let replace = self.read_keys_if_any("--key", &args.key).await?;
+        let add = self
+            .read_keys_if_any("--add-key", &args.add_key)
+            .await?
+            .unwrap_or_default();
+        let new_traits = traits(&args.traits)?;
+        let now = self.ctx.state.now();
+        let name = args.name.clone();
+        let change = move |user: &mut User| {
+            if let Some(roles) = args.roles {
+                user.roles = roles.0.into_iter().collect();
+            }
+            if let Some(logins) = args.logins {
+                user.logins = without_repeats(logins.0);
+            }
+            for (key, values) in new_traits {
+                if values.iter().all(String::is_empty) {
+                    user.traits.remove(&key);
+                } else {
+                    user.traits.insert(key, values);
+                }
+            }
+            change_keys(user, replace, add, &args.rm_key, now)
+        };
+        let stored = self
+            .ctx
+            .state
+            .update_user(&self.by(), &name, change)
+            .await?;
+        self.say_updated(&stored).await
+    }
+
+    pub(crate) async fn users_rm(&mut self, args: &UserOnly) -> Ended {
+        self.require(AdminVerb::Delete, AdminResource::User)?;
+        self.remove(ObjectId::User(args.name.clone())).await
+    }
+
+    pub(crate) async fn users_lock(&mut self, args: UsersLock) -> Ended {
+        self.require(AdminVerb::Update, AdminResource::User)?;
+        let message = self.check_reason(Some(&args.message))?;
+        if self.user() == Some(&args.name) {
+            return Err(Stop::denied(
+                "you would lock yourself out; ask another administrator, or use `anteroom ctl` on the proxy",
+            ));
+        }
+        let change = move |user: &mut User| {
+            user.locked = Some(message);
+            Ok::<(), Refused>(())
+        };
+        self.ctx
+            .state
+            .update_user(&self.by(), &args.name, change)
+            .await?;
+        self.print(&format!("user `{}` is locked", args.name))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn users_unlock(&mut self, args: &UserOnly) -> Ended {
+        self.require(AdminVerb::Update, AdminResource::User)?;
+        let change = |user: &mut User| {
+            user.locked = None;
+            Ok::<(), Refused>(())
+        };
+        self.ctx
+            .state
+            .update_user(&self.by(), &args.name, change)
+            .await?;
+        self.print(&format!("user `{}` is unlocked", args.name))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    async fn read_keys_if_any(
+        &mut self,
+        option: &str,
+        values: &[String],
+    ) -> Result<Option<Vec<CheckedKey>>, Stop> {
+        if values.is_empty() {
+            Ok(None)
+        } else {
+            self.read_keys(option, values).await.map(Some)
+        }
+    }
+
+    async fn read_keys(
+        &mut self,
+        option: &str,
+        values: &[String],
+    ) -> Result<Vec<CheckedKey>, Stop> {
+        let mut keys: Vec<CheckedKey> = Vec::new();
+        for value in values {
+            let inline = args::is_inline_key(value);
+            let text = if inline {
+                value.clone()
+            } else {
+                self.input(option, value).await?
+            };
+            let shown = if inline { "the key" } else { value.as_str() };
+            let found = keys::parse_all(&text).map_err(|error| {
+                Stop::usage(format!(
+                    "`{option}`: `{}` can't be used: {error}",
+                    say::cut(shown, 80)
+                ))
+            })?;
+            for key in found {
+                if !keys
+                    .iter()
+                    .any(|other| other.fingerprint == key.fingerprint)
+                {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(keys)
+    }
+}
+
+fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut out: Vec<T> = Vec::with_capacity(items.len());
+    for item in items {
+        if !out.contains(&item) {
+            out.push(item);
+        }
+    }
+    out
+}
+
+/// A key that comes several times has several values.
+fn traits(pairs: &[(String, String)]) -> Result<BTreeMap<String, Vec<String>>, Stop> {
+    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in pairs {
+        if key == "logins" {
+            return Err(Stop::usage("the trait `logins` is set with `--logins`"));
+        }
+        if [key, value]
+            .iter()
+            .any(|text| text.chars().any(char::is_control))
+        {
+            return Err(Stop::usage(format!(
+                "trait `{}` has a control character in it; write plain text",
+                clean(key)
+            )));
+        }
+        out.entry(key.clone()).or_default().push(value.clone());
+    }
+    Ok(out)
+}
+
+/// Keys with the time at which they were first registered.
+fn stored_keys(keys: Vec<CheckedKey>, before: &[UserKey], now: OffsetDateTime) -> Vec<UserKey> {
+    let added = |fingerprint: &KeyFingerprint| {
+        before
+            .iter()
+            .find(|key| key.fingerprint == *fingerprint)
+            .map_or(now, |key| key.added)
+    };
+    keys.into_iter()
+        .map(|key| UserKey {
+            added: added(&key.fingerprint),
+            fingerprint: key.fingerprint,
+            openssh: key.openssh,
+        })
+        .collect()
+}
+
+fn change_keys(
+    user: &mut User,
+    replace: Option<Vec<CheckedKey>>,
+    add: Vec<CheckedKey>,
+    remove: &[KeyFingerprint],
+    now: OffsetDateTime,
+) -> Result<(), Refused> {
+    if let Some(keys) = replace {
+        user.keys = stored_keys(keys, &user.keys, now);
+    }
+    for key in stored_keys(add, &user.keys, now) {
+        if !user.has_key(&key.fingerprint) {
+            user.keys.push(key);
+        }
+    }
+    for fingerprint in remove {
+        if !user.has_key(fingerprint) {
+            return Err(Refused(format!(
+                "user `{}` has no key {fingerprint}; `users show {}` lists them",
+                user.name, user.name
+            )));
+        }
+        user.keys.retain(|key| key.fingerprint != *fingerprint);
+    }
+    Ok(())
+}
+
+fn all_users(view: &View) -> Vec<Arc<User>> {
+    let mut users: Vec<Arc<User>> = view.users().map(Arc::clone).collect();
+    users.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    users
+}
+
+fn user_table(users: &[Arc<User>]) -> String {
+    let mut table = Table::new(["User", "Roles", "Logins", "Keys", "Locked"]);
+    for user in users {
+        table.row([
+            user.name.to_string(),
+            joined(&user.roles),
+            joined(&user.logins),
+            user.keys.len().to_string(),
+            user.locked
+                .as_deref()
+                .map(|why| say::cut(why, 40))
+                .unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn user_text(user: &User) -> String {
+    let mut lines = vec![
+        field("User", user.name.as_str()),
+        field("Roles", &joined(&user.roles)),
+        field("Logins", &joined(&user.logins)),
+    ];
+    for (name, values) in &user.traits {
+        lines.push(field("Trait", &format!("{name}: {}", values.join(", "))));
+    }
+    for key in &user.keys {
+        let kind = key.openssh.split(' ').next().unwrap_or_default();
+        let comment = key.openssh.splitn(3, ' ').nth(2).unwrap_or_default();
+        lines.push(field(
+            "Key",
+            &format!(
+                "{} {kind} {comment} (added {})",
+                key.fingerprint,
+                say::stamp(key.added)
+            ),
+        ));
+    }
+    if let Some(why) = &user.locked {
+        lines.push(field("Locked", why));
+    }
+    lines.join("\n")
+}
+
+fn field(label: &str, value: &str) -> String {
+    format!("{:<13}{}", format!("{label}:"), clean(value))
+        .trim_end()
+        .to_owned()
+}
+
+fn joined<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> String {
+    items
+        .into_iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+// ---- nodes
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) async fn nodes_add(&mut self, args: NodesAdd) -> Ended {
+        self.require(AdminVerb::Create, AdminResource::Node)?;
+        let proof = self.host_proof(&args.proof, &args.addr).await?;
+        let node = Node {
+            id: NodeId::from_uuid(Uuid::new_v4()),
+            name: args.name,
+            addr: args.addr,
+            labels: args.labels.into_iter().collect(),
+            host_proof: proof.unwrap_or(HostProof::HostCa),
+            egress_addresses: args.egress_addresses,
+        };
+        let namesakes = self.ctx.state.view().nodes_named(&node.name).count();
+        let stored = self
+            .ctx
+            .state
+            .put(
+                &self.by(),
+                vec![Object::Node(node.clone())],
+                Existing::Refuse,
+            )
+            .await?;
+        let view = self.ctx.state.view();
+        let row = NodeRow::in_full(&view, &node);
+        self.listing(args.listing.format, &row, || {
+            format!("{}\n{}", node.id, resource_id(&view, &node))
+        })
+        .await?;
+        if namesakes > 0 {
+            self.note(&format!(
+                "WARNING: {namesakes} other node(s) are named `{}` too; where both are visible, people have to write the UUID",
+                node.name
+            ))
+            .await?;
+        }
+        self.say_warnings(&stored).await?;
+        let setup = node_setup(self.ctx, &node)?;
+        self.note(&setup).await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn nodes_ls(&mut self, args: &NodesLs) -> Ended {
+        self.require(AdminVerb::List, AdminResource::Node)?;
+        let view = self.ctx.state.view();
+        let nodes = all_nodes(&view)
+            .into_iter()
+            .filter(|node| shows(node, &args.filter, &[]));
+        let rows: Vec<NodeRow> = nodes.map(|node| NodeRow::in_full(&view, &node)).collect();
+        self.listing(args.listing.format, &rows, || {
+            node_table(&rows, args.filter.verbose)
+        })
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn nodes_show(&mut self, args: &OneNode) -> Ended {
+        self.require(AdminVerb::Read, AdminResource::Node)?;
+        let view = self.ctx.state.view();
+        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let row = NodeRow::in_full(&view, &node);
+        self.listing(args.listing.format, &row, || node_text(&view, &node))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn nodes_rm(&mut self, args: &NodeOnly) -> Ended {
+        self.require(AdminVerb::Delete, AdminResource::Node)?;
+        let view = self.ctx.state.view();
+        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        self.ctx
+            .state
+            .remove(&self.by(), vec![ObjectId::Node(node.id)])
+            .await?;
+        self.print(&format!("node `{}` ({}) removed", node.name, node.id))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn nodes_update(&mut self, args: NodesUpdate) -> Ended {
+        self.require(AdminVerb::Update, AdminResource::Node)?;
+        let view = self.ctx.state.view();
+        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let proof = self
+            .host_proof(&args.proof, args.addr.as_ref().unwrap_or(&node.addr))
+            .await?;
+        let change = move |node: &mut Node| {
+            if let Some(name) = args.name {
+                node.name = name;
+            }
+            if let Some(addr) = args.addr {
+                node.addr = addr;
+            }
+            if let Some(labels) = args.labels {
+                node.labels = labels.0.into_iter().collect();
+            }
+            if let Some(networks) = args.egress_addresses {
+                node.egress_addresses = networks.0;
+            }
+            if let Some(proof) = proof {
+                node.host_proof = proof;
+            }
+            Ok::<(), Refused>(())
+        };
+        let stored = self
+            .ctx
+            .state
+            .update_node(&self.by(), node.id, change)
+            .await?;
+        self.say_updated(&stored).await
+    }
+
+    /// What the options say about how the node proves itself; `None` where they say nothing.
+    async fn host_proof(
+        &mut self,
+        args: &HostProofArgs,
+        addr: &NodeAddr,
+    ) -> Result<Option<HostProof>, Stop> {
+        if args.host_ca {
+            return Ok(Some(HostProof::HostCa));
+        }
+        if args.scan {
+            return self.scan(addr).await.map(Some);
+        }
+        let keys = self.read_keys_if_any("--host-key", &args.host_key).await?;
+        Ok(keys.map(|keys| HostProof::Pinned(keys.into_iter().map(|key| key.openssh).collect())))
+    }
+
+    async fn scan(&mut self, addr: &NodeAddr) -> Result<HostProof, Stop> {
+        let scanned = self.ctx.scanner.scan(addr).await;
+        let keys = scanned.map_err(|why| {
+            Stop::new(
+                Exit::Unavailable,
+                format!("{addr} showed no host key: {}; start its sshd, or give the key with `--host-key`", say::cut(&why, 200)),
+            )
+        })?;
+        let checked: Vec<CheckedKey> = keys
+            .iter()
+            .filter_map(|key| keys::check(key).ok())
+            .collect();
+        if checked.is_empty() {
+            return Err(Stop::new(
+                Exit::Unavailable,
+                format!(
+                    "{addr} showed no host key of an accepted type; {}",
+                    KeyError::Nothing
+                ),
+            ));
+        }
+        let shown: Vec<String> = checked
+            .iter()
+            .map(|key| format!("  {}", key.fingerprint))
+            .collect();
+        self.note(&format!(
+            "Pinned what {addr} shows now; compare it with `ssh-keygen -lf` on the node:\n{}",
+            shown.join("\n")
+        ))
+        .await?;
+        Ok(HostProof::Pinned(
+            checked.into_iter().map(|key| key.openssh).collect(),
+        ))
+    }
+}
+
+fn node_text(view: &View, node: &Node) -> String {
+    let mut lines = vec![
+        field("Node", node.name.as_str()),
+        field("Node ID", &node.id.to_string()),
+        field("Resource ID", &resource_id(view, node).to_string()),
+        field("Address", &node.addr.to_string()),
+        field("Labels", &say::labels(&node.labels)),
+    ];
+    match &node.host_proof {
+        HostProof::HostCa => lines.push(field(
+            "Host proof",
+            "a host certificate of this cluster's host CA",
+        )),
+        HostProof::Pinned(keys) => lines.extend(keys.iter().map(|key| field("Host key", key))),
+    }
+    if !node.egress_addresses.is_empty() {
+        lines.push(field("Egress", &node.egress_addresses.join(",")));
+    }
+    lines.join("\n")
+}
+
+// ---- documents
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) async fn create(&mut self, args: &Create) -> Ended {
+        // Before anything is read: who may create nothing learns nothing of what would be wrong with it.
+        let kinds = [
+            AdminResource::Role,
+            AdminResource::User,
+            AdminResource::Node,
+        ];
+        if !kinds.iter().any(|kind| self.may(AdminVerb::Create, *kind)) {
+            self.require(AdminVerb::Create, AdminResource::Role)?;
+        }
+        let text = self.input("-f", &args.file).await?;
+        let documents =
+            documents::parse(&text).map_err(|error| Stop::usage(clean(&error.to_string())))?;
+        let existing = if args.force {
+            Existing::Replace
+        } else {
+            Existing::Refuse
+        };
+        let view = self.ctx.state.view();
+        let mut objects = Vec::with_capacity(documents.len());
+        for document in documents {
+            objects.push(self.object(&view, document, existing)?);
+        }
+        let stored = self.ctx.state.put(&self.by(), objects, existing).await?;
+        self.say_stored(&stored).await
+    }
+
+    /// A document as an object to store, if the caller may store it.
+    fn object(&self, view: &View, document: Document, existing: Existing) -> Result<Object, Stop> {
+        let (object, kind, there) = match document {
+            Document::Role(role) => {
+                let there = view.role(&role.name).is_some();
+                (Object::Role(*role), AdminResource::Role, there)
+            }
+            Document::User(user) => {
+                let before = view.user(&user.name);
+                let object = Object::User(user_of(
+                    user,
+                    before.map(AsRef::as_ref),
+                    self.ctx.state.now(),
+                )?);
+                (object, AdminResource::User, before.is_some())
+            }
+            Document::Node(node) => {
+                let node = node_of(view, node, existing)?;
+                let there = view.node(&node.id).is_some();
+                (Object::Node(node), AdminResource::Node, there)
+            }
+        };
+        let verb = if there && existing == Existing::Replace {
+            AdminVerb::Update
+        } else {
+            AdminVerb::Create
+        };
+        self.require(verb, kind)?;
+        Ok(object)
+    }
+
+    pub(crate) async fn get(&mut self, args: &Get) -> Ended {
+        let found = self.found(args)?;
+        match args.format {
+            Format::Json => self.print(&say::json(&found.documents)).await?,
+            // One document alone needs no marker.
+            Format::Yaml => match found.documents.as_slice() {
+                [] => {}
+                [one] => self.print(&say::yaml(one)).await?,
+                several => self.print(&say::yaml_documents(several)).await?,
+            },
+            Format::Text => self.print(&found.text).await?,
+        }
+        Ok(Exit::Done)
+    }
+
+    fn found(&self, args: &Get) -> Result<Found, Stop> {
+        let view = self.ctx.state.view();
+        let name = args.what.name.as_deref();
+        match args.what.kind {
+            ObjectKind::Role => {
+                self.require_one_or_all(name, AdminResource::Role)?;
+                some_found("role", name, roles(&view, name)).map(|roles| found_roles(&roles))
+            }
+            ObjectKind::User => {
+                self.require_one_or_all(name, AdminResource::User)?;
+                let mut users = all_users(&view);
+                users.retain(|user| name.is_none_or(|name| user.name.as_str() == name));
+                some_found("user", name, users).map(|users| found_users(&users))
+            }
+            ObjectKind::Node => {
+                self.require_one_or_all(name, AdminResource::Node)?;
+                let mut nodes = all_nodes(&view);
+                nodes.retain(|node| name.is_none_or(|name| is_called(&view, node, name)));
+                some_found("node", name, nodes).map(|nodes| found_nodes(&view, &nodes))
+            }
+            ObjectKind::All => {
+                for kind in [
+                    AdminResource::Role,
+                    AdminResource::User,
+                    AdminResource::Node,
+                ] {
+                    self.require_one_or_all(None, kind)?;
+                }
+                let parts = [
+                    found_roles(&roles(&view, None)),
+                    found_users(&all_users(&view)),
+                    found_nodes(&view, &all_nodes(&view)),
+                ];
+                let text = parts
+                    .iter()
+                    .map(|part| part.text.as_str())
+                    .collect::<Vec<_>>()
+                    .join("\n\n");
+                let documents = parts.into_iter().flat_map(|part| part.documents).collect();
+                Ok(Found { documents, text })
+            }
+        }
+    }
+
+    fn require_one_or_all(&self, name: Option<&str>, kind: AdminResource) -> Result<(), Stop> {
+        let verb = if name.is_some() {
+            AdminVerb::Read
+        } else {
+            AdminVerb::List
+        };
+        self.require(verb, kind)
+    }
+
+    pub(crate) async fn rm(&mut self, args: &Rm) -> Ended {
+        let name = args.what.name.as_deref().unwrap_or_default();
+        let kind = match args.what.kind {
+            ObjectKind::Role => AdminResource::Role,
+            ObjectKind::User => AdminResource::User,
+            ObjectKind::Node => AdminResource::Node,
+            ObjectKind::All => {
+                return Err(Stop::usage("say which one to remove, like role/access"));
+            }
+        };
+        self.require(AdminVerb::Delete, kind)?;
+        let usage = |error: &dyn std::fmt::Display| Stop::usage(clean(&error.to_string()));
+        match args.what.kind {
+            ObjectKind::Role => {
+                self.remove(ObjectId::Role(
+                    RoleName::parse(name).map_err(|e| usage(&e))?,
+                ))
+                .await
+            }
+            ObjectKind::User => {
+                self.remove(ObjectId::User(
+                    UserName::parse(name).map_err(|e| usage(&e))?,
+                ))
+                .await
+            }
+            ObjectKind::Node | ObjectKind::All => {
+                self.nodes_rm(&NodeOnly {
+                    node: name.to_owned(),
+                })
+                .await
+            }
+        }
+    }
+
+    async fn remove(&mut self, id: ObjectId) -> Ended {
+        let text = format!("{id} removed");
+        self.ctx.state.remove(&self.by(), vec![id]).await?;
+        self.print(&text).await?;
+        Ok(Exit::Done)
+    }
+
+    async fn say_stored(&mut self, stored: &[Stored]) -> Ended {
+        let lines: Vec<String> = stored
+            .iter()
+            .map(|stored| {
+                let done = match stored.written {
+                    Written::Created => "created",
+                    Written::Replaced => "replaced",
+                };
+                format!("{} {done}", self.titled(&stored.id))
+            })
+            .collect();
+        self.print(&lines.join("\n")).await?;
+        self.say_warnings(stored).await?;
+        Ok(Exit::Done)
+    }
+
+    async fn say_updated(&mut self, stored: &Stored) -> Ended {
+        self.print(&format!("{} updated", self.titled(&stored.id)))
+            .await?;
+        self.say_warnings(std::slice::from_ref(stored)).await?;
+        Ok(Exit::Done)
+    }
+
+    /// A node by its name beside its UUID, anything else as it is.
+    fn titled(&self, id: &ObjectId) -> String {
+        match id {
+            ObjectId::Role(_) | ObjectId::User(_) => id.to_string(),
+            ObjectId::Node(uuid) => match self.ctx.state.view().node(uuid) {
+                Some(node) => format!("node `{}` ({uuid})", node.name),
+                None => id.to_string(),
+            },
+        }
+    }
+
+    async fn say_warnings(&mut self, stored: &[Stored]) -> Result<(), Stop> {
+        for warning in stored.iter().flat_map(|stored| &stored.warnings) {
+            self.note(&format!("WARNING: {}", clean(warning))).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Objects as documents and as a table.
+struct Found {
+    documents: Vec<Value>,
+    text: String,
+}
+
+fn some_found<T>(kind: &str, name: Option<&str>, found: Vec<T>) -> Result<Vec<T>, Stop> {
+    match name {
+        Some(name) if found.is_empty() => Err(Stop::not_found(format!(
+            "there is no `{kind}/{}`; `get {kind}s --format text` shows all",
+            clean(name)
+        ))),
+        Some(_) | None => Ok(found),
+    }
+}
+
+fn roles(view: &View, name: Option<&str>) -> Vec<Arc<Role>> {
+    let mut roles: Vec<Arc<Role>> = view.roles().map(Arc::clone).collect();
+    roles.retain(|role| name.is_none_or(|name| role.name.as_str() == name));
+    roles.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    roles
+}
+
+fn found_roles(roles: &[Arc<Role>]) -> Found {
+    let mut table = Table::new(["Role", "Description"]);
+    for role in roles {
+        table.row([
+            role.name.as_str(),
+            role.description.as_deref().unwrap_or_default(),
+        ]);
+    }
+    Found {
+        documents: roles.iter().map(|role| role.source.clone()).collect(),
+        text: table.to_string(),
+    }
+}
+
+fn found_users(users: &[Arc<User>]) -> Found {
+    Found {
+        documents: users
+            .iter()
+            .map(|user| documents::user_to_json(user))
+            .collect(),
+        text: user_table(users),
+    }
+}
+
+fn found_nodes(view: &View, nodes: &[Arc<Node>]) -> Found {
+    let rows: Vec<NodeRow> = nodes
+        .iter()
+        .map(|node| NodeRow::in_full(view, node))
+        .collect();
+    Found {
+        documents: nodes
+            .iter()
+            .map(|node| documents::node_to_json(node))
+            .collect(),
+        text: node_table(&rows, true),
+    }
+}
+
+fn is_called(view: &View, node: &Node, name: &str) -> bool {
+    node.name.as_str() == name
+        || node.id.to_string() == name
+        || resource_id(view, node).to_string() == name
+}
+
+fn user_of(
+    document: UserDocument,
+    before: Option<&User>,
+    now: OffsetDateTime,
+) -> Result<User, Stop> {
+    let mut user = User::new(document.name);
+    user.roles = document.roles;
+    user.logins = document.logins;
+    user.traits = document.traits;
+    user.locked = document.locked;
+    let keys = document_keys(&format!("user/{}", user.name), "spec.keys", &document.keys)?;
+    user.keys = stored_keys(keys, before.map_or(&[], |before| &before.keys), now);
+    Ok(user)
+}
+
+fn document_keys(title: &str, path: &str, lines: &[String]) -> Result<Vec<CheckedKey>, Stop> {
+    if lines.is_empty() {
+        return Ok(Vec::new());
+    }
+    keys::parse_all(&lines.join("\n"))
+        .map_err(|error| Stop::usage(format!("{title}, `{path}`: {error}")))
+}
+
+/// A document without a UUID means the one node of its name where it may replace it, else a new one.
+fn node_of(view: &View, document: NodeDocument, existing: Existing) -> Result<Node, Stop> {
+    let title = format!("node/{}", document.name);
+    let host_proof = match &document.host_proof {
+        HostProof::HostCa => HostProof::HostCa,
+        HostProof::Pinned(lines) => {
+            let keys = document_keys(&title, "spec.host_keys", lines)?;
+            HostProof::Pinned(keys.into_iter().map(|key| key.openssh).collect())
+        }
+    };
+    let mut egress_addresses = Vec::new();
+    for network in &document.egress_addresses {
+        let checked = args::cidr(network);
+        let refused = |why| {
+            Stop::usage(format!(
+                "{title}, `spec.egress_addresses`: `{}`: {why}",
+                clean(network)
+            ))
+        };
+        egress_addresses.push(checked.map_err(refused)?);
+    }
+    Ok(Node {
+        id: match document.id {
+            Some(id) => id,
+            None => id_of_name(view, &document.name, existing)?,
+        },
+        name: document.name,
+        addr: document.addr,
+        labels: document.labels,
+        host_proof,
+        egress_addresses,
+    })
+}
+
+fn id_of_name(view: &View, name: &NodeName, existing: Existing) -> Result<NodeId, Stop> {
+    let found: Vec<&Arc<Node>> = view.nodes_named(name).collect();
+    match (found.as_slice(), existing) {
+        ([], Existing::Refuse | Existing::Replace) => Ok(NodeId::from_uuid(Uuid::new_v4())),
+        ([one], Existing::Replace) => Ok(one.id),
+        (several, _) => Err(Stop::new(
+            Exit::Failed,
+            format!(
+                "node `{name}` already exists with UUID {}; name the UUID in `metadata.name` and the name in `spec.hostname`, and replace it with --force",
+                some(several.iter().map(|node| node.id))
+            ),
+        )),
+    }
+}

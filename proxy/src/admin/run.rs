@@ -1,0 +1,289 @@
+//! What every command has in common: who asks, what may be refused, and how an answer is written.
+
+use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::id::UserName;
+use anteroom_core::policy::Identity;
+use anteroom_core::request::Actor;
+use serde::Serialize;
+
+use super::args::Format;
+use super::io::{Caller, CommandIo, FileAnswer, Gone, StdinError};
+use super::line::Channel;
+use super::{Context, args};
+use crate::exit::Exit;
+use crate::say::{self, LineEnd, clean};
+use crate::state::{By, FromNode};
+use crate::store::StoreError;
+
+/// The longest standard input or file that is read: what one text of documents may have.
+pub(crate) const LONGEST_INPUT: usize = anteroom_core::documents::TEXT_LIMIT;
+
+/// How many names an error lists: a few say enough.
+pub(crate) const LISTED: usize = 12;
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// There is nobody left to answer.
+    Gone,
+    /// It was refused: the sentence for stderr and the exit status.
+    Refused(Refusal),
+}
+
+/// Whether a refusal is in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logged {
+    /// The state wrote it down where it refused.
+    ByState,
+    /// It has to be written where the command ends.
+    NotYet,
+}
+
+/// A sentence and an exit status.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) logged: Logged,
+    pub(crate) exit: Exit,
+    pub(crate) text: String,
+}
+
+impl Stop {
+    pub(crate) fn new(exit: Exit, text: impl ToString) -> Self {
+        Self::Refused(Refusal {
+            exit,
+            text: text.to_string(),
+            logged: Logged::NotYet,
+        })
+    }
+
+    /// A refusal that the state has logged.
+    pub(crate) fn by_state(exit: Exit, text: impl ToString) -> Self {
+        Self::Refused(Refusal {
+            exit,
+            text: text.to_string(),
+            logged: Logged::ByState,
+        })
+    }
+
+    pub(crate) fn usage(text: impl ToString) -> Self {
+        Self::new(Exit::Usage, text)
+    }
+
+    pub(crate) fn not_found(text: impl ToString) -> Self {
+        Self::new(Exit::NotFound, text)
+    }
+
+    pub(crate) fn denied(text: impl ToString) -> Self {
+        Self::new(Exit::Denied, text)
+    }
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::new(store_exit(&error), error)
+    }
+}
+
+impl From<FromNode> for Stop {
+    fn from(error: FromNode) -> Self {
+        Self::denied(error)
+    }
+}
+
+/// The exit status for a failure of the store: only a conflict is worth trying again at once.
+pub(crate) fn store_exit(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Stopped => Exit::Unavailable,
+        StoreError::Conflict(_) => Exit::Pending,
+        StoreError::Unreadable { .. } | StoreError::Unwritable { .. } => Exit::Failed,
+    }
+}
+
+/// The result of a command.
+pub(crate) type Ended = Result<Exit, Stop>;
+
+/// One command while it runs.
+pub(crate) struct Run<'a, I> {
+    pub(crate) ctx: &'a Context,
+    pub(crate) caller: &'a Caller,
+    pub(crate) io: &'a mut I,
+    /// Standard input can be read once.
+    pub(crate) stdin_taken: bool,
+}
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) fn channel(&self) -> Channel {
+        match self.caller {
+            Caller::Ssh { .. } => Channel::Ssh,
+            Caller::Local => Channel::Ctl,
+        }
+    }
+
+    /// Lines for standard output.
+    pub(crate) async fn print(&mut self, text: &str) -> Result<(), Stop> {
+        Ok(self.io.stdout(say::lines(text, LineEnd::Lf)).await?)
+    }
+
+    /// Lines for standard error.
+    pub(crate) async fn note(&mut self, text: &str) -> Result<(), Stop> {
+        Ok(self.io.stderr(say::lines(text, LineEnd::Lf)).await?)
+    }
+
+    /// A listing in the format asked for.
+    pub(crate) async fn listing<T: Serialize + Sync>(
+        &mut self,
+        format: Format,
+        objects: &T,
+        text: impl FnOnce() -> String + Send,
+    ) -> Result<(), Stop> {
+        let out = match format {
+            Format::Text => text(),
+            Format::Json => say::json(objects),
+            Format::Yaml => say::yaml(objects),
+        };
+        self.print(&out).await
+    }
+
+    /// The caller's identity, for commands that are about one's own access.
+    pub(crate) fn identity(&self, command: &str) -> Result<&Identity, Stop> {
+        match self.caller {
+            Caller::Ssh { identity, .. } => Ok(identity),
+            Caller::Local => Err(Stop::usage(format!(
+                "`{command}` is about a user's own access, and the local administrator is no user; give it over ssh, as `ssh access {command}`"
+            ))),
+        }
+    }
+
+    pub(crate) fn by(&self) -> By {
+        match self.caller {
+            Caller::Ssh {
+                identity,
+                remote_addr,
+            } => By::user(identity.user().clone(), *remote_addr),
+            Caller::Local => By::local_administrator(),
+        }
+    }
+
+    pub(crate) fn user(&self) -> Option<&UserName> {
+        match self.caller {
+            Caller::Ssh { identity, .. } => Some(identity.user()),
+            Caller::Local => None,
+        }
+    }
+
+    /// Whether the caller's stored roles allow `verb` on `resource`; the local administrator may everything.
+    pub(crate) fn may(&self, verb: AdminVerb, resource: AdminResource) -> bool {
+        self.user()
+            .is_none_or(|user| allowed(&self.ctx.state.view(), user, verb, resource))
+    }
+
+    /// The same, as a refusal with the next step.
+    pub(crate) fn require(&self, verb: AdminVerb, resource: AdminResource) -> Result<(), Stop> {
+        if self.may(verb, resource) {
+            return Ok(());
+        }
+        Err(Stop::denied(format!(
+            "none of your roles allows `{}` on `{}`; ask an administrator for a role whose rules do, or do it on the proxy with `anteroom ctl`",
+            verb.as_str(),
+            resource.as_str()
+        )))
+    }
+
+    /// Reads what an option names: `-` is standard input, anything else a file that the client has sent.
+    pub(crate) async fn input(&mut self, option: &str, path: &str) -> Result<String, Stop> {
+        let bytes = if path == "-" {
+            self.stdin(option).await?
+        } else {
+            self.sent_file(option, path)?
+        };
+        String::from_utf8(bytes).map_err(|_| {
+            Stop::usage(format!(
+                "what `{option} {}` names is not UTF-8 text",
+                clean(path)
+            ))
+        })
+    }
+
+    async fn stdin(&mut self, option: &str) -> Result<Vec<u8>, Stop> {
+        if std::mem::replace(&mut self.stdin_taken, true) {
+            return Err(Stop::usage(format!(
+                "`{option} -` is given a second time, but there is one standard input"
+            )));
+        }
+        match self.io.read_stdin(LONGEST_INPUT).await {
+            Ok(bytes) => Ok(bytes),
+            Err(error @ StdinError::TooLong(_)) => Err(Stop::usage(format!("{error}; split it"))),
+            Err(StdinError::Gone(_)) => Err(Stop::Gone),
+        }
+    }
+
+    fn sent_file(&mut self, option: &str, path: &str) -> Result<Vec<u8>, Stop> {
+        match self.io.file(path) {
+            FileAnswer::Sent(bytes) => Ok(bytes),
+            FileAnswer::OutOfReach => Err(Stop::usage(format!(
+                "`{option} {0}` names a file of your machine, which ssh does not send; write `{option} -` and append `< {0}` to the command",
+                clean(path)
+            ))),
+        }
+    }
+
+    /// Refuses a reason before anything is done with it.
+    pub(crate) fn check_reason(&self, reason: Option<&str>) -> Result<String, Stop> {
+        let reason = reason.unwrap_or_default().trim();
+        let limit = self.ctx.state.view().settings().reason_bytes;
+        if reason.len() > limit {
+            return Err(Stop::usage(format!(
+                "the reason is {} bytes long, the limit is {limit}; shorten it",
+                reason.len()
+            )));
+        }
+        Ok(reason.to_owned())
+    }
+}
+
+/// Who did something, for people.
+pub(crate) fn actor(actor: &Actor) -> String {
+    actor.to_string()
+}
+
+/// Names in backticks, a few of them, and how many more there are.
+pub(crate) fn some(names: impl IntoIterator<Item = impl ToString>) -> String {
+    let all: Vec<String> = names
+        .into_iter()
+        .map(|name| format!("`{}`", clean(&name.to_string())))
+        .collect();
+    match all.len().checked_sub(LISTED) {
+        None | Some(0) => all.join(", "),
+        Some(more) => format!(
+            "{} and {more} more",
+            all.get(..LISTED).unwrap_or_default().join(", ")
+        ),
+    }
+}
+
+/// Whether every one of `words` occurs in one of `texts`, whatever the case.
+pub(crate) fn matches_words(words: &[String], texts: &[&str]) -> bool {
+    let lower: Vec<String> = texts.iter().map(|text| text.to_lowercase()).collect();
+    words
+        .iter()
+        .map(|word| word.trim().to_lowercase())
+        .all(|word| lower.iter().any(|text| text.contains(&word)))
+}
+
+/// Whether `labels` has every pair of `wanted`.
+pub(crate) fn has_labels(
+    labels: &std::collections::BTreeMap<String, String>,
+    wanted: &[(String, String)],
+) -> bool {
+    wanted
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
+}
+
+pub(crate) use args::Listing;

@@ -1,0 +1,412 @@
+//! The bridge: two channels, one permit, and the watch that ends the first with the last.
+//!
+//! INVARIANT: no bridge outlives its permit. Each one decides again on every change of state and
+//! when its permit ends, and closes within the same turn of the loop. What is relayed is relayed
+//! in order and without looking at it; flow control is the business of the two sides.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anteroom_core::policy::{self, Access, Capabilities, Decision, Identity, Permit};
+use anteroom_core::request::State;
+use anteroom_core::view::View;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::exit::Exit;
+use crate::proxy::Proxy;
+use crate::say::{self, LineEnd, SessionEnd};
+use crate::ssh::{Channel, ChannelRequest, Event, Inbox, Outbox, RequestKind};
+
+/// A peer that does not read gets this long to take the sentence that explains the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a forwarded connection sent before it closed has this long to reach a node that reads
+/// slowly. A program that ends a TCP connection relies on its last bytes (RFC 9293 section 3.6);
+/// one that ends its session wants to be gone.
+const LAST_BYTES: Duration = Duration::from_secs(30);
+
+/// What a bridge uses of its permit, checked again whenever the decision is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uses {
+    /// A shell, command or subsystem.
+    Session,
+    /// A connection through the node (`-L`, `-D`).
+    LocalForward,
+    /// A listener on the node (`-R`) and what comes in through it.
+    RemoteForward,
+    /// The user's agent, asked by the node (`-A`).
+    Agent,
+    /// The user's display, used by the node (`-X`).
+    X11,
+}
+
+impl Uses {
+    /// Whether the role lets the permit be used so.
+    pub fn allowed_by(self, capabilities: &Capabilities) -> bool {
+        match self {
+            Uses::Session => true,
+            Uses::LocalForward => capabilities.local_forwarding.is_allowed(),
+            Uses::RemoteForward => capabilities.remote_forwarding.is_allowed(),
+            Uses::Agent => capabilities.agent_forwarding.is_allowed(),
+            Uses::X11 => capabilities.x11_forwarding.is_allowed(),
+        }
+    }
+}
+
+/// The permit of something that lives, and everything needed to ask for it again.
+#[derive(Clone)]
+pub struct Watch {
+    proxy: Arc<Proxy>,
+    identity: Identity,
+    access: Access,
+    shown: String,
+    uses: Uses,
+    permit: Permit,
+}
+
+impl Watch {
+    /// Watches over `permit`, which was decided for `identity` and `access`.
+    pub fn new(
+        proxy: Arc<Proxy>,
+        identity: Identity,
+        access: Access,
+        shown: String,
+        uses: Uses,
+        permit: Permit,
+    ) -> Watch {
+        Watch {
+            proxy,
+            identity,
+            access,
+            shown,
+            uses,
+            permit,
+        }
+    }
+
+    /// The same permit watched for another use.
+    pub fn for_use(&self, uses: Uses) -> Watch {
+        Watch {
+            uses,
+            ..self.clone()
+        }
+    }
+
+    /// The permit as it was last decided.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// Resolves with the sentence that says why, when there is no permit for this use any more.
+    pub async fn ended(&mut self) -> String {
+        let mut changes = self.proxy.state.changes();
+        loop {
+            changes.borrow_and_update();
+            if let Some(why) = self.decide_again() {
+                return why;
+            }
+            self.next_turn(&mut changes).await;
+        }
+    }
+
+    fn decide_again(&mut self) -> Option<String> {
+        let now = self.proxy.state.now();
+        let view = self.proxy.state.view();
+        match policy::decide(&view, &self.identity, &self.access, now) {
+            Decision::Permit(permit) => {
+                self.permit = permit;
+                let allowed = self.uses.allowed_by(self.permit.capabilities());
+                let why = "this use is no longer allowed by the role".to_owned();
+                (!allowed).then(|| self.said(&SessionEnd::NoLongerAllowed { why }))
+            }
+            Decision::Ask(_) => Some(self.access_ended(&view, now)),
+            Decision::Deny(denial) => Some(self.said(&SessionEnd::NoLongerAllowed {
+                why: say::denial(&denial, &self.shown),
+            })),
+        }
+    }
+
+    /// The permit rested on a request or a role, and does no more: which, and how it ended.
+    fn access_ended(&self, view: &View, now: OffsetDateTime) -> String {
+        let Some(request) = self.permit.request() else {
+            let why = "your roles no longer allow it".to_owned();
+            return self.said(&SessionEnd::NoLongerAllowed { why });
+        };
+        let end = match view.request(&request) {
+            Some(request) if request.access_expires <= now => SessionEnd::AccessEnded {
+                at: request.access_expires,
+            },
+            Some(request) => SessionEnd::NoLongerAllowed {
+                why: say::outcome(request, now)
+                    .filter(|_| request.state != State::Approved)
+                    .unwrap_or_else(|| format!("request {} no longer grants it", request.id)),
+            },
+            None => SessionEnd::NoLongerAllowed {
+                why: say::request_deleted(&request.to_string()),
+            },
+        };
+        self.said(&end)
+    }
+
+    fn said(&self, end: &SessionEnd) -> String {
+        say::session_ended(&self.shown, end)
+    }
+
+    async fn next_turn(&self, changes: &mut watch::Receiver<u64>) {
+        let end = async {
+            match self.permit.ends() {
+                Some(ends) => {
+                    let left = (ends - self.proxy.state.now()).max(time::Duration::ZERO);
+                    tokio::time::sleep(left.try_into().unwrap_or(Duration::MAX)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // The sender lives in the state, which `self.proxy` keeps alive.
+            _ = changes.changed() => {}
+            () = end => {}
+        }
+    }
+}
+
+/// How a bridge ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The node closed its side: the command is over.
+    ByNode,
+    /// The connection to the node broke.
+    NodeLost,
+    /// The user closed his side, or is gone.
+    ByUser,
+    /// The permit ended; the sentence that was said.
+    ByPermit(String),
+    /// The proxy is being stopped and the drain time is over.
+    ByShutdown,
+}
+
+/// What went through a bridge.
+#[derive(Debug, Default)]
+pub struct Tally {
+    to_node: AtomicU64,
+    to_user: AtomicU64,
+    exit: OnceLock<String>,
+}
+
+impl Tally {
+    /// Bytes from the user to the node.
+    pub fn to_node(&self) -> u64 {
+        self.to_node.load(Ordering::Relaxed)
+    }
+
+    /// Bytes from the node to the user, standard error included.
+    pub fn to_user(&self) -> u64 {
+        self.to_user.load(Ordering::Relaxed)
+    }
+
+    /// How the command ended, if it did.
+    pub fn exit(&self) -> Option<&str> {
+        self.exit.get().map(String::as_str)
+    }
+}
+
+/// Relays a session channel until either side closes it or its permit ends.
+///
+/// `requests` are what the user asked for before there was a node; they are replayed in order.
+pub async fn session(
+    user: Channel,
+    node: Channel,
+    requests: Vec<ChannelRequest>,
+    line_end: LineEnd,
+    watch: &mut Watch,
+    tally: &Tally,
+) -> Ended {
+    let farewell = user.outbox.clone();
+    let ended = match replay(&user, &node, requests, watch).await {
+        Ok(()) => relay(user, node, watch, tally, Duration::ZERO, line_end).await,
+        Err(ended) => ended,
+    };
+    let last = match &ended {
+        Ended::ByNode | Ended::ByUser => None,
+        Ended::NodeLost => {
+            let why = say::connection_broke(&watch.shown);
+            Some((why, Exit::Unavailable))
+        }
+        Ended::ByPermit(why) => Some((why.clone(), Exit::Denied)),
+        Ended::ByShutdown => Some((watch.said(&SessionEnd::Shutdown), Exit::Unavailable)),
+    };
+    if let Some((why, exit)) = last {
+        let words = async {
+            // It begins a line of its own: the program may have left one half-written.
+            let line = say::lines(&format!("\n{why}"), line_end);
+            if farewell.stderr(line).await.is_ok() {
+                // The peer is gone if this fails, which is what it is for.
+                farewell.exit_status(exit.code().into()).await.ok();
+            }
+        };
+        // A peer that does not read must not keep the bridge alive: it closes without words.
+        tokio::time::timeout(LAST_WORDS, words).await.ok();
+    }
+    farewell.close().await;
+    ended
+}
+
+/// Asks the node for what the user asked for; ends as a bridge does, because a node that does
+/// not read may keep it waiting.
+async fn replay(
+    user: &Channel,
+    node: &Channel,
+    requests: Vec<ChannelRequest>,
+    watch: &mut Watch,
+) -> Result<(), Ended> {
+    let proxy = watch.proxy.clone();
+    let asking = async {
+        for request in requests {
+            if node.outbox.request(request).await.is_err() {
+                // What the node still said is in its inbox, and the relay comes to the end of it.
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = asking => Ok(()),
+        why = watch.ended() => Err(Ended::ByPermit(why)),
+        () = user.outbox.gone() => Err(Ended::ByUser),
+        () = proxy.stopping() => Err(Ended::ByShutdown),
+    }
+}
+
+/// Relays a forwarded connection; there is nobody to say anything to.
+pub async fn stream(user: Channel, node: Channel, watch: &mut Watch) -> Ended {
+    let (user_out, node_out) = (user.outbox.clone(), node.outbox.clone());
+    let ended = relay(
+        user,
+        node,
+        watch,
+        &Tally::default(),
+        LAST_BYTES,
+        LineEnd::Lf,
+    )
+    .await;
+    user_out.close().await;
+    node_out.close().await;
+    ended
+}
+
+/// `linger` is how long what the user's side sent before it closed may take to reach the node.
+async fn relay(
+    user: Channel,
+    node: Channel,
+    watch: &mut Watch,
+    tally: &Tally,
+    linger: Duration,
+    line_end: LineEnd,
+) -> Ended {
+    let (user_out, node_out) = (user.outbox.clone(), node.outbox.clone());
+    let proxy = watch.proxy.clone();
+    let up = async {
+        match pump(user.inbox, node.outbox, &tally.to_node, tally, line_end).await {
+            Stopped::SourceClosed | Stopped::SourceLost => {}
+            // The node takes no more input; what it still has to say goes on: `yes | ssh node head -1`.
+            Stopped::SinkGone => std::future::pending().await,
+        }
+    };
+    let down = pump(node.inbox, user.outbox, &tally.to_user, tally, line_end);
+    let ended = tokio::select! {
+        // What the node still had to say is worth more than the news that the user's side closed.
+        biased;
+        stopped = down => match stopped {
+            Stopped::SourceClosed => Ended::ByNode,
+            Stopped::SourceLost => Ended::NodeLost,
+            Stopped::SinkGone => Ended::ByUser,
+        },
+        why = watch.ended() => Ended::ByPermit(why),
+        () = up => Ended::ByUser,
+        // `up` may be waiting for room at a node that does not read: leaving is noticed all the same.
+        () = async { user_out.gone().await; tokio::time::sleep(linger).await } => Ended::ByUser,
+        () = proxy.stopping() => Ended::ByShutdown,
+    };
+    node_out.close().await;
+    ended
+}
+
+/// Why one direction is over.
+enum Stopped {
+    /// The sender closed its channel, having said all it had to say.
+    SourceClosed,
+    /// The sender's connection ended without a close.
+    SourceLost,
+    /// The receiver is gone.
+    SinkGone,
+}
+
+/// Moves everything from one side to the other, in order, until a side is over.
+async fn pump(
+    mut from: Inbox,
+    to: Outbox,
+    bytes: &AtomicU64,
+    tally: &Tally,
+    line_end: LineEnd,
+) -> Stopped {
+    while let Some(event) = from.next().await {
+        let sent = match event {
+            Event::Data(data) => {
+                bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                to.data(data).await
+            }
+            Event::Stderr(data) => {
+                bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                to.stderr(data).await
+            }
+            Event::Request(request) => to.request(request).await,
+            Event::ExitStatus(status) => {
+                // Once in a channel's life (RFC 4254 section 6.10); the first one counts.
+                tally.exit.set(status.to_string()).ok();
+                to.exit_status(status).await
+            }
+            Event::ExitSignal(signal) => {
+                tally
+                    .exit
+                    .set(format!("signal {}", signal.signal.name()))
+                    .ok();
+                to.exit_signal(signal).await
+            }
+            Event::Eof => to.eof().await,
+            Event::NodeAccepted(_) => Ok(()),
+            Event::NodeRefused(request) => refused(request, &to, line_end).await,
+            Event::Close => return Stopped::SourceClosed,
+        };
+        if sent.is_err() {
+            return Stopped::SinkGone;
+        }
+    }
+    Stopped::SourceLost
+}
+
+/// A request that the node refused was granted to the user at once (the engine answers in its
+/// callback), so the refusal is told in words, and as the end of what could not be started.
+async fn refused(
+    request: RequestKind,
+    user: &Outbox,
+    line_end: LineEnd,
+) -> Result<(), crate::ssh::Gone> {
+    let what = match request {
+        RequestKind::Pty => "a terminal",
+        RequestKind::Shell => "a shell",
+        RequestKind::Exec => "the command",
+        RequestKind::Subsystem => "the subsystem",
+        RequestKind::AgentForward => "agent forwarding",
+        RequestKind::X11 => "X11 forwarding",
+        RequestKind::Env | RequestKind::WindowChange | RequestKind::Signal => return Ok(()),
+    };
+    user.stderr(say::lines(&say::node_refused(what), line_end))
+        .await?;
+    if request.starts_program() {
+        user.exit_status(Exit::Failed.code().into()).await?;
+        user.close().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,605 @@
+//! The operator's settings: `anteroom.yaml`, checked completely before anything uses them.
+//!
+//! Every key has a default, so an absent file is a valid configuration. An unknown key, a value
+//! of the wrong shape or a number out of range is an error that names its line: a setting that
+//! is silently ignored is worse than a proxy that does not start.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use anteroom_core::id::ClusterName;
+use anteroom_core::view::Settings;
+
+/// What `anteroom serve` runs with, after defaults, file and command line have been put together.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The name in resource IDs and in everything people read.
+    pub cluster: ClusterName,
+    /// Where the proxy listens.
+    pub listen: SocketAddr,
+    /// Names under which people reach the proxy; its own host certificate carries them and no
+    /// inner host certificate ever does.
+    pub public_names: Vec<String>,
+    /// Domains whose names the proxy may answer for through `ssh -J` (without leading dot).
+    pub host_domains: Vec<String>,
+    /// `source-address` of access certificates; empty: the local address of each dialled connection.
+    pub egress_addresses: Vec<String>,
+    /// Environment variables that are passed on to nodes, beside `LANG` and `LC_*`; `*` at the end is a wildcard.
+    pub accept_env: Vec<String>,
+    /// The limits of the front door.
+    pub door: DoorLimits,
+    /// How long a terminating proxy lets live sessions finish.
+    pub drain_timeout: Duration,
+    /// Requests of one user that may be pending at a time.
+    pub pending_per_user: u32,
+}
+
+/// Limits on who may knock, and how often (SECURITY: the measure is OpenSSH's sshd).
+#[derive(Debug, Clone)]
+pub struct DoorLimits {
+    /// Time until a connection must have authenticated, whatever it sends.
+    pub login_grace_time: Duration,
+    /// From this many unauthenticated connections on, new ones are dropped at random …
+    pub startups_begin: u32,
+    /// … with this probability in percent, rising linearly to certainty …
+    pub startups_rate: u32,
+    /// … at this many.
+    pub startups_full: u32,
+    /// Unauthenticated connections from one source (an IPv4 address or an IPv6 /64).
+    pub startups_per_source: u32,
+    /// Refused keys on one connection.
+    pub max_auth_failures: u32,
+    /// Authentication requests of any kind on one connection.
+    pub max_auth_requests: u32,
+    /// Authenticated connections of one user at a time.
+    pub connections_per_user: u32,
+    /// Channels of one user that may wait for a decision at a time.
+    pub held_channels: u32,
+    /// Sources that earn no penalties.
+    pub penalty_exempt: Vec<IpAddr>,
+    /// Whether failures earn a source penalties at all.
+    pub penalties: Penalties,
+}
+
+/// Whether failed logins earn their source a pause (OpenSSH's `PerSourcePenalties`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Penalties {
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
+impl Default for DoorLimits {
+    fn default() -> Self {
+        DoorLimits {
+            login_grace_time: Duration::from_secs(60),
+            startups_begin: 50,
+            startups_rate: 30,
+            startups_full: 100,
+            startups_per_source: 20,
+            max_auth_failures: 6,
+            max_auth_requests: 128,
+            connections_per_user: 256,
+            held_channels: 1024,
+            penalty_exempt: Vec::new(),
+            penalties: Penalties::On,
+        }
+    }
+}
+
+/// Why a configuration was refused: where, what, and what to write instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read `{}`: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is not what a configuration looks like.
+    #[error("`{}`: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's sentence, with line and column.
+        message: String,
+    },
+    /// A value is out of its range.
+    #[error("`{}` line {line}: `{key}`: {message}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line of the value.
+        line: u64,
+        /// The key, in full.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A value on the command line or of the machine is unusable.
+    #[error("{0}")]
+    Argument(String),
+}
+
+/// What the command line says; it wins over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
+    /// `--cluster`
+    pub cluster: Option<String>,
+}
+
+/// The file as written. Spans are kept so that a bad value is reported with its line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    cluster: Option<Spanned<String>>,
+    listen: Option<Spanned<String>>,
+    public_names: Vec<Spanned<String>>,
+    host_domains: Vec<Spanned<String>>,
+    egress_addresses: Vec<Spanned<String>>,
+    accept_env: Vec<Spanned<String>>,
+    login_grace_time: Option<Spanned<String>>,
+    max_startups: Option<Spanned<String>>,
+    max_startups_per_source: Option<Spanned<u32>>,
+    max_auth_failures: Option<Spanned<u32>>,
+    max_auth_requests: Option<Spanned<u32>>,
+    max_connections_per_user: Option<Spanned<u32>>,
+    max_held_channels: Option<Spanned<u32>>,
+    per_source_penalties: Option<bool>,
+    per_source_penalty_exempt: Vec<Spanned<String>>,
+    drain_timeout: Option<Spanned<String>>,
+    max_pending_requests_per_user: Option<Spanned<u32>>,
+}
+
+/// Reads `path` (or takes the defaults) and applies what the command line says.
+///
+/// `host_name` names the cluster where neither the file nor the command line does.
+pub fn load(
+    path: Option<&Path>,
+    overrides: &Overrides,
+    host_name: &str,
+) -> Result<Config, ConfigError> {
+    let Some(path) = path else {
+        return Reader {
+            path: Path::new("defaults"),
+        }
+        .build(File::default(), overrides, host_name);
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+        path: path.to_owned(),
+        error,
+    })?;
+    Reader { path }.parse(&text, overrides, host_name)
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+}
+
+impl Reader<'_> {
+    fn parse(
+        &self,
+        text: &str,
+        overrides: &Overrides,
+        host_name: &str,
+    ) -> Result<Config, ConfigError> {
+        let file = if text.trim().is_empty() {
+            File::default()
+        } else {
+            let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+                let at = error.location().map_or(0, |at| at.line());
+                let line = usize::try_from(at)
+                    .ok()
+                    .and_then(|n| text.lines().nth(n.checked_sub(1)?));
+                // The parser names the place; the line names the key.
+                let shown = line.map(|line| format!(" in `{}`", crate::say::cut(line.trim(), 60)));
+                ConfigError::Syntax {
+                    path: self.path.to_owned(),
+                    message: format!("{error}{}", shown.unwrap_or_default()),
+                }
+            })?
+        };
+        self.build(file, overrides, host_name)
+    }
+
+    fn build(
+        &self,
+        file: File,
+        overrides: &Overrides,
+        host_name: &str,
+    ) -> Result<Config, ConfigError> {
+        let defaults = DoorLimits::default();
+        let (begin, rate, full) = match &file.max_startups {
+            Some(value) => self.startups(value)?,
+            None => (
+                defaults.startups_begin,
+                defaults.startups_rate,
+                defaults.startups_full,
+            ),
+        };
+        let door = DoorLimits {
+            login_grace_time: self.duration(
+                "login_grace_time",
+                &file.login_grace_time,
+                defaults.login_grace_time,
+                Duration::from_secs(1)..=Duration::from_secs(600),
+            )?,
+            startups_begin: begin,
+            startups_rate: rate,
+            startups_full: full,
+            startups_per_source: self.number(
+                "max_startups_per_source",
+                &file.max_startups_per_source,
+                defaults.startups_per_source,
+            )?,
+            max_auth_failures: self.number(
+                "max_auth_failures",
+                &file.max_auth_failures,
+                defaults.max_auth_failures,
+            )?,
+            max_auth_requests: self.number(
+                "max_auth_requests",
+                &file.max_auth_requests,
+                defaults.max_auth_requests,
+            )?,
+            connections_per_user: self.number(
+                "max_connections_per_user",
+                &file.max_connections_per_user,
+                defaults.connections_per_user,
+            )?,
+            held_channels: self.number(
+                "max_held_channels",
+                &file.max_held_channels,
+                defaults.held_channels,
+            )?,
+            penalty_exempt: file
+                .per_source_penalty_exempt
+                .iter()
+                .map(|value| self.address("per_source_penalty_exempt", value))
+                .collect::<Result<_, _>>()?,
+            penalties: match file.per_source_penalties {
+                Some(false) => Penalties::Off,
+                Some(true) | None => Penalties::On,
+            },
+        };
+        Ok(Config {
+            cluster: self.cluster(file.cluster.as_ref(), overrides, host_name)?,
+            listen: self.listen(file.listen.as_ref(), overrides)?,
+            public_names: self.names("public_names", &file.public_names)?,
+            host_domains: self.names("host_domains", &file.host_domains)?,
+            egress_addresses: file
+                .egress_addresses
+                .iter()
+                .map(|value| self.cidr("egress_addresses", value))
+                .collect::<Result<_, _>>()?,
+            accept_env: file
+                .accept_env
+                .iter()
+                .map(|value| self.env_pattern(value))
+                .collect::<Result<_, _>>()?,
+            door,
+            drain_timeout: self.duration(
+                "drain_timeout",
+                &file.drain_timeout,
+                Duration::from_secs(10),
+                Duration::ZERO..=Duration::from_secs(3600),
+            )?,
+            pending_per_user: self.number(
+                "max_pending_requests_per_user",
+                &file.max_pending_requests_per_user,
+                50,
+            )?,
+        })
+    }
+
+    fn value<T>(
+        &self,
+        key: &'static str,
+        at: &Spanned<T>,
+        message: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError::Value {
+            path: self.path.to_owned(),
+            line: at.referenced.line(),
+            key,
+            message: message.into(),
+        }
+    }
+
+    fn cluster(
+        &self,
+        from_file: Option<&Spanned<String>>,
+        overrides: &Overrides,
+        host_name: &str,
+    ) -> Result<ClusterName, ConfigError> {
+        if let Some(name) = &overrides.cluster {
+            return ClusterName::parse(name)
+                .map_err(|error| ConfigError::Argument(format!("--cluster: {error}")));
+        }
+        if let Some(name) = from_file {
+            return ClusterName::parse(&name.value)
+                .map_err(|error| self.value("cluster", name, error.to_string()));
+        }
+        ClusterName::parse(&host_name.to_ascii_lowercase()).map_err(|error| {
+            ConfigError::Argument(format!(
+                "the host name does not serve as a cluster name ({error}); name one with --cluster"
+            ))
+        })
+    }
+
+    fn listen(
+        &self,
+        from_file: Option<&Spanned<String>>,
+        overrides: &Overrides,
+    ) -> Result<SocketAddr, ConfigError> {
+        match (overrides.listen, from_file) {
+            (Some(listen), _) => Ok(listen),
+            (None, Some(text)) => text.value.parse().map_err(|_| {
+                self.value(
+                    "listen",
+                    text,
+                    format!("`{}` is not ADDR:PORT, as in 0.0.0.0:2222", text.value),
+                )
+            }),
+            (None, None) => Ok(SocketAddr::from(([0, 0, 0, 0], 2222))),
+        }
+    }
+
+    fn number(
+        &self,
+        key: &'static str,
+        value: &Option<Spanned<u32>>,
+        default: u32,
+    ) -> Result<u32, ConfigError> {
+        match value {
+            None => Ok(default),
+            Some(number) if (1..=100_000).contains(&number.value) => Ok(number.value),
+            Some(number) => {
+                Err(self.value(key, number, "a whole number from 1 to 100000 is wanted"))
+            }
+        }
+    }
+
+    fn duration(
+        &self,
+        key: &'static str,
+        value: &Option<Spanned<String>>,
+        default: Duration,
+        range: std::ops::RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
+        let Some(text) = value else {
+            return Ok(default);
+        };
+        let parsed = crate::say::parse_duration(&text.value);
+        match parsed.map(time::Duration::unsigned_abs) {
+            Ok(duration) if range.contains(&duration) => Ok(duration),
+            Ok(_) => Err(self.value(
+                key,
+                text,
+                format!(
+                    "`{}` is outside {}s to {}s",
+                    text.value,
+                    range.start().as_secs(),
+                    range.end().as_secs()
+                ),
+            )),
+            Err(error) => Err(self.value(key, text, error.to_string())),
+        }
+    }
+
+    /// `begin:rate:full`, as sshd_config's `MaxStartups`.
+    fn startups(&self, text: &Spanned<String>) -> Result<(u32, u32, u32), ConfigError> {
+        let wrong = || {
+            self.value(
+                "max_startups",
+                text,
+                "BEGIN:RATE:FULL is wanted, as in 50:30:100",
+            )
+        };
+        let parts: Vec<u32> = text
+            .value
+            .split(':')
+            .map(|part| part.parse().map_err(|_| wrong()))
+            .collect::<Result<_, _>>()?;
+        match parts.as_slice() {
+            [begin, rate, full]
+                if (1..=*full).contains(begin) && *rate <= 100 && *full <= 100_000 =>
+            {
+                Ok((*begin, *rate, *full))
+            }
+            _ => Err(wrong()),
+        }
+    }
+
+    fn address(&self, key: &'static str, text: &Spanned<String>) -> Result<IpAddr, ConfigError> {
+        text.value
+            .parse()
+            .map_err(|_| self.value(key, text, format!("`{}` is not an IP address", text.value)))
+    }
+
+    fn cidr(&self, key: &'static str, text: &Spanned<String>) -> Result<String, ConfigError> {
+        let (address, bits) = match text.value.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text.value.as_str(), None),
+        };
+        let parsed: Option<IpAddr> = address.parse().ok();
+        let fits = parsed.is_some_and(|ip| match bits {
+            None => true,
+            Some(bits) => bits
+                .parse::<u8>()
+                .is_ok_and(|n| n <= if ip.is_ipv4() { 32 } else { 128 }),
+        });
+        if fits {
+            return Ok(text.value.clone());
+        }
+        Err(self.value(
+            key,
+            text,
+            format!(
+                "`{}` is not an address or a network, as in 192.0.2.7/32",
+                text.value
+            ),
+        ))
+    }
+
+    fn names(
+        &self,
+        key: &'static str,
+        names: &[Spanned<String>],
+    ) -> Result<Vec<String>, ConfigError> {
+        names
+            .iter()
+            .map(|name| {
+                let text = name.value.trim_matches('.').to_ascii_lowercase();
+                let fits = !text.is_empty()
+                    && text.len() <= 253
+                    && text
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+                if fits {
+                    return Ok(text);
+                }
+                Err(self.value(
+                    key,
+                    name,
+                    format!("`{}` is not a host or domain name", name.value),
+                ))
+            })
+            .collect()
+    }
+
+    fn env_pattern(&self, text: &Spanned<String>) -> Result<String, ConfigError> {
+        let name = text.value.strip_suffix('*').unwrap_or(&text.value);
+        let fits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        // INVARIANT: what changes how programs are loaded is never taken from a client.
+        if fits && !name.starts_with("LD_") && name != "PATH" {
+            return Ok(text.value.clone());
+        }
+        Err(self.value(
+            "accept_env",
+            text,
+            format!(
+                "`{}` is not a variable name that may be passed on",
+                text.value
+            ),
+        ))
+    }
+}
+
+impl Config {
+    /// Whether the operator lets this variable of a client through to nodes.
+    pub fn passes_env(&self, name: &str) -> bool {
+        name == "LANG"
+            || name.starts_with("LC_")
+            || matches!(name, "COLORTERM" | "NO_COLOR")
+            || self
+                .accept_env
+                .iter()
+                .any(|pattern| match pattern.strip_suffix('*') {
+                    Some(prefix) => name.starts_with(prefix),
+                    None => name == pattern,
+                })
+    }
+
+    /// The limits that decisions are made with.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            pending_per_user: usize::try_from(self.pending_per_user).unwrap_or(usize::MAX),
+            ..Settings::default()
+        }
+    }
+
+    /// What an operator may change while the proxy runs; the names of everything that needs a restart.
+    pub fn restart_needed(&self, new: &Config) -> Vec<&'static str> {
+        let mut keys = BTreeMap::new();
+        keys.insert("cluster", self.cluster != new.cluster);
+        keys.insert("listen", self.listen != new.listen);
+        keys.insert("public_names", self.public_names != new.public_names);
+        keys.into_iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(key, _)| key)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Reader {
+            path: Path::new("anteroom.yaml"),
+        }
+        .parse(text, &Overrides::default(), "host")
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        let config = parse("").unwrap();
+        assert_eq!(config.listen.port(), 2222);
+        assert_eq!(config.door.login_grace_time, Duration::from_secs(60));
+        assert!(config.passes_env("LC_ALL") && !config.passes_env("LD_PRELOAD"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = parse("cluster: c\nlogin_grace: 5s\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("login_grace") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_shown_with_its_key() {
+        let error = parse("cluster: c\nlogin_grace_time: [1]\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("login_grace_time: [1]") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_its_line() {
+        for (text, key) in [
+            ("cluster: c\nmax_startups: 5:10\n", "max_startups"),
+            ("\nlogin_grace_time: 2d\n", "login_grace_time"),
+            ("\nmax_auth_failures: 0\n", "max_auth_failures"),
+            ("\naccept_env: [LD_PRELOAD]\n", "accept_env"),
+            ("\negress_addresses: [300.1.1.1]\n", "egress_addresses"),
+            ("\nlisten: everywhere\n", "listen"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("line 2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let overrides = Overrides {
+            cluster: Some("mine".into()),
+            listen: None,
+        };
+        let config = Reader {
+            path: Path::new("f"),
+        }
+        .parse("cluster: theirs", &overrides, "h")
+        .unwrap();
+        assert_eq!(config.cluster.as_str(), "mine");
+    }
+}

@@ -1,0 +1,281 @@
+//! From a permit to a logged-in connection with a node: connect, certify, log in.
+//!
+//! Only a [`Permit`] gets here. The address dialled is the one that was registered, never one a
+//! client named; the certificate is issued for the address the node sees; nothing is sent to a
+//! node before it has proven to be the registered one. Each step has its time limit.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anteroom_ca::SourceAddresses;
+use anteroom_ca::host::{self, HostExpectation, PresentedHost};
+use anteroom_core::id::{NodeName, SessionId};
+use anteroom_core::node::{HostProof as Registered, Node};
+use anteroom_core::policy::{Access, Identity, Permit};
+use ssh_key::PublicKey;
+use tokio::net::TcpStream;
+
+use crate::exit::{Exit, Exits};
+use crate::keys;
+use crate::proxy::Proxy;
+use crate::say::{self, Stage};
+use crate::ssh::{
+    self, Channel, ConnectError, HostAlgorithms, HostProof, NodeConnection, TcpTarget,
+};
+use crate::state::{IssueError, Subject};
+
+/// Connecting, logging in and opening a channel: this long each (INTERFACE section 1).
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+const NO_ANSWER: &str = "no answer within 10 seconds";
+
+/// Why a node could not be used.
+#[derive(Debug)]
+pub enum DialError {
+    /// The node, or the way to it, failed at a stage.
+    Node {
+        /// The node's name.
+        node: String,
+        /// How far it went.
+        stage: Stage,
+        /// The reason; may come from the node.
+        why: String,
+    },
+    /// The certificate was not issued: the decision had changed, or the store failed.
+    Issue(IssueError),
+}
+
+impl DialError {
+    /// The sentence for the user.
+    pub fn sentence(&self) -> String {
+        match self {
+            DialError::Node { node, stage, why } => say::node_unavailable(node, *stage, why),
+            DialError::Issue(error) => format!("ERROR: {error}"),
+        }
+    }
+
+    /// The exit status for the user.
+    pub fn exit(&self) -> Exit {
+        match self {
+            DialError::Node { .. } => Exit::Unavailable,
+            DialError::Issue(error) => error.exit(),
+        }
+    }
+}
+
+/// Who connects, to what, as which session: what ends up in the certificate's key ID.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who.
+    pub identity: Identity,
+    /// What.
+    pub access: Access,
+    /// From where.
+    pub from: SocketAddr,
+}
+
+/// Connects to the permit's node and logs in with a certificate made for this session.
+///
+/// The permit that comes back is the one the certificate was issued under: the decision is made
+/// once more inside the transaction that records the issuance.
+///
+/// # Errors
+/// A [`DialError`] that names the stage; nothing is left open then.
+pub async fn dial(
+    proxy: &Arc<Proxy>,
+    permit: &Permit,
+    caller: &Caller,
+    session: SessionId,
+) -> Result<(Permit, NodeConnection), DialError> {
+    let node = permit.node().clone();
+    let failed = |stage| {
+        let node = node.name.to_string();
+        move |why: String| DialError::Node { node, stage, why }
+    };
+    let address = (node.addr.host(), node.addr.port());
+    let tcp = step(TcpStream::connect(address))
+        .await
+        .map_err(failed(Stage::Connecting))?;
+    ssh::prepare(&tcp).map_err(|error| failed(Stage::Connecting)(error.to_string()))?;
+    let source_addresses =
+        source_addresses(proxy, &node.egress_addresses, &tcp).map_err(failed(Stage::Connecting))?;
+
+    let key = Arc::new(keys::ephemeral());
+    let subject = Subject {
+        session,
+        key: key.public_key().clone(),
+        source_addresses,
+        from: Some(caller.from),
+    };
+    let issued = proxy
+        .state
+        .issue(&caller.identity, &caller.access, subject, &proxy.node_ca)
+        .await
+        .map_err(DialError::Issue)?;
+
+    let expected = Expected::new(proxy, &node).map_err(failed(Stage::Verifying))?;
+    let (algorithms, refusal) = (expected.algorithms(), expected.refusal.clone());
+    let check = move |shown: &HostProof| expected.check(shown);
+    let login = caller.access.login.as_str();
+    let certificate = issued.certificate.into_ssh();
+    let connected = ssh::connect(tcp, check, &algorithms, login, key, certificate);
+    match tokio::time::timeout(STEP_TIMEOUT, connected).await {
+        Ok(Ok(connection)) => Ok((issued.permit, connection)),
+        Ok(Err(error)) => {
+            let refusal = refusal.get().cloned();
+            let why = refusal.unwrap_or_else(|| why(&error, &node.name, login));
+            let stage = match error {
+                ConnectError::HostRefused | ConnectError::NoCommonAlgorithm(_) => Stage::Verifying,
+                ConnectError::CertificateRefused
+                | ConnectError::Disconnected(_)
+                | ConnectError::Io(_)
+                | ConnectError::Protocol(_) => Stage::LoggingIn,
+            };
+            Err(failed(stage)(why))
+        }
+        Err(_) => Err(failed(Stage::LoggingIn)(NO_ANSWER.into())),
+    }
+}
+
+/// Opens a session channel on a node.
+///
+/// # Errors
+/// [`DialError::Node`] at [`Stage::Opening`].
+pub async fn open_session(
+    connection: &NodeConnection,
+    permit: &Permit,
+) -> Result<Channel, DialError> {
+    step(connection.open_session())
+        .await
+        .map_err(|why| opening(permit, why))
+}
+
+/// Opens a connection through a node, to where the user's client asked.
+///
+/// # Errors
+/// [`DialError::Node`] at [`Stage::Opening`].
+pub async fn open_forward(
+    connection: &NodeConnection,
+    permit: &Permit,
+    target: &TcpTarget,
+) -> Result<Channel, DialError> {
+    step(connection.open_direct_tcpip(target.clone()))
+        .await
+        .map_err(|why| opening(permit, why))
+}
+
+fn opening(permit: &Permit, why: String) -> DialError {
+    DialError::Node {
+        node: permit.node().name.to_string(),
+        stage: Stage::Opening,
+        why,
+    }
+}
+
+/// One step with its time limit; the error as a sentence.
+async fn step<T, E: std::fmt::Display>(
+    doing: impl Future<Output = Result<T, E>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(STEP_TIMEOUT, doing).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(NO_ANSWER.into()),
+    }
+}
+
+/// The next step where there is one; else the error's own words.
+fn why(error: &ConnectError, node: &NodeName, login: &str) -> String {
+    match error {
+        ConnectError::CertificateRefused => format!(
+            "login `{login}` may be missing there, or its sshd lacks the lines that `nodes sshd-config {node}` prints"
+        ),
+        ConnectError::HostRefused
+        | ConnectError::NoCommonAlgorithm(_)
+        | ConnectError::Disconnected(_)
+        | ConnectError::Io(_)
+        | ConnectError::Protocol(_) => error.to_string(),
+    }
+}
+
+/// What goes into `source-address`: what the operator says the node sees, else our own end of
+/// the connection just made.
+fn source_addresses(
+    proxy: &Proxy,
+    of_node: &[String],
+    tcp: &TcpStream,
+) -> Result<SourceAddresses, String> {
+    let config = proxy.config();
+    let named = if of_node.is_empty() {
+        config.egress_addresses.as_slice()
+    } else {
+        of_node
+    };
+    if !named.is_empty() {
+        return SourceAddresses::parse(named).map_err(|error| error.to_string());
+    }
+    let seen = tcp.local_addr().map_err(|error| error.to_string())?;
+    Ok(SourceAddresses::local(seen.ip().to_canonical()))
+}
+
+/// How the registered node is recognised, and why what answered was not it.
+struct Expected {
+    proxy: Arc<Proxy>,
+    node: Arc<Node>,
+    pinned: Vec<PublicKey>,
+    refusal: Arc<OnceLock<String>>,
+}
+
+impl Expected {
+    fn new(proxy: &Arc<Proxy>, node: &Arc<Node>) -> Result<Expected, String> {
+        let pinned = match &node.host_proof {
+            Registered::HostCa => Vec::new(),
+            Registered::Pinned(lines) => lines
+                .iter()
+                .map(|line| PublicKey::from_openssh(line))
+                .collect::<Result<_, _>>()
+                .map_err(|error| format!("a registered host key cannot be read: {error}"))?,
+        };
+        let refusal = Arc::default();
+        Ok(Expected {
+            proxy: proxy.clone(),
+            node: node.clone(),
+            pinned,
+            refusal,
+        })
+    }
+
+    fn algorithms(&self) -> HostAlgorithms {
+        match &self.node.host_proof {
+            Registered::HostCa => HostAlgorithms::CertificatesFirst,
+            Registered::Pinned(_) => {
+                HostAlgorithms::Pinned(self.pinned.iter().map(PublicKey::algorithm).collect())
+            }
+        }
+    }
+
+    fn check(&self, shown: &HostProof) -> bool {
+        let shown = match shown {
+            HostProof::Key(key) => PresentedHost::Key(key),
+            HostProof::Certificate(certificate) => PresentedHost::Certificate(certificate),
+        };
+        let trusted = self.proxy.hosts.trusted();
+        let expected = match &self.node.host_proof {
+            Registered::Pinned(_) => HostExpectation::Pinned(&self.pinned),
+            Registered::HostCa => HostExpectation::Authority {
+                trusted: &trusted,
+                node: &self.node.id,
+                now: self.proxy.state.now(),
+            },
+        };
+        match host::verify(shown, expected) {
+            Ok(()) => true,
+            Err(refused) => {
+                // The first refusal ends the connection; a later one cannot come.
+                self.refusal.set(refused.to_string()).ok();
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! The hold: a connection that lacks access becomes an access request and waits here.
+//!
+//! One front door, [`wait_for_permit`]. It decides, files or joins a request where the decision
+//! is *ask*, says on the connection what happens, and decides again on every change of state
+//! until there is a permit or a reason to leave. Approval by itself opens nothing: it changes
+//! state, and the next decision sees that.
+//!
+//! While a connection is held nothing is dialled, bound or forwarded for it. How it is spoken to
+//! is the caller's: a session channel has a standard error or a terminal, a forward has neither.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use anteroom_core::id::{RequestId, UserName};
+use anteroom_core::policy::{self, Access, Ask, Decision, Identity, Permit};
+use anteroom_core::request::{Filed, FilingError, Reach, State, Wanted};
+use anteroom_core::role::ReasonMode;
+use anteroom_core::view::View;
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+
+use crate::exit::{Exit, Exits};
+use crate::proxy::{HoldSlot, Proxy};
+use crate::say::{self, Audience, RequestBlock};
+use crate::state::FileError;
+use crate::waiting::WaitingGuard;
+
+/// How long a prompt for a reason waits for an answer. Under `ssh -tt` from a program nobody
+/// answers; the request is then filed with the stated reason instead of hanging unseen.
+pub const PROMPT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A command line of any length is stated to reviewers this far; the same bound as for reasons.
+const MAX_PURPOSE: usize = 4096;
+
+/// What a connection needs, and what it says about itself.
+#[derive(Debug, Clone)]
+pub struct Need {
+    /// Who, as proven by the key.
+    pub identity: Identity,
+    /// Which login on which node.
+    pub access: Access,
+    /// What people call it: `root@iot`.
+    pub shown: String,
+    /// The reason given with the connection (`ANTEROOM_REASON`), if any.
+    pub reason: Option<String>,
+    /// What the connection is going to do, stated where no reason is given: `exec: uptime`.
+    pub purpose: String,
+    /// Reviewers asked for by name (`ANTEROOM_REVIEWERS`).
+    pub reviewers: BTreeSet<UserName>,
+    /// How long to wait (`ANTEROOM_WAIT`); absent: as long as the request lives.
+    pub wait: Option<Duration>,
+    /// Where the connection comes from, for reviewers.
+    pub remote_addr: String,
+}
+
+/// How a held connection is spoken to.
+pub trait Voice: Send {
+    /// Says a line to the person, if there is one.
+    fn say(&mut self, text: &str) -> impl Future<Output = ()> + Send;
+
+    /// Asks for a line; `Unattended` where there is no terminal or nobody answers.
+    fn ask(&mut self, prompt: &str, within: Duration) -> impl Future<Output = Answer> + Send;
+
+    /// Who hears it: decides what the line about leaving says.
+    fn audience(&self) -> Audience;
+
+    /// Resolves when the person leaves: interrupts, closes the channel, goes away.
+    /// Must lose nothing when it is dropped before it resolves.
+    fn left(&mut self) -> impl Future<Output = Left> + Send;
+}
+
+/// What came of a prompt.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A line was typed.
+    Line(String),
+    /// There is nobody to ask: no terminal, end of input, or no answer in time.
+    Unattended,
+    /// The person left instead.
+    Left(Left),
+}
+
+/// How a person leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Ctrl-C, or a signal sent through the channel: there is still somebody to talk to.
+    Interrupted,
+    /// The channel or its connection is gone.
+    Gone,
+}
+
+/// Why no permit came of it: what to say (nothing if it was said already) and how to exit.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The exit status for the client.
+    pub exit: Exit,
+    /// The sentence, for standard error or for a refused channel open.
+    pub sentence: String,
+    /// The request that stays behind or decided it.
+    pub request: Option<RequestId>,
+}
+
+/// Waits until `need` may be met.
+///
+/// `asking` is shared by everything of one connection: while one channel asks for a reason and
+/// files, others wait, and then join the request instead of filing without a reason.
+///
+/// # Errors
+/// A [`Refusal`] when it may not, or not now: denied, expired, canceled, left, out of time.
+pub async fn wait_for_permit(
+    proxy: &Proxy,
+    need: &Need,
+    asking: &Mutex<()>,
+    voice: &mut impl Voice,
+) -> Result<Permit, Refusal> {
+    let mut changes = proxy.state.changes();
+    let mut held: Option<Held<'_>> = None;
+    loop {
+        // Mark first, decide after: a change in between wakes us once more instead of being lost.
+        changes.borrow_and_update();
+        // One look for the decision and for what became of the request: an approval that is
+        // committed between two would read as one that does not cover this access.
+        let (view, now) = (proxy.state.view(), proxy.state.now());
+        match policy::decide(&view, &need.identity, &need.access, now) {
+            Decision::Permit(permit) => {
+                if let Some(held) = &held {
+                    held.tell_approval(proxy, voice).await;
+                }
+                return Ok(permit);
+            }
+            Decision::Deny(denial) => {
+                let outcome = held.as_ref().and_then(|held| held.outcome(&view, now));
+                return Err(outcome.unwrap_or_else(|| Refusal {
+                    exit: Exit::Denied,
+                    sentence: denied(proxy, need, &denial),
+                    request: held.as_ref().map(|held| held.request),
+                }));
+            }
+            Decision::Ask(_) => match &held {
+                Some(held) => {
+                    if let Some(refusal) = held.outcome(&view, now) {
+                        return Err(refusal);
+                    }
+                }
+                None => {
+                    held = Held::begin(proxy, need, asking, voice).await?;
+                    continue;
+                }
+            },
+        }
+        let Some(held) = &held else { continue };
+        tokio::select! {
+            // The sender lives in the state, which `proxy` keeps alive.
+            _ = changes.changed() => {}
+            how = voice.left() => return Err(held.left(how)),
+            () = held.wait_is_over() => return Err(held.still_pending()),
+            () = proxy.draining() => return Err(held.shutting_down()),
+        }
+    }
+}
+
+fn decide(proxy: &Proxy, need: &Need) -> Decision {
+    policy::decide(
+        &proxy.state.view(),
+        &need.identity,
+        &need.access,
+        proxy.state.now(),
+    )
+}
+
+/// The sentence for a connection that may not even ask.
+fn denied(proxy: &Proxy, need: &Need, denial: &policy::Denial) -> String {
+    let cluster = proxy.config().cluster.to_string();
+    let said = say::access_denied(need.identity.user().as_str(), &need.shown, &cluster);
+    format!("{said}\n{}", say::denial(denial, &need.shown))
+}
+
+/// A connection with its request, waiting.
+struct Held<'p> {
+    request: RequestId,
+    give_up: Option<tokio::time::Instant>,
+    /// Shown to reviewers as "waiting" for as long as this lives.
+    _waiting: WaitingGuard,
+    /// Counted against what one user may have waiting.
+    _slot: HoldSlot<'p>,
+}
+
+impl<'p> Held<'p> {
+    /// Says that access is missing, gets a reason, files or joins, and says what was filed.
+    /// `None` if access has come about in the meantime.
+    async fn begin(
+        proxy: &'p Proxy,
+        need: &Need,
+        asking: &Mutex<()>,
+        voice: &mut impl Voice,
+    ) -> Result<Option<Held<'p>>, Refusal> {
+        let slot = proxy
+            .hold_slot(need.identity.user())
+            .ok_or_else(|| Refusal {
+                exit: Exit::Pending,
+                sentence: say::TOO_MANY_HELD.to_owned(),
+                request: None,
+            })?;
+        let Some(_turn) = turn(asking, voice).await else {
+            return Err(gone());
+        };
+        // While we waited for our turn the connection's other channel may have got its permit.
+        let Decision::Ask(ask) = decide(proxy, need) else {
+            return Ok(None);
+        };
+        let cluster = proxy.config().cluster.to_string();
+        voice
+            .say(&say::access_denied(
+                need.identity.user().as_str(),
+                &need.shown,
+                &cluster,
+            ))
+            .await;
+        voice.say(&say::attempting(&need.shown)).await;
+        if let Some(known) = ask.assumable.first() {
+            voice.say(&say::assumable(&known.to_string())).await;
+        }
+        let reason = reason(need, &ask, voice).await?;
+        let filed = match proxy
+            .state
+            .file(&need.identity, need.wanted(&ask, reason))
+            .await
+        {
+            Ok(filed) => filed,
+            // Access came about while the reason was typed. Asked once more, not again and again:
+            // were decision and filing ever of two minds, nobody would be told.
+            Err(FileError::Refused(FilingError::Reachable(_)))
+                if !matches!(decide(proxy, need), Decision::Ask(_)) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => {
+                let sentence = format!("ERROR: {error}");
+                return Err(Refusal {
+                    exit: error.exit(),
+                    sentence,
+                    request: None,
+                });
+            }
+        };
+        let request = tell_filed(proxy, &filed, need.wait, voice).await;
+        let give_up = match need.wait {
+            Some(Duration::ZERO) => {
+                return Err(Refusal {
+                    exit: Exit::Pending,
+                    sentence: say::left_pending(&request.to_string()),
+                    request: Some(request),
+                });
+            }
+            Some(wait) => Some(tokio::time::Instant::now() + wait),
+            None => None,
+        };
+        Ok(Some(Held {
+            request,
+            give_up,
+            _waiting: proxy.commands.waiting.enter(request),
+            _slot: slot,
+        }))
+    }
+
+    /// What the request's state means for whoever waits; `None` while it may still come. `view`
+    /// and `now` are those of the decision that did not permit.
+    fn outcome(&self, view: &View, now: OffsetDateTime) -> Option<Refusal> {
+        let refusal = |exit, sentence| {
+            Some(Refusal {
+                exit,
+                sentence,
+                request: Some(self.request),
+            })
+        };
+        let id = self.request.to_string();
+        let Some(request) = view.request(&self.request) else {
+            return refusal(Exit::Denied, say::request_deleted(&id));
+        };
+        let said = || say::outcome(request, now).unwrap_or_default();
+        match request.state {
+            State::Pending => None,
+            State::Approved if now < request.starts() => None,
+            State::Approved => refusal(Exit::Denied, say::approved_without_this(&id)),
+            State::Denied | State::Revoked => refusal(Exit::Denied, said()),
+            State::Expired | State::Canceled => refusal(Exit::Pending, said()),
+        }
+    }
+
+    async fn tell_approval(&self, proxy: &Proxy, voice: &mut impl Voice) {
+        let view = proxy.state.view();
+        let approved = view
+            .request(&self.request)
+            .filter(|r| r.state == State::Approved);
+        if let Some(said) = approved.and_then(|request| say::outcome(request, proxy.state.now())) {
+            voice.say(&said).await;
+        }
+    }
+
+    async fn wait_is_over(&self) {
+        match self.give_up {
+            Some(instant) => tokio::time::sleep_until(instant).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn left(&self, how: Left) -> Refusal {
+        match how {
+            // Who leaves has a request that is still pending, however she leaves.
+            Left::Interrupted => Refusal {
+                exit: Exit::Pending,
+                sentence: say::left_pending(&self.request.to_string()),
+                request: Some(self.request),
+            },
+            Left::Gone => Refusal {
+                request: Some(self.request),
+                ..gone()
+            },
+        }
+    }
+
+    fn still_pending(&self) -> Refusal {
+        Refusal {
+            exit: Exit::Pending,
+            sentence: say::left_pending(&self.request.to_string()),
+            request: Some(self.request),
+        }
+    }
+
+    fn shutting_down(&self) -> Refusal {
+        Refusal {
+            exit: Exit::Pending,
+            sentence: say::shutting_down(&self.request.to_string()),
+            request: Some(self.request),
+        }
+    }
+}
+
+/// Says what was filed or joined, and that we wait; the request's ID.
+async fn tell_filed(
+    proxy: &Proxy,
+    filed: &Filed,
+    wait: Option<Duration>,
+    voice: &mut impl Voice,
+) -> RequestId {
+    let request = match filed {
+        Filed::New(new) => {
+            voice.say(say::CREATING).await;
+            new.request.id
+        }
+        Filed::Joined(id) => {
+            voice.say(&say::joining(&id.to_string())).await;
+            *id
+        }
+        Filed::Covered(id) => *id,
+    };
+    let view = proxy.state.view();
+    if let Some(request) = view.request(&request) {
+        let block = RequestBlock::for_requester(&view, request);
+        voice.say(&block.render()).await;
+        let now = proxy.state.now();
+        match request.state {
+            State::Approved if now < request.starts() => {
+                voice
+                    .say(&say::waiting_for_start(
+                        &request.id.to_string(),
+                        request.starts(),
+                    ))
+                    .await;
+            }
+            // `ANTEROOM_WAIT=0` does not wait, and is told so next.
+            State::Pending if wait == Some(Duration::ZERO) => {}
+            State::Pending
+            | State::Approved
+            | State::Denied
+            | State::Expired
+            | State::Canceled
+            | State::Revoked => {
+                voice.say("").await;
+                voice
+                    .say(&say::waiting(
+                        request.request_expires - now,
+                        voice.audience(),
+                    ))
+                    .await;
+            }
+        }
+    }
+    request
+}
+
+/// Waits until nothing else of the same connection is asking; `None` if the client leaves instead.
+async fn turn<'m>(
+    asking: &'m Mutex<()>,
+    voice: &mut impl Voice,
+) -> Option<tokio::sync::MutexGuard<'m, ()>> {
+    tokio::select! {
+        // First the turn: listening for who leaves discards what was typed ahead for the prompt.
+        biased;
+        turn = asking.lock() => Some(turn),
+        _ = voice.left() => None,
+    }
+}
+
+/// The client is not there any more: nothing to say.
+fn gone() -> Refusal {
+    Refusal {
+        exit: Exit::Interrupted,
+        sentence: String::new(),
+        request: None,
+    }
+}
+
+impl Need {
+    fn wanted(&self, ask: &Ask, reason: String) -> Wanted {
+        Wanted {
+            roles: ask.roles.iter().cloned().collect(),
+            reach: Reach::Resources(BTreeSet::from([ask.resource.clone()])),
+            reason,
+            reviewers: self.reviewers.clone(),
+            command: Some(say::head(&self.purpose, MAX_PURPOSE).to_owned()),
+            remote_addr: Some(self.remote_addr.clone()),
+            request_ttl: None,
+            session_ttl: None,
+            max_duration: None,
+            assume_start: None,
+        }
+    }
+
+    /// The command line itself is stated where no reason is given, cut to what a reason may be.
+    fn stated(&self) -> String {
+        say::head(&self.purpose, MAX_PURPOSE).to_owned()
+    }
+}
+
+/// The reason to file: what came with the connection, else what is typed, else what it does.
+async fn reason(need: &Need, ask: &Ask, voice: &mut impl Voice) -> Result<String, Refusal> {
+    if let Some(reason) = &need.reason {
+        return Ok(reason.clone());
+    }
+    // Who joins a request needs no reason: one is on file. Where one is required it is left empty,
+    // so that filing refuses if that request has ended meanwhile and a new one would be made.
+    if ask.joins.is_some() {
+        return Ok(match ask.reason_mode {
+            ReasonMode::Optional => need.stated(),
+            ReasonMode::Required => String::new(),
+        });
+    }
+    if ask.opens.is_some() && ask.reason_mode == ReasonMode::Optional {
+        return Ok(need.stated());
+    }
+    let prompt = ask
+        .reason_prompt
+        .as_deref()
+        .map(|own| format!("{}: ", say::clean(own)));
+    match voice
+        .ask(
+            prompt.as_deref().unwrap_or(say::REASON_PROMPT),
+            PROMPT_TIMEOUT,
+        )
+        .await
+    {
+        Answer::Line(line) if !line.trim().is_empty() => Ok(line.trim().to_owned()),
+        Answer::Line(_) | Answer::Unattended => match ask.reason_mode {
+            ReasonMode::Optional => Ok(need.stated()),
+            ReasonMode::Required => Err(Refusal {
+                exit: Exit::Usage,
+                sentence: say::reason_required(&need.shown),
+                request: None,
+            }),
+        },
+        Answer::Left(Left::Interrupted) => Err(Refusal {
+            exit: Exit::Interrupted,
+            sentence: say::NOTHING_FILED.to_owned(),
+            request: None,
+        }),
+        Answer::Left(Left::Gone) => Err(gone()),
+    }
+}

@@ -1,0 +1,32 @@
+//! The Anteroom SSH access proxy: everything that waits.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "tests fail by panicking"
+    )
+)]
+
+pub mod admin;
+pub mod audit;
+pub mod bridge;
+pub mod config;
+pub mod demo;
+pub mod dial;
+pub mod doctor;
+pub mod exit;
+pub mod hold;
+pub mod keys;
+pub mod limits;
+pub mod proxy;
+pub mod say;
+mod scan;
+pub mod serve;
+pub mod session;
+pub mod ssh;
+pub mod state;
+pub mod store;
+pub mod waiting;

@@ -1,0 +1,338 @@
+//! Who may knock, and how often: the bounds on connections that have proven nothing yet.
+//!
+//! The measure is OpenSSH's sshd (`MaxStartups`, `PerSourceMaxStartups`, `PerSourcePenalties`).
+//! This module only counts; the accept loop asks it, and hands back what it was given.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::config::{DoorLimits, Penalties};
+
+/// Sources with a penalty that are remembered. Bounded, so that a scan from many addresses
+/// cannot eat memory; when it is full the penalty that ends first makes room, as in sshd.
+const PENALTY_TABLE: usize = 4096;
+
+/// A penalty is enforced from this much on, so that one mistyped key costs nothing (sshd's `min`).
+const PENALTY_ENFORCED_FROM: Duration = Duration::from_secs(15);
+
+/// No source is locked out for longer by failures alone (sshd's `max`).
+const PENALTY_MAX: Duration = Duration::from_secs(600);
+
+/// An address, or the network that one subscriber usually has: failures are counted per
+/// IPv4 address and per IPv6 /64 alike, or a single host could present 2^64 sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source(IpAddr);
+
+impl Source {
+    /// The source that an address belongs to; IPv4-mapped addresses count as IPv4.
+    pub fn of(address: IpAddr) -> Source {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Source(IpAddr::V4(v4)),
+            IpAddr::V6(v6) => {
+                let network = v6.to_bits() & (u128::MAX << 64);
+                Source(IpAddr::V6(Ipv6Addr::from_bits(network)))
+            }
+        }
+    }
+}
+
+/// Why a connection is closed before a word is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Dropped {
+    /// `MaxStartups`: too many strangers at once.
+    #[error("too many unauthenticated connections")]
+    Startups,
+    /// `PerSourceMaxStartups`.
+    #[error("too many unauthenticated connections from this source")]
+    PerSource,
+    /// `PerSourcePenalties`.
+    #[error("the source failed too often a moment ago")]
+    Penalty,
+}
+
+/// What a connection did to deserve a penalty (sshd's defaults).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offence {
+    /// It tried to authenticate and did not succeed.
+    AuthenticationFailed,
+    /// It let the grace time pass.
+    GraceExceeded,
+    /// It went away without trying.
+    NoAttempt,
+}
+
+impl Offence {
+    fn penalty(self) -> Duration {
+        Duration::from_secs(match self {
+            Offence::AuthenticationFailed => 5,
+            Offence::GraceExceeded => 20,
+            Offence::NoAttempt => 1,
+        })
+    }
+}
+
+/// The counters of the front door. Shared by the accept loop and all unauthenticated connections.
+#[derive(Debug, Default)]
+pub struct Door {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    strangers: u32,
+    per_source: HashMap<Source, u32>,
+    /// When each source's penalty ends.
+    penalties: HashMap<Source, OffsetDateTime>,
+}
+
+/// One place among the unauthenticated; given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    door: Arc<Door>,
+    source: Source,
+}
+
+impl Door {
+    /// Lets a connection in as unauthenticated, or says why not. `dice` is uniform in 0…99.
+    pub fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: &DoorLimits,
+        now: OffsetDateTime,
+        dice: u32,
+    ) -> Result<Place, Dropped> {
+        let source = Source::of(address);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.penalised(source, now) {
+            return Err(Dropped::Penalty);
+        }
+        if dice < drop_percentage(counts.strangers, limits) {
+            return Err(Dropped::Startups);
+        }
+        let here = counts.per_source.entry(source).or_default();
+        if *here >= limits.startups_per_source {
+            return Err(Dropped::PerSource);
+        }
+        *here += 1;
+        counts.strangers += 1;
+        Ok(Place {
+            door: self.clone(),
+            source,
+        })
+    }
+
+    /// Remembers an offence of a connection that ended unauthenticated.
+    pub fn penalise(
+        &self,
+        address: IpAddr,
+        offence: Offence,
+        limits: &DoorLimits,
+        now: OffsetDateTime,
+    ) {
+        let source = Source::of(address);
+        // Behind a tunnel or a local relay everybody comes from loopback: one person's wrong key
+        // must not lock out all the others.
+        let exempt = source.0.is_loopback()
+            || limits
+                .penalty_exempt
+                .iter()
+                .any(|ip| Source::of(*ip) == source);
+        if limits.penalties == Penalties::Off || exempt {
+            return;
+        }
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.penalise(source, offence.penalty(), now);
+    }
+
+    /// Unauthenticated connections at this moment.
+    #[cfg(test)]
+    fn strangers(&self) -> u32 {
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .strangers
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self
+            .door
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        counts.strangers = counts.strangers.saturating_sub(1);
+        if let Some(here) = counts.per_source.get_mut(&self.source) {
+            *here -= 1;
+            if *here == 0 {
+                counts.per_source.remove(&self.source);
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn penalised(&self, source: Source, now: OffsetDateTime) -> bool {
+        self.penalties
+            .get(&source)
+            .is_some_and(|ends| *ends - now >= PENALTY_ENFORCED_FROM)
+    }
+
+    fn penalise(&mut self, source: Source, penalty: Duration, now: OffsetDateTime) {
+        self.penalties.retain(|_, ends| *ends > now);
+        if self.penalties.len() >= PENALTY_TABLE && !self.penalties.contains_key(&source) {
+            let first = self
+                .penalties
+                .iter()
+                .min_by_key(|(_, ends)| **ends)
+                .map(|(source, _)| *source);
+            if let Some(first) = first {
+                self.penalties.remove(&first);
+            }
+        }
+        let ends = self.penalties.entry(source).or_insert(now);
+        *ends = (*ends + penalty).min(now + PENALTY_MAX);
+    }
+}
+
+/// `MaxStartups`: 0 below `begin`, `rate` at `begin`, rising linearly to 100 at `full`.
+fn drop_percentage(strangers: u32, limits: &DoorLimits) -> u32 {
+    let (begin, rate, full) = (
+        limits.startups_begin,
+        limits.startups_rate,
+        limits.startups_full,
+    );
+    if strangers >= full {
+        return 100;
+    }
+    if strangers < begin || rate == 0 {
+        return 0;
+    }
+    rate + (100 - rate) * (strangers - begin) / (full - begin).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: OffsetDateTime = time::macros::datetime!(2026-11-20 12:00 UTC);
+
+    fn limits() -> DoorLimits {
+        DoorLimits {
+            startups_begin: 4,
+            startups_full: 8,
+            startups_per_source: 3,
+            ..DoorLimits::default()
+        }
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let door = Arc::new(Door::default());
+        for _ in 0..100 {
+            let _place = door.enter(ip(1), &limits(), NOW, 0).unwrap();
+            assert_eq!(door.strangers(), 1);
+        }
+        assert_eq!(door.strangers(), 0);
+    }
+
+    #[test]
+    fn one_source_cannot_take_all_places() {
+        let door = Arc::new(Door::default());
+        let _held: Vec<_> = (0..3)
+            .map(|_| door.enter(ip(1), &limits(), NOW, 99).unwrap())
+            .collect();
+        assert_eq!(
+            door.enter(ip(1), &limits(), NOW, 99).unwrap_err(),
+            Dropped::PerSource
+        );
+        assert!(door.enter(ip(2), &limits(), NOW, 99).is_ok());
+    }
+
+    #[test]
+    fn strangers_are_dropped_at_random_and_then_surely() {
+        let door = Arc::new(Door::default());
+        let mut held = Vec::new();
+        for n in 0..4 {
+            held.push(door.enter(ip(n), &limits(), NOW, 0).unwrap());
+        }
+        assert_eq!(
+            door.enter(ip(9), &limits(), NOW, 29).unwrap_err(),
+            Dropped::Startups
+        );
+        for n in 10..14 {
+            held.push(door.enter(ip(n), &limits(), NOW, 99).unwrap());
+        }
+        assert_eq!(
+            door.enter(ip(20), &limits(), NOW, 99).unwrap_err(),
+            Dropped::Startups
+        );
+    }
+
+    #[test]
+    fn failures_add_up_to_a_pause_that_ends() {
+        let door = Arc::new(Door::default());
+        for _ in 0..4 {
+            assert!(door.enter(ip(1), &limits(), NOW, 99).is_ok() || door.strangers() == 0);
+            door.penalise(ip(1), Offence::AuthenticationFailed, &limits(), NOW);
+        }
+        assert_eq!(
+            door.enter(ip(1), &limits(), NOW, 99).unwrap_err(),
+            Dropped::Penalty
+        );
+        assert!(
+            door.enter(ip(2), &limits(), NOW, 99).is_ok(),
+            "another source is not touched"
+        );
+        assert!(
+            door.enter(ip(1), &limits(), NOW + Duration::from_secs(6), 99)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn loopback_and_named_sources_earn_no_penalties() {
+        let door = Arc::new(Door::default());
+        let exempt = DoorLimits {
+            penalty_exempt: vec![ip(7)],
+            ..limits()
+        };
+        for address in [IpAddr::from([127, 0, 0, 1]), ip(7)] {
+            for _ in 0..100 {
+                door.penalise(address, Offence::GraceExceeded, &exempt, NOW);
+            }
+            assert!(door.enter(address, &exempt, NOW, 99).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_scan_from_many_sources_does_not_grow_the_table() {
+        let door = Door::default();
+        for n in 0..10_000_u32 {
+            let address = IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n));
+            door.penalise(address, Offence::GraceExceeded, &limits(), NOW);
+        }
+        assert!(door.counts.lock().unwrap().penalties.len() <= PENALTY_TABLE);
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_network_and_a_mapped_address_is_ipv4() {
+        let a: IpAddr = "2001:db8:1:2::1".parse().unwrap();
+        let b: IpAddr = "2001:db8:1:2:ffff::9".parse().unwrap();
+        let c: IpAddr = "2001:db8:1:3::1".parse().unwrap();
+        assert_eq!(Source::of(a), Source::of(b));
+        assert_ne!(Source::of(a), Source::of(c));
+        assert_eq!(
+            Source::of("::ffff:192.0.2.1".parse().unwrap()),
+            Source::of(ip(1))
+        );
+    }
+}

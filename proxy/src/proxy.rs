@@ -1,0 +1,216 @@
+//! What every connection shares: the state, the keys, the settings, and the counts that bound them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anteroom_ca::key::NodeCa;
+use anteroom_core::id::UserName;
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::admin::{self, Place};
+use crate::config::Config;
+use crate::keys::{HostKeys, Keys};
+use crate::limits::Door;
+use crate::scan::NetworkScanner;
+use crate::state::State;
+use crate::waiting::Waiting;
+
+/// The proxy: one per process, shared by all connections.
+pub struct Proxy {
+    /// Users, nodes, roles, requests, audit: decided on, persisted, announced.
+    pub state: State,
+    /// The counters of the front door.
+    pub door: Arc<Door>,
+    /// Keys that answer on the wire.
+    pub hosts: HostKeys,
+    /// What commands work with.
+    pub commands: admin::Context,
+    /// Signs access certificates, through [`State::issue`] only.
+    pub node_ca: Arc<NodeCa>,
+    config: ArcSwap<Config>,
+    counts: Mutex<Counts>,
+    draining: watch::Sender<Phase>,
+}
+
+/// The proxy's own life, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    Draining,
+    Stopping,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    held: HashMap<UserName, u32>,
+    connections: HashMap<UserName, u32>,
+}
+
+/// A place among a user's held channels. Bounded (`max_held_channels`), because each one keeps a
+/// connection, a task and up to a window of early data alive for as long as nobody decides; and
+/// per user, because one who takes all there are must not keep the others from asking.
+pub struct HoldSlot<'p> {
+    proxy: &'p Proxy,
+    user: UserName,
+}
+
+/// One authenticated connection of a user, counted against `max_connections_per_user`.
+pub struct UserPlace {
+    proxy: Arc<Proxy>,
+    user: UserName,
+}
+
+impl Proxy {
+    /// Puts the shared parts together.
+    ///
+    /// `reached_at` is where clients connect, for the lines that `config` prints.
+    pub fn new(state: State, keys: Keys, config: Config, reached_at: (String, u16)) -> Arc<Proxy> {
+        let (host, port) = reached_at;
+        let commands = admin::Context {
+            state: state.clone(),
+            place: Arc::new(Place {
+                host,
+                port,
+                names: keys.hosts.names().clone(),
+            }),
+            authorities: Arc::new(keys.authorities),
+            scanner: Arc::new(NetworkScanner),
+            waiting: Waiting::default(),
+        };
+        Arc::new(Proxy {
+            state,
+            commands,
+            door: Arc::default(),
+            hosts: keys.hosts,
+            node_ca: keys.node_ca,
+            config: ArcSwap::from_pointee(config),
+            counts: Mutex::default(),
+            draining: watch::Sender::new(Phase::Serving),
+        })
+    }
+
+    /// The settings of this moment.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Replaces the settings (SIGHUP). Connections that exist keep the limits they began with.
+    pub fn reconfigure(&self, config: Config) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// Tells every waiting connection to leave; live sessions go on until the drain time is over.
+    pub fn drain(&self) {
+        self.draining.send_replace(Phase::Draining);
+    }
+
+    /// Ends everything that is still there; each says so before it closes.
+    pub fn shut_down(&self) {
+        self.draining.send_replace(Phase::Stopping);
+    }
+
+    /// Resolves when those who wait should leave.
+    pub async fn draining(&self) {
+        self.reached(Phase::Draining).await;
+    }
+
+    /// Resolves when the drain time is over.
+    pub async fn stopping(&self) {
+        self.reached(Phase::Stopping).await;
+    }
+
+    async fn reached(&self, phase: Phase) {
+        let mut phases = self.draining.subscribe();
+        // The sender is in `self`: an error cannot happen while `self` is borrowed.
+        if phases.wait_for(|now| *now >= phase).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A place among the user's held channels, if one is left.
+    pub fn hold_slot(&self, user: &UserName) -> Option<HoldSlot<'_>> {
+        let limit = self.config.load().door.held_channels;
+        take(&mut self.counts().held, user, limit)?;
+        Some(HoldSlot {
+            proxy: self,
+            user: user.clone(),
+        })
+    }
+
+    /// Counts an authenticated connection, or refuses it where the user has too many.
+    pub fn user_place(self: &Arc<Self>, user: &UserName) -> Option<UserPlace> {
+        let limit = self.config.load().door.connections_per_user;
+        take(&mut self.counts().connections, user, limit)?;
+        Some(UserPlace {
+            proxy: self.clone(),
+            user: user.clone(),
+        })
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        // A panic while counting leaves counts off by one, not unsafe: going on is right.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for HoldSlot<'_> {
+    fn drop(&mut self) {
+        give_back(&mut self.proxy.counts().held, &self.user);
+    }
+}
+
+impl Drop for UserPlace {
+    fn drop(&mut self) {
+        give_back(&mut self.proxy.counts().connections, &self.user);
+    }
+}
+
+/// Counts one more of the user's, unless there are as many as may be.
+fn take(counts: &mut HashMap<UserName, u32>, user: &UserName, limit: u32) -> Option<()> {
+    let here = counts.get(user).copied().unwrap_or(0);
+    if here >= limit {
+        return None;
+    }
+    counts.insert(user.clone(), here + 1);
+    Some(())
+}
+
+/// Counts one less; nothing is kept of what is not there any more.
+fn give_back<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, of: &K) {
+    if let Some(here) = counts.get_mut(of) {
+        *here = here.saturating_sub(1);
+        if *here == 0 {
+            counts.remove(of);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_who_takes_all_leaves_the_others_theirs() {
+        let user = |name| UserName::parse(name).unwrap();
+        let mut counts = HashMap::new();
+        for _ in 0..3 {
+            take(&mut counts, &user("alice"), 3).unwrap();
+        }
+        assert!(take(&mut counts, &user("alice"), 3).is_none());
+        assert!(take(&mut counts, &user("bob"), 3).is_some());
+        give_back(&mut counts, &user("alice"));
+        assert!(take(&mut counts, &user("alice"), 3).is_some());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_users_who_have_gone() {
+        let user = UserName::parse("alice").unwrap();
+        let mut counts = HashMap::new();
+        take(&mut counts, &user, 3).unwrap();
+        give_back(&mut counts, &user);
+        assert!(counts.is_empty());
+        give_back(&mut counts, &user);
+        assert!(counts.is_empty());
+    }
+}

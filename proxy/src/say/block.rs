@@ -1,0 +1,236 @@
+//! The block that shows one access request, the same to the requester while she waits and to those who review it.
+
+use time::OffsetDateTime;
+
+use super::text::{clean, quote};
+use super::when;
+
+/// Everything the block shows, already looked up; untrusted text is cleaned here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestBlock {
+    /// The request's UUID.
+    pub id: String,
+    /// Who asks.
+    pub user: String,
+    /// The roles asked for.
+    pub roles: Vec<String>,
+    /// Full resource IDs, without `?logins=`.
+    pub resources: Vec<String>,
+    /// Names of the nodes among the resources, for people.
+    pub names: Vec<String>,
+    /// The logins asked for; empty means whatever the roles allow.
+    pub logins: Vec<String>,
+    /// The command line the client stated, if it did.
+    pub command: Option<String>,
+    /// Where the client connected from.
+    pub remote_addr: Option<String>,
+    /// The instant at which access would end or ends.
+    pub until: Option<OffsetDateTime>,
+    /// Not before this instant, if it was asked for.
+    pub start: Option<OffsetDateTime>,
+    /// The stated reason, possibly empty.
+    pub reason: String,
+    /// Suggested reviewers.
+    pub reviewers: Vec<String>,
+    /// The state's word.
+    pub status: String,
+    /// How many connections wait for it now; `None` where that is not shown.
+    pub waiting: Option<u32>,
+    /// Reviews in the order of their arrival.
+    pub reviews: Vec<ReviewLine>,
+}
+
+/// One review inside the block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReviewLine {
+    /// Who reviewed.
+    pub author: String,
+    /// `approved` or `denied`.
+    pub verdict: String,
+    /// The reviewer's reason, possibly empty.
+    pub reason: String,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+impl RequestBlock {
+    /// The block's lines, separated by `\n`, no final one.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut lines = vec![
+            field("Request ID", &clean(&self.id)),
+            field("Username", &clean(&self.user)),
+            field("Roles", &list(&self.roles, "[none]")),
+            field("Resources", &self.resources()),
+        ];
+        if !self.resources.is_empty() {
+            lines.push(field("Logins", &list(&self.logins, "[any of the roles]")));
+        }
+        lines.push(field("Grants", &self.grants()));
+        if let Some(start) = self.start {
+            lines.push(field("Starts", &when::stamp(start)));
+        }
+        if let Some(command) = self.command.as_deref().filter(|c| !c.is_empty()) {
+            lines.push(field(
+                "Command",
+                &format!("{} (stated by the client)", quote(command)),
+            ));
+        }
+        if let Some(from) = &self.remote_addr {
+            lines.push(field("From", &clean(from)));
+        }
+        lines.push(field("Reason", &quote(&self.reason)));
+        lines.push(field(
+            "Reviewers",
+            &format!("{} (suggested)", list(&self.reviewers, "[none]")),
+        ));
+        lines.push(field("Status", &clean(&self.status)));
+        if let Some(waiting) = self.waiting {
+            lines.push(field("Waiting", &waiting_now(waiting)));
+        }
+        lines.extend(
+            self.reviews
+                .iter()
+                .map(|review| field("Review", &review.render())),
+        );
+        lines.join("\n")
+    }
+
+    fn resources(&self) -> String {
+        if self.resources.is_empty() {
+            return "[none]".to_owned();
+        }
+        let ids: Vec<String> = self.resources.iter().map(|id| quote(id)).collect();
+        let names = if self.names.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", list(&self.names, ""))
+        };
+        format!("[{}]{names}", ids.join(","))
+    }
+
+    /// What an approval opens, in words a reviewer need not translate.
+    fn grants(&self) -> String {
+        let until = self
+            .until
+            .map(|at| format!(" until {}", when::stamp(at)))
+            .unwrap_or_default();
+        if self.resources.is_empty() {
+            let what = if self.roles.len() == 1 {
+                "the role"
+            } else {
+                "the roles"
+            };
+            return format!("{what} {}{until}", list(&self.roles, "[none]"));
+        }
+        let place = if self.names.is_empty() {
+            &self.resources
+        } else {
+            &self.names
+        };
+        let login = if self.logins.is_empty() {
+            format!("any login of {}", list(&self.roles, "[none]"))
+        } else {
+            list(&self.logins, "")
+        };
+        format!("any command on {} as {login}{until}", list(place, ""))
+    }
+}
+
+impl ReviewLine {
+    fn render(&self) -> String {
+        let reason = if self.reason.is_empty() {
+            String::new()
+        } else {
+            format!(", reason={}", quote(&self.reason))
+        };
+        format!(
+            "{} by {} at {}{reason}",
+            clean(&self.verdict),
+            clean(&self.author),
+            when::stamp(self.at)
+        )
+    }
+}
+
+/// Whether anybody still waits: an answer then reaches her at once.
+fn waiting_now(connections: u32) -> String {
+    match connections {
+        0 => "nobody at this moment".to_owned(),
+        1 => "1 connection".to_owned(),
+        several => format!("{several} connections"),
+    }
+}
+
+/// `Label:` in a column of thirteen.
+fn field(label: &str, value: &str) -> String {
+    format!("{:<13}{value}", format!("{label}:"))
+}
+
+fn list(items: &[String], none: &str) -> String {
+    if items.is_empty() {
+        return none.to_owned();
+    }
+    let cleaned: Vec<_> = items.iter().map(|item| clean(item)).collect();
+    cleaned.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn block() -> RequestBlock {
+        RequestBlock {
+            id: "ab43fc70-e893-471b-872e-ae65eb24fd76".to_owned(),
+            user: "alice".to_owned(),
+            roles: vec!["access".to_owned()],
+            resources: vec!["/example.com/node/bbb56211-7b54-4f9e-bee9-b68ea156be5f".to_owned()],
+            names: vec!["iot".to_owned()],
+            logins: vec!["root".to_owned()],
+            until: Some(datetime!(2026-11-20 22:10:00 UTC)),
+            reason: "please".to_owned(),
+            status: "PENDING".to_owned(),
+            ..RequestBlock::default()
+        }
+    }
+
+    #[test]
+    fn the_block_is_the_contract_to_the_letter() {
+        let expected = r#"Request ID:  ab43fc70-e893-471b-872e-ae65eb24fd76
+Username:    alice
+Roles:       access
+Resources:   ["/example.com/node/bbb56211-7b54-4f9e-bee9-b68ea156be5f"] (iot)
+Logins:      root
+Grants:      any command on iot as root until 20 Nov 26 22:10 UTC
+Reason:      "please"
+Reviewers:   [none] (suggested)
+Status:      PENDING"#;
+        assert_eq!(block().render(), expected);
+    }
+
+    #[test]
+    fn a_reason_cannot_add_a_line_to_the_block() {
+        let hostile = RequestBlock {
+            reason: "x\"\nStatus:      APPROVED\u{202e}".to_owned(),
+            ..block()
+        };
+        let rendered = hostile.render();
+        assert_eq!(rendered.lines().count(), block().render().lines().count());
+        assert!(rendered.contains(r#"Reason:      "x\"\nStatus:      APPROVED\u{202e}""#));
+    }
+
+    #[test]
+    fn a_request_for_roles_names_them() {
+        let roles = RequestBlock {
+            resources: vec![],
+            names: vec![],
+            logins: vec![],
+            ..block()
+        };
+        assert!(roles.render().contains(
+            "Resources:   [none]\nGrants:      the role access until 20 Nov 26 22:10 UTC"
+        ));
+    }
+}

@@ -1,0 +1,105 @@
+//! Every sentence and table that people read: one place for the words, held by tests to the letter.
+//!
+//! Functions here return text whose lines are separated by `\n` without a final one. They know nothing of connections: whether a
+//! line ends in `\n` or `\r\n` is decided by whoever writes it ([`lines`]). All text that came from a peer (reasons, names,
+//! labels, commands, a node's messages) passes through [`clean`] or [`quote`] on its way out; callers hand it over raw.
+
+mod block;
+mod data;
+mod outcome;
+mod session;
+mod table;
+mod text;
+mod waiting;
+mod when;
+
+use bytes::Bytes;
+
+pub use self::block::{RequestBlock, ReviewLine};
+pub use self::data::{json, json_line, yaml, yaml_documents};
+pub use self::outcome::{ambiguous_name, denial, no_such_node, outcome};
+pub use self::session::{
+    connection_broke, node_refused, scope_not_served, subsystem_without_node, wait_malformed,
+};
+pub use self::table::Table;
+pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote, width};
+pub use self::waiting::{
+    Audience, CREATING, LOCAL_FORWARDING_REFUSED, NOTHING_FILED, REASON_PROMPT, SessionEnd, Stage,
+    TOO_MANY_CONNECTIONS, TOO_MANY_HELD, access_denied, access_over, ambiguous_node,
+    approval_received, approved_for_later, approved_without_this, assumable, attempting,
+    file_copy_refused, joining, left_pending, no_access, node_unavailable, reason_required,
+    request_canceled, request_deleted, request_denied, request_expired, request_revoked,
+    session_ended, shutting_down, waiting, waiting_for_start,
+};
+pub use anteroom_core::duration::parse as parse_duration;
+
+pub use self::when::{brief, exact, long_stamp, parse_rfc3339, rfc3339, stamp};
+
+/// How a line ends where the text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEnd {
+    /// A pipe or a file.
+    Lf,
+    /// A terminal in raw mode, which does not return the carriage by itself.
+    CrLf,
+}
+
+/// A text as bytes for a pipe or a terminal, every line ended, the last one too.
+#[must_use]
+pub fn lines(text: &str, end: LineEnd) -> Bytes {
+    let mut out = match end {
+        LineEnd::Lf => text.to_owned(),
+        LineEnd::CrLf => text.replace('\n', "\r\n"),
+    };
+    out.push_str(match end {
+        LineEnd::Lf => "\n",
+        LineEnd::CrLf => "\r\n",
+    });
+    Bytes::from(out)
+}
+
+/// Labels as `env=staging,os=linux`, sorted by key; what would blur the list is quoted.
+#[must_use]
+pub fn labels<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    let mut pairs: Vec<(&String, &String)> = labels.into_iter().collect();
+    pairs.sort();
+    let shown: Vec<String> = pairs
+        .iter()
+        .map(|(key, value)| format!("{}={}", label_part(key), label_part(value)))
+        .collect();
+    shown.join(",")
+}
+
+fn label_part(part: &str) -> String {
+    let blurs = |c: char| c.is_whitespace() || matches!(c, ',' | '=' | '"') || is_hostile(c);
+    if part.chars().any(blurs) {
+        quote(part)
+    } else {
+        clean(part).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_its_carriage_returned() {
+        assert_eq!(
+            lines("a\nb", LineEnd::CrLf),
+            Bytes::from_static(b"a\r\nb\r\n")
+        );
+        assert_eq!(lines("a\nb", LineEnd::Lf), Bytes::from_static(b"a\nb\n"));
+    }
+
+    #[test]
+    fn a_label_cannot_look_like_two() {
+        let map = BTreeMap::from([
+            ("os".to_owned(), "linux".to_owned()),
+            ("env".to_owned(), "dev,env=prod".to_owned()),
+        ]);
+        assert_eq!(labels(&map), "env=\"dev,env=prod\",os=linux");
+    }
+}

@@ -1,0 +1,293 @@
+//! Decisions and requests of the domain in words.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anteroom_core::id::{ClusterName, Login, ResourceId};
+use anteroom_core::node::Node;
+use anteroom_core::policy::{Denial, Reason, Visibility};
+use anteroom_core::request::{AccessRequest, Reach, State, Verdict};
+use anteroom_core::view::View;
+use time::OffsetDateTime;
+
+use super::block::{RequestBlock, ReviewLine};
+use super::table::Table;
+use super::text::clean;
+use super::waiting;
+
+impl RequestBlock {
+    /// The block of `request`, with the names that `view` knows for its nodes. Once it is approved the block shows what was
+    /// granted, which may be less than what was asked for.
+    #[must_use]
+    pub fn of(view: &View, request: &AccessRequest) -> Self {
+        let (roles, reach) = match &request.granted {
+            Some(granted) => (&granted.roles, &granted.reach),
+            None => (&request.roles, &request.reach),
+        };
+        let resources: Vec<&ResourceId> = match reach {
+            Reach::Roles => Vec::new(),
+            Reach::Resources(ids) => ids.iter().collect(),
+        };
+        Self {
+            id: request.id.to_string(),
+            user: request.user.to_string(),
+            roles: strings(roles),
+            names: resources
+                .iter()
+                .filter_map(|id| node_name(view, id))
+                .collect(),
+            logins: logins(&resources),
+            resources: resources
+                .iter()
+                .map(|id| (*id).clone().without_logins().to_string())
+                .collect(),
+            command: request.command.clone(),
+            remote_addr: request.remote_addr.clone(),
+            until: Some(request.access_expires),
+            start: request.assume_start,
+            reason: request.reason.clone(),
+            reviewers: strings(&request.suggested_reviewers),
+            status: request.state.to_string(),
+            waiting: None,
+            reviews: request.reviews.iter().map(review_line).collect(),
+        }
+    }
+
+    /// The block for her who asks: what she typed and where she sits she knows.
+    #[must_use]
+    pub fn for_requester(view: &View, request: &AccessRequest) -> Self {
+        Self {
+            command: None,
+            remote_addr: None,
+            ..Self::of(view, request)
+        }
+    }
+}
+
+fn review_line(review: &anteroom_core::request::Review) -> ReviewLine {
+    let verdict = match review.verdict {
+        Verdict::Approve(_) => "approved",
+        Verdict::Deny => "denied",
+    };
+    ReviewLine {
+        author: review.author.to_string(),
+        verdict: verdict.to_owned(),
+        reason: review.reason.clone(),
+        at: review.created,
+    }
+}
+
+fn strings<T: ToString>(items: &BTreeSet<T>) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+fn node_name(view: &View, id: &ResourceId) -> Option<String> {
+    let node = view.node(&id.node_id()?)?;
+    (id.cluster() == view.cluster()).then(|| node.name.to_string())
+}
+
+/// The logins that all resources are narrowed to. Where they differ, or one is not narrowed, each resource with its own.
+fn logins(resources: &[&ResourceId]) -> Vec<String> {
+    let each: Vec<Option<&BTreeSet<Login>>> = resources.iter().map(|id| id.logins()).collect();
+    match each.split_first() {
+        Some((Some(first), rest)) if rest.iter().all(|other| *other == Some(*first)) => {
+            strings(first)
+        }
+        Some((_, rest)) if rest.is_empty() || each.iter().all(Option::is_none) => Vec::new(),
+        Some(_) | None => resources.iter().map(|id| one_narrowing(id)).collect(),
+    }
+}
+
+fn one_narrowing(id: &ResourceId) -> String {
+    match id.logins() {
+        Some(logins) => format!("{} on {}", strings(logins).join("+"), id.name()),
+        None => format!("any on {}", id.name()),
+    }
+}
+
+/// What is said when a wait is over: the outcome of `request` in one line; `None` while it is pending.
+#[must_use]
+pub fn outcome(request: &AccessRequest, now: OffsetDateTime) -> Option<String> {
+    let id = request.id.to_string();
+    let by = request
+        .resolved
+        .as_ref()
+        .map_or_else(|| "a reviewer".to_owned(), |end| end.by.to_string());
+    let reason = request
+        .resolved
+        .as_ref()
+        .map_or("", |end| end.reason.as_str());
+    match request.state {
+        State::Pending => None,
+        State::Approved if now < request.starts() => {
+            Some(waiting::approved_for_later(&id, request.starts()))
+        }
+        State::Approved => Some(approval(request, &by, reason)),
+        State::Denied => Some(waiting::request_denied(&by, reason)),
+        State::Expired if request.granted.is_some() => {
+            Some(waiting::access_over(&id, request.access_expires))
+        }
+        State::Expired => Some(waiting::request_expired(&id, request.request_expires)),
+        State::Canceled => Some(waiting::request_canceled(&id, &by)),
+        State::Revoked => Some(waiting::request_revoked(&id, &by, reason)),
+    }
+}
+
+fn approval(request: &AccessRequest, by: &str, reason: &str) -> String {
+    let approvers = request
+        .reviews
+        .iter()
+        .filter(|review| match review.verdict {
+            Verdict::Approve(_) => true,
+            Verdict::Deny => false,
+        });
+    let names: Vec<&str> = approvers.map(|review| review.author.as_str()).collect();
+    // An administrator's approval is no review.
+    if names.contains(&by) {
+        waiting::approval_received(&names, reason)
+    } else {
+        waiting::approval_received(&[by], reason)
+    }
+}
+
+/// Why `target` (`root@iot`) is out of reach, and what to do about it. One sentence for each reason the user may
+/// know; where she may not know whether the node exists, the one sentence for nodes that don't.
+#[must_use]
+pub fn denial(denial: &Denial, target: &str) -> String {
+    match denial.visibility {
+        Visibility::Hidden => hidden(denial, target),
+        Visibility::Visible => {
+            let lines: Vec<String> = denial
+                .reasons
+                .iter()
+                .map(|reason| visible(reason, target))
+                .collect();
+            lines.join("\n")
+        }
+    }
+}
+
+/// The sentence for a node that does not exist, as far as the asker may know.
+#[must_use]
+pub fn no_such_node(name: &str) -> String {
+    format!(
+        "no such node `{}`; `ssh access ls` and `ssh access request search --kind node` show those you can use or ask for",
+        clean(name)
+    )
+}
+
+/// The sentence for a name that several nodes have, with those nodes: only such as the asker may see.
+#[must_use]
+pub fn ambiguous_name(name: &str, cluster: &ClusterName, nodes: &[Arc<Node>]) -> String {
+    let mut table = Table::new(["Node Name", "Address", "Labels", "Resource ID"]);
+    for node in nodes {
+        table.row([
+            node.name.to_string(),
+            node.addr.to_string(),
+            super::labels(&node.labels),
+            ResourceId::node(cluster.clone(), node.id).to_string(),
+        ]);
+    }
+    format!(
+        "`{}` is the name of {} nodes; write the UUID or resource ID of one of them\n{table}",
+        clean(name),
+        nodes.len()
+    )
+}
+
+/// What concerns the person herself may always be said; nothing here depends on whether the node exists.
+fn hidden(denial: &Denial, target: &str) -> String {
+    let own = denial.reasons.iter().find_map(|reason| match reason {
+        Reason::Locked { .. } => Some(visible(reason, target)),
+        Reason::UnknownUser | Reason::UnknownKey => Some(visible(reason, target)),
+        Reason::UnknownNode
+        | Reason::LoginDenied { .. }
+        | Reason::NodeDenied { .. }
+        | Reason::NotGranted
+        | Reason::LoginNotGranted { .. }
+        | Reason::NoLongerRequestable { .. } => None,
+    });
+    own.unwrap_or_else(|| no_such_node(target.rsplit_once('@').map_or(target, |(_, node)| node)))
+}
+
+fn visible(reason: &Reason, target: &str) -> String {
+    let target = clean(target);
+    match reason {
+        Reason::UnknownUser => {
+            "you are not a user of this proxy any more; ask its administrator".to_owned()
+        }
+        Reason::UnknownKey => {
+            "the key you came with is not registered any more; ask the proxy's administrator"
+                .to_owned()
+        }
+        Reason::Locked { message } if message.is_empty() => {
+            "you are locked out; ask the proxy's administrator".to_owned()
+        }
+        Reason::Locked { message } => format!(
+            "you are locked out: {}; ask the proxy's administrator",
+            clean(message)
+        ),
+        Reason::UnknownNode => {
+            no_such_node(target.rsplit_once('@').map_or(&target, |(_, node)| node))
+        }
+        Reason::LoginDenied { role } => {
+            format!(
+                "your role `{role}` denies the login of `{target}` on every node; use another login, or ask the proxy's administrator"
+            )
+        }
+        Reason::NodeDenied { role } => {
+            format!(
+                "your role `{role}` denies the node of `{target}` for every login; ask the proxy's administrator"
+            )
+        }
+        Reason::NotGranted => {
+            format!(
+                "no role that you have or may ask for grants `{target}`; `ssh access explain {target}` says more"
+            )
+        }
+        Reason::LoginNotGranted { logins } => {
+            let logins: Vec<String> = logins.iter().map(|login| format!("`{login}`")).collect();
+            format!(
+                "no role grants this login of `{target}`; the logins you can have there are {}",
+                logins.join(", ")
+            )
+        }
+        Reason::NoLongerRequestable { request, role } => format!(
+            "request {request} was approved, but you may no longer ask for its role `{role}`; `ssh access request search --kind node` shows what you may ask for"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_and_forbidden_read_the_same() {
+        let hidden = |reason| Denial {
+            reasons: vec![reason],
+            visibility: Visibility::Hidden,
+        };
+        let unknown = denial(&hidden(Reason::UnknownNode), "root@iot");
+        assert_eq!(denial(&hidden(Reason::NotGranted), "root@iot"), unknown);
+        assert!(unknown.starts_with("no such node `iot`; "), "{unknown}");
+    }
+
+    #[test]
+    fn a_locked_person_is_told_so_and_by_words_only() {
+        let locked = Reason::Locked {
+            message: "left\x1b[2J\nroot".to_owned(),
+        };
+        let said = denial(
+            &Denial {
+                reasons: vec![locked],
+                visibility: Visibility::Hidden,
+            },
+            "root@iot",
+        );
+        assert_eq!(
+            said,
+            "you are locked out: left\\x1b[2J\\nroot; ask the proxy's administrator"
+        );
+    }
+}

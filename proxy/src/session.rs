@@ -1,0 +1,469 @@
+//! A user's connection from its first byte: who, wanting what, and through which door.
+//!
+//! The outer connection proves a key. Its user name says what it is for: `root@iot` is a login on
+//! a node in one hop; anything else leads to the lobby, where commands run and where
+//! `direct-tcpip` to a node (`ssh -J`) opens an inner SSH server. Names are parsed once, here.
+
+mod forward;
+mod io;
+mod lobby;
+mod node;
+mod startup;
+mod voice;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use anteroom_core::id::{KeyFingerprint, UserName};
+use anteroom_core::policy::Identity;
+use anteroom_core::target::{NodeRef, Target};
+use anteroom_core::view::View;
+use ssh_key::{Certificate, PrivateKey, PublicKey};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::lobby::Lobby;
+use self::node::{NodeDoor, Wanted};
+use crate::audit::{Entry, Event};
+use crate::config::DoorLimits;
+use crate::limits::{Offence, Place};
+use crate::proxy::Proxy;
+use crate::say;
+use crate::ssh::{
+    self, Answer, ChannelRequest, Connection, Front, Opening, ServerConfig, TcpTarget, Verdict,
+};
+
+/// `-R` may wait this long for the node; its answer blocks the client's later global requests.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client that is silent for so long is asked whether it is there. It also keeps stateful
+/// firewalls from forgetting a connection that is held for hours.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Bytes of a name that is nobody's, under which a known key may come as well: as long as a user's
+/// own name may be.
+const LONGEST_ALIAS: usize = 64;
+
+/// Serves one TCP connection to its end.
+pub async fn serve<S>(proxy: Arc<Proxy>, stream: S, peer: SocketAddr, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = proxy.config().door.clone();
+    let config = server_config(proxy.hosts.outer(), &limits);
+    let tried = Arc::new(Tried::default());
+    let front = Outer {
+        proxy: proxy.clone(),
+        peer,
+        proven: None,
+        place: Some(place),
+        tried: tried.clone(),
+        door: Door::Closed,
+    };
+    let ended = ssh::serve(stream, Arc::new(config), front).await;
+    let offence = match (tried.outcome(), ended) {
+        (Outcome::Authenticated, _) => return,
+        // Too many attempts of any kind are failures, also of methods that are not offered.
+        (Outcome::Failed, _) | (Outcome::Nothing, Err(ssh::ServeError::AuthLimit)) => {
+            Offence::AuthenticationFailed
+        }
+        (Outcome::Nothing, Err(ssh::ServeError::GraceTime(_))) => Offence::GraceExceeded,
+        (Outcome::Nothing, Ok(_) | Err(_)) => Offence::NoAttempt,
+    };
+    proxy
+        .door
+        .penalise(peer.ip(), offence, &limits, proxy.state.now());
+    if offence == Offence::AuthenticationFailed {
+        let entry =
+            Entry::failed(Event::Auth, "no key of a known user was proven").remote_addr(peer);
+        if let Err(error) = proxy.state.audit(entry).await {
+            tracing::error!(from = %peer.ip(), "a failed authentication could not be recorded: {error}");
+        }
+    }
+}
+
+/// How a server of ours presents itself, outside or inside another connection.
+fn server_config(
+    (key, certificate): (PrivateKey, Certificate),
+    limits: &DoorLimits,
+) -> ServerConfig {
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let limits = ssh::Limits {
+        grace: limits.login_grace_time,
+        auth_failures: size(limits.max_auth_failures),
+        auth_requests: size(limits.max_auth_requests),
+        ..ssh::Limits::default()
+    };
+    ServerConfig::new(vec![key], vec![certificate], KEEPALIVE, limits)
+}
+
+/// What a connection did about authentication, seen from outside its task.
+#[derive(Debug, Default)]
+struct Tried(AtomicU8);
+
+enum Outcome {
+    Nothing,
+    Failed,
+    Authenticated,
+}
+
+impl Tried {
+    fn failed(&self) {
+        self.0.fetch_max(1, Ordering::Relaxed);
+    }
+
+    fn authenticated(&self) {
+        self.0.fetch_max(2, Ordering::Relaxed);
+    }
+
+    fn outcome(&self) -> Outcome {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Outcome::Nothing,
+            1 => Outcome::Failed,
+            _ => Outcome::Authenticated,
+        }
+    }
+}
+
+/// The front of an outer connection.
+struct Outer {
+    proxy: Arc<Proxy>,
+    peer: SocketAddr,
+    /// Set by a verified signature, for the user name it was made under.
+    proven: Option<(Identity, Purpose)>,
+    /// Given back when the connection is no longer a stranger's.
+    place: Option<Place>,
+    tried: Arc<Tried>,
+    door: Door,
+}
+
+/// What a user name asks for.
+#[derive(Debug, Clone)]
+enum Purpose {
+    Lobby,
+    Node(Wanted),
+}
+
+/// Where an authenticated connection leads.
+enum Door {
+    /// Nowhere yet.
+    Closed,
+    /// To commands, and to nodes by `ssh -J`.
+    Lobby(Arc<Lobby>),
+    /// To one login on one node.
+    Node(Arc<NodeDoor>),
+}
+
+impl Outer {
+    /// Who may log in under `user` with this key, and what for. Says nothing about a key that
+    /// another user's name goes with: that is answered like an unknown key.
+    fn identify(&self, user: &str, key: &PublicKey) -> Option<(Identity, Purpose)> {
+        let view = self.proxy.state.view();
+        let fingerprint = fingerprint(key)?;
+        let owner = view.user_by_key(&fingerprint)?;
+        let purpose = purpose(&view, &owner.name, user)?;
+        Some((
+            Identity::from_proven_key(owner.name.clone(), fingerprint),
+            purpose,
+        ))
+    }
+}
+
+fn fingerprint(key: &PublicKey) -> Option<KeyFingerprint> {
+    KeyFingerprint::parse(&anteroom_ca::key::fingerprint(key).to_string()).ok()
+}
+
+/// Reads the user name of an outer connection (INTERFACE section 3).
+fn purpose(view: &View, owner: &UserName, user: &str) -> Option<Purpose> {
+    if owner.as_str() == user {
+        return Some(Purpose::Lobby);
+    }
+    let somebody_else = UserName::parse(user).is_ok_and(|name| view.user(&name).is_some());
+    if somebody_else || Target::is_reserved(user) {
+        return None;
+    }
+    match Target::split(user) {
+        Some((login, node)) => {
+            let node = NodeRef::parse(node).ok()?;
+            Some(Purpose::Node(Wanted {
+                login: login.to_owned(),
+                node,
+            }))
+        }
+        None => (user.len() <= LONGEST_ALIAS).then_some(Purpose::Lobby),
+    }
+}
+
+impl Front for Outer {
+    fn key_offered(&mut self, user: &str, key: &PublicKey) -> Verdict {
+        match self.identify(user, key) {
+            Some(_) => Verdict::Accept,
+            None => {
+                self.tried.failed();
+                Verdict::Reject
+            }
+        }
+    }
+
+    fn key_proven(&mut self, user: &str, key: &PublicKey) -> Verdict {
+        // INVARIANT: an identity comes from a verified signature and from nothing else.
+        self.proven = self.identify(user, key);
+        match self.proven {
+            Some(_) => Verdict::Accept,
+            None => {
+                // Some clients sign at once, without an offer (RFC 4252 section 7).
+                self.tried.failed();
+                Verdict::Reject
+            }
+        }
+    }
+
+    fn certificate_proven(&mut self, _: &str, _: &Certificate) -> Verdict {
+        self.tried.failed();
+        Verdict::Reject
+    }
+
+    fn none(&mut self, _: &str) -> Verdict {
+        Verdict::Reject
+    }
+
+    fn authenticated(&mut self, connection: Connection) {
+        self.place = None;
+        self.tried.authenticated();
+        let Some((identity, purpose)) = self.proven.take() else {
+            return end(connection, "not authenticated");
+        };
+        let Some(place) = self.proxy.user_place(identity.user()) else {
+            return end(connection, say::TOO_MANY_CONNECTIONS);
+        };
+        record_login(&self.proxy, &identity, self.peer);
+        let ending = connection.clone();
+        self.door = match purpose {
+            Purpose::Lobby => {
+                let lobby = Lobby::new(self.proxy.clone(), identity, self.peer);
+                Door::Lobby(lobby)
+            }
+            Purpose::Node(wanted) => {
+                let door =
+                    NodeDoor::new(self.proxy.clone(), identity, self.peer, wanted, connection);
+                close_with(&ending, door.clone());
+                Door::Node(door)
+            }
+        };
+        tokio::spawn(async move {
+            // The user's connection counts for as long as it lives.
+            let _place = place;
+            ending.closed().await;
+        });
+    }
+
+    fn session(&mut self, opening: Opening) {
+        match &self.door {
+            Door::Closed => {}
+            Door::Lobby(lobby) => {
+                tokio::spawn(lobby.clone().session(opening));
+            }
+            Door::Node(door) => {
+                tokio::spawn(door.clone().session(opening));
+            }
+        }
+    }
+
+    fn direct_tcpip(&mut self, target: TcpTarget, opening: Opening) {
+        match &self.door {
+            Door::Closed => {}
+            Door::Lobby(lobby) => {
+                tokio::spawn(lobby.clone().jump(target, opening));
+            }
+            Door::Node(door) => {
+                tokio::spawn(door.clone().forward(target, opening));
+            }
+        }
+    }
+
+    fn request(&mut self, request: &ChannelRequest) -> Answer {
+        answer(request, &self.proxy)
+    }
+
+    async fn tcpip_forward(&mut self, address: &str, port: u32) -> Option<u32> {
+        match &self.door {
+            Door::Node(door) => listen(door, address, port).await,
+            Door::Closed | Door::Lobby(_) => None,
+        }
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32) -> bool {
+        match &self.door {
+            Door::Node(door) => door.unlisten(address, port).await,
+            Door::Closed | Door::Lobby(_) => false,
+        }
+    }
+}
+
+/// The front of an inner connection, inside a `direct-tcpip` channel of an outer one. Who it is
+/// was proven there; the user name is a login on the node and nothing else.
+struct Inner {
+    proxy: Arc<Proxy>,
+    identity: Identity,
+    from: SocketAddr,
+    node: NodeRef,
+    login: Option<String>,
+    door: Option<Arc<NodeDoor>>,
+}
+
+impl Inner {
+    fn is_own_key(&self, key: &PublicKey) -> bool {
+        let view = self.proxy.state.view();
+        let owner =
+            fingerprint(key).and_then(|fingerprint| view.user_by_key(&fingerprint).cloned());
+        owner.is_some_and(|owner| owner.name == *self.identity.user())
+    }
+}
+
+impl Front for Inner {
+    fn key_offered(&mut self, _: &str, key: &PublicKey) -> Verdict {
+        if self.is_own_key(key) {
+            Verdict::Accept
+        } else {
+            Verdict::Reject
+        }
+    }
+
+    fn key_proven(&mut self, user: &str, key: &PublicKey) -> Verdict {
+        if !self.is_own_key(key) {
+            return Verdict::Reject;
+        }
+        self.login = Some(user.to_owned());
+        Verdict::Accept
+    }
+
+    fn none(&mut self, user: &str) -> Verdict {
+        self.login = Some(user.to_owned());
+        Verdict::Accept
+    }
+
+    fn authenticated(&mut self, connection: Connection) {
+        let Some(login) = self.login.take() else {
+            return end(connection, "not authenticated");
+        };
+        let door = NodeDoor::new(
+            self.proxy.clone(),
+            self.identity.clone(),
+            self.from,
+            Wanted {
+                login,
+                node: self.node.clone(),
+            },
+            connection.clone(),
+        );
+        close_with(&connection, door.clone());
+        self.door = Some(door);
+    }
+
+    fn session(&mut self, opening: Opening) {
+        if let Some(door) = &self.door {
+            tokio::spawn(door.clone().session(opening));
+        }
+    }
+
+    fn direct_tcpip(&mut self, target: TcpTarget, opening: Opening) {
+        if let Some(door) = &self.door {
+            tokio::spawn(door.clone().forward(target, opening));
+        }
+    }
+
+    fn request(&mut self, request: &ChannelRequest) -> Answer {
+        answer(request, &self.proxy)
+    }
+
+    async fn tcpip_forward(&mut self, address: &str, port: u32) -> Option<u32> {
+        listen(self.door.as_ref()?, address, port).await
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32) -> bool {
+        match &self.door {
+            Some(door) => door.unlisten(address, port).await,
+            None => false,
+        }
+    }
+}
+
+/// Writes a login down, beside it: nothing that it opens depends on this entry having been
+/// committed, and what follows (requests, certificates, sessions) has entries of its own.
+fn record_login(proxy: &Arc<Proxy>, identity: &Identity, peer: SocketAddr) {
+    tracing::info!(user = %identity.user(), key = %identity.key(), from = %peer.ip(), "authenticated");
+    let entry = Entry::new(Event::UserLogin)
+        .user(identity.user())
+        .key(identity.key())
+        .remote_addr(peer);
+    let proxy = proxy.clone();
+    tokio::spawn(async move {
+        if let Err(error) = proxy.state.audit(entry).await {
+            tracing::error!("a login could not be recorded: {error}");
+        }
+    });
+}
+
+/// Ends a connection from inside its own loop, which must not wait for its own end.
+fn end(connection: Connection, why: &'static str) {
+    tokio::spawn(async move { connection.disconnect(why).await });
+}
+
+/// What a client is told about a channel request at once, before anything is decided: whether
+/// Anteroom takes it. What the permit does not allow is left out at the replay.
+fn answer(request: &ChannelRequest, proxy: &Proxy) -> Answer {
+    match request {
+        ChannelRequest::Env { name, .. } => {
+            if name.starts_with("ANTEROOM_") || proxy.config().passes_env(name) {
+                Answer::Success
+            } else {
+                Answer::Failure
+            }
+        }
+        ChannelRequest::Pty(_)
+        | ChannelRequest::Shell
+        | ChannelRequest::Exec(_)
+        | ChannelRequest::Subsystem(_)
+        | ChannelRequest::WindowChange(_)
+        | ChannelRequest::Signal(_)
+        | ChannelRequest::AgentForward
+        | ChannelRequest::X11(_) => Answer::Success,
+    }
+}
+
+async fn listen(door: &Arc<NodeDoor>, address: &str, port: u32) -> Option<u32> {
+    tokio::time::timeout(LISTEN_TIMEOUT, door.listen(address, port))
+        .await
+        .ok()
+        .flatten()
+}
+
+/// Ends a door's node connections when the user's connection ends: the SSH library keeps a
+/// client connection alive for as long as nobody disconnects it.
+fn close_with(connection: &Connection, door: Arc<NodeDoor>) {
+    let connection = connection.clone();
+    tokio::spawn(async move {
+        connection.closed().await;
+        door.close_forwards().await;
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_core::id::ClusterName;
+    use anteroom_core::view::Settings;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_nobody_can_have_leads_nowhere() {
+        let view = View::new(ClusterName::parse("ex").unwrap(), Settings::default());
+        let alice = UserName::parse("alice").unwrap();
+        let lobby = |user: &str| matches!(purpose(&view, &alice, user), Some(Purpose::Lobby));
+        assert!(lobby("alice") && lobby("root") && lobby(&"a".repeat(64)));
+        for bad in ["enroll+x", "node+x", "root@", "root@../x", &"a".repeat(65)] {
+            assert!(purpose(&view, &alice, bad).is_none(), "{bad}");
+        }
+    }
+}

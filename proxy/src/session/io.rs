@@ -1,0 +1,112 @@
+//! A command's streams and terminal on a session channel.
+
+use bytes::Bytes;
+
+use super::startup::Startup;
+use super::voice::ChannelVoice;
+use crate::admin::{CommandIo, FileAnswer, Gone, Leave, StdinError, TerminalSize, Typed};
+use crate::hold::{Answer, Left, Voice};
+use crate::ssh::{Channel, Event, WindowSize};
+
+/// The standard streams of a command that runs over a session channel.
+pub(super) struct ChannelIo {
+    channel: Channel,
+    terminal: Option<WindowSize>,
+}
+
+impl ChannelIo {
+    pub(super) fn new(channel: Channel, startup: &mut Startup) -> Self {
+        ChannelIo {
+            channel,
+            terminal: startup.terminal().copied(),
+        }
+    }
+
+    /// A terminal in raw mode does not return the carriage by itself.
+    fn shown(&self, text: Bytes) -> Bytes {
+        if self.terminal.is_none() {
+            return text;
+        }
+        let mut out = Vec::with_capacity(text.len() + 64);
+        for byte in text {
+            if byte == b'\n' {
+                out.push(b'\r');
+            }
+            out.push(byte);
+        }
+        Bytes::from(out)
+    }
+
+    fn voice(&mut self) -> ChannelVoice<'_> {
+        let outbox = self.channel.outbox.clone();
+        ChannelVoice::new(&mut self.channel.inbox, outbox, self.terminal.as_mut())
+    }
+}
+
+impl CommandIo for ChannelIo {
+    async fn stdout(&mut self, text: Bytes) -> Result<(), Gone> {
+        self.channel
+            .outbox
+            .data(self.shown(text))
+            .await
+            .map_err(|_| Gone)
+    }
+
+    async fn stderr(&mut self, text: Bytes) -> Result<(), Gone> {
+        self.channel
+            .outbox
+            .stderr(self.shown(text))
+            .await
+            .map_err(|_| Gone)
+    }
+
+    async fn read_stdin(&mut self, limit: usize) -> Result<Vec<u8>, StdinError> {
+        let mut all = Vec::new();
+        loop {
+            match self.channel.inbox.next().await {
+                Some(Event::Data(data)) if all.len() + data.len() > limit => {
+                    return Err(StdinError::TooLong(limit));
+                }
+                Some(Event::Data(data)) => all.extend_from_slice(&data),
+                Some(Event::Eof) => return Ok(all),
+                Some(Event::Close) | None => return Err(StdinError::Gone(Gone)),
+                Some(
+                    Event::Request(_)
+                    | Event::Stderr(_)
+                    | Event::ExitStatus(_)
+                    | Event::ExitSignal(_)
+                    | Event::NodeAccepted(_)
+                    | Event::NodeRefused(_),
+                ) => {}
+            }
+        }
+    }
+
+    fn file(&mut self, _: &str) -> FileAnswer {
+        FileAnswer::OutOfReach
+    }
+
+    fn terminal(&self) -> Option<TerminalSize> {
+        // The seam clamps sizes to 1000.
+        let narrow = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
+        self.terminal.map(|size| TerminalSize {
+            columns: narrow(size.columns),
+            rows: narrow(size.rows),
+        })
+    }
+
+    async fn read_line(&mut self, prompt: &str) -> Typed {
+        match self.voice().ask(prompt, crate::hold::PROMPT_TIMEOUT).await {
+            Answer::Line(line) => Typed::Line(line),
+            Answer::Unattended | Answer::Left(Left::Gone) => Typed::End,
+            Answer::Left(Left::Interrupted) => Typed::Interrupted,
+        }
+    }
+
+    async fn gone(&mut self) -> Leave {
+        match self.voice().left().await {
+            Left::Interrupted => Leave::Interrupted,
+            Left::Gone => Leave::Disconnected,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The lobby: commands over SSH, and the way on to nodes by `ssh -J`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anteroom_core::policy::Identity;
+use anteroom_core::target::NodeRef;
+use ssh_key::{Certificate, PrivateKey};
+
+use super::Inner;
+use super::io::ChannelIo;
+use super::startup::{Program, Startup};
+use crate::admin::{self, Caller, CommandLine};
+use crate::exit::Exit;
+use crate::proxy::Proxy;
+use crate::say::{self, LineEnd};
+use crate::ssh::{self, OpenRefusal, Opening, TcpTarget};
+
+/// What a known user finds behind the front door.
+pub(super) struct Lobby {
+    proxy: Arc<Proxy>,
+    identity: Identity,
+    from: SocketAddr,
+}
+
+impl Lobby {
+    pub(super) fn new(proxy: Arc<Proxy>, identity: Identity, from: SocketAddr) -> Arc<Lobby> {
+        Arc::new(Lobby {
+            proxy,
+            identity,
+            from,
+        })
+    }
+
+    /// Runs one command, or shows what is the user's where there is none.
+    pub(super) async fn session(self: Arc<Self>, opening: Opening) {
+        let mut channel = opening.accept().await;
+        let config = self.proxy.config();
+        let Some((mut startup, program)) = Startup::collect(&mut channel.inbox, &config).await
+        else {
+            return;
+        };
+        let outbox = channel.outbox.clone();
+        let mut io = ChannelIo::new(channel, &mut startup);
+        let line = match &program {
+            Program::Exec(command) => CommandLine::from_exec(command),
+            Program::Shell => CommandLine::from_words(Vec::new()),
+            Program::Subsystem(name) => {
+                let why = say::subsystem_without_node(name);
+                outbox.stderr(say::lines(&why, LineEnd::Lf)).await.ok();
+                return finish(&outbox, Exit::Usage).await;
+            }
+        };
+        let exit = match line {
+            Ok(line) => {
+                let caller = Caller::Ssh {
+                    identity: self.identity.clone(),
+                    remote_addr: self.from,
+                };
+                admin::run(&self.proxy.commands, caller, line, &mut io).await
+            }
+            Err(error) => admin::say_usage_error(&error, &mut io).await,
+        };
+        finish(&outbox, exit).await;
+    }
+
+    /// Answers `direct-tcpip HOST:PORT` with an inner SSH server that speaks for the node.
+    ///
+    /// The port is the client's habit and means nothing: a node is reached where it was registered.
+    pub(super) async fn jump(self: Arc<Self>, target: TcpTarget, opening: Opening) {
+        let Some((node, identity)) = self.inner_server(&target.host).await else {
+            let why = format!("unknown host {}", say::clean(&target.host));
+            return opening.reject(OpenRefusal::Prohibited(why)).await;
+        };
+        let channel = opening.accept().await;
+        let config = super::server_config(identity, &self.proxy.config().door);
+        let front = Inner {
+            proxy: self.proxy.clone(),
+            identity: self.identity.clone(),
+            from: self.from,
+            node,
+            login: None,
+            door: None,
+        };
+        // How it ends is the inner connection's own business; the channel closes with it.
+        ssh::serve(channel.into_stream(), Arc::new(config), front)
+            .await
+            .ok();
+    }
+
+    /// The node meant, and a key with a certificate for the name asked for: only for single labels
+    /// and names under the operator's domains, or a user could relay somebody's connection to
+    /// another host into our server. Whether there is such a node is said inside.
+    async fn inner_server(&self, host: &str) -> Option<(NodeRef, (PrivateKey, Certificate))> {
+        let node = NodeRef::parse(host).ok()?;
+        let identity = self.proxy.hosts.inner(host, &self.proxy.state).await?;
+        Some((node, identity))
+    }
+}
+
+async fn finish(outbox: &ssh::Outbox, exit: Exit) {
+    outbox.exit_status(exit.code().into()).await.ok();
+    outbox.close().await;
+}

@@ -1,0 +1,434 @@
+//! A node's door for one connection: its sessions and forwards, held, dialled and bridged.
+//!
+//! Made once the connection has said who it is and which login on which node it wants. Sessions
+//! get a node connection each, ended with it; forwards share a few, because a node connection
+//! costs a key exchange and because one that stalls must not stall the others.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anteroom_core::id::{Login, NodeId, SessionId, UserName};
+use anteroom_core::node::Node;
+use anteroom_core::policy::{self, Access, Decision, Identity, Permit, Resolved};
+use anteroom_core::target::NodeRef;
+use tokio::sync::Mutex;
+
+use super::forward::{self, Expects, Forwards};
+use super::startup::{Program, Settings, Startup};
+use super::voice::{ChannelVoice, Silent};
+use crate::audit::{Entry, Event};
+use crate::bridge::{self, Ended, Tally, Uses, Watch};
+use crate::dial::{self, Caller};
+use crate::exit::{Exit, Exits};
+use crate::hold::{self, Need, Refusal, Voice};
+use crate::proxy::Proxy;
+use crate::say;
+use crate::ssh::{Channel, Connection, NodeConnection, Opening};
+use crate::state::SessionEnded;
+use crate::store::StoreError;
+
+/// How long until the end of a session is recorded again after the store failed.
+const RECORD_AGAIN: Duration = Duration::from_secs(2);
+
+/// One connection's way to one login on one node.
+pub(super) struct NodeDoor {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) identity: Identity,
+    pub(super) from: SocketAddr,
+    /// What the user called it.
+    wanted: Wanted,
+    /// The connection itself, to open agent, display and forwarded channels on.
+    pub(super) connection: Connection,
+    /// What the client's environment said to Anteroom; forwards have none of their own.
+    settings: std::sync::Mutex<Settings>,
+    /// Held while a reason is asked for and a request is filed, so that what the same connection
+    /// opens meanwhile joins that request instead of filing its own without a reason.
+    asking: Mutex<()>,
+    pub(super) forwards: Forwards,
+}
+
+/// The target as the user wrote it: the login may still turn out not to be one.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) login: String,
+    pub(super) node: NodeRef,
+}
+
+impl Wanted {
+    fn shown(&self) -> String {
+        format!("{}@{}", self.login, self.node)
+    }
+}
+
+impl NodeDoor {
+    pub(super) fn new(
+        proxy: Arc<Proxy>,
+        identity: Identity,
+        from: SocketAddr,
+        wanted: Wanted,
+        connection: Connection,
+    ) -> Arc<NodeDoor> {
+        Arc::new(NodeDoor {
+            proxy,
+            identity,
+            from,
+            wanted,
+            connection,
+            settings: std::sync::Mutex::default(),
+            asking: Mutex::new(()),
+            forwards: Forwards::default(),
+        })
+    }
+
+    /// Serves one session channel to its end.
+    pub(super) async fn session(self: Arc<Self>, opening: Opening) {
+        let mut channel = opening.accept().await;
+        let config = self.proxy.config();
+        let Some((mut startup, program)) = Startup::collect(&mut channel.inbox, &config).await
+        else {
+            return;
+        };
+        self.settings().clone_from(startup.settings());
+        let outbox = channel.outbox.clone();
+        let line_end = if startup.has_terminal() {
+            say::LineEnd::CrLf
+        } else {
+            say::LineEnd::Lf
+        };
+        let refusal = match self.admitted(&mut channel, &mut startup, &program).await {
+            Ok((access, permit)) => {
+                match self
+                    .bridged(channel, startup, &program, access, permit, line_end)
+                    .await
+                {
+                    Ok(()) => return,
+                    Err(refusal) => refusal,
+                }
+            }
+            Err(refusal) => refusal,
+        };
+        self.refused(&refusal).await;
+        if !refusal.sentence.is_empty() {
+            outbox
+                .stderr(say::lines(&refusal.sentence, line_end))
+                .await
+                .ok();
+        }
+        // The client may be gone; these are for one that is not.
+        outbox.exit_status(refusal.exit.code().into()).await.ok();
+        outbox.close().await;
+    }
+
+    async fn admitted(
+        &self,
+        channel: &mut Channel,
+        startup: &mut Startup,
+        program: &Program,
+    ) -> Result<(Access, Permit), Refusal> {
+        let access = self.access()?;
+        let need = self.need(&access, startup.settings(), program.purpose())?;
+        let terminal = startup.terminal();
+        let mut voice = ChannelVoice::new(&mut channel.inbox, channel.outbox.clone(), terminal);
+        let permit = self.wait(&need, &mut voice).await?;
+        if program.copies_files() && !permit.capabilities().file_copy.is_allowed() {
+            return Err(refusal(Exit::Denied, say::file_copy_refused(&need.shown)));
+        }
+        Ok((access, permit))
+    }
+
+    async fn bridged(
+        self: &Arc<Self>,
+        channel: Channel,
+        startup: Startup,
+        program: &Program,
+        access: Access,
+        permit: Permit,
+        line_end: say::LineEnd,
+    ) -> Result<(), Refusal> {
+        let session = SessionId::from_uuid(uuid::Uuid::new_v4());
+        let caller = self.caller(&access);
+        let dialled = tokio::select! {
+            biased;
+            // A slow node keeps a dial waiting for 30 seconds: not for a client that has left.
+            () = channel.outbox.gone() => return Err(refusal(Exit::Interrupted, String::new())),
+            dialled = dial::dial(&self.proxy, &permit, &caller, session) => dialled,
+        };
+        let (permit, node) = dialled.map_err(|error| refusal(error.exit(), error.sentence()))?;
+        let target = match self.opened(&node, &permit, session, program).await {
+            Ok(target) => target,
+            Err(refusal) => {
+                node.disconnect().await;
+                return Err(refusal);
+            }
+        };
+        let mut watch = self.watch(access, permit, Uses::Session);
+        let tally = Tally::default();
+        let ended = self
+            .relayed(channel, target, node, startup, line_end, &mut watch, &tally)
+            .await;
+        self.record_end(session, watch.permit(), &ended, &tally)
+            .await;
+        Ok(())
+    }
+
+    /// The session's channel at the node; its start is in the log before anything flows.
+    async fn opened(
+        &self,
+        node: &NodeConnection,
+        permit: &Permit,
+        session: SessionId,
+        program: &Program,
+    ) -> Result<Channel, Refusal> {
+        let state = &self.proxy.state;
+        let recording = state.session_started(permit, session, Some(self.from), program.event());
+        // Side by side: the commit takes about as long as the node's answer.
+        let (opened, recorded) = tokio::join!(dial::open_session(node, permit), recording);
+        recorded.map_err(|error| refusal(error.exit(), format!("ERROR: {error}")))?;
+        match opened {
+            Ok(target) => Ok(target),
+            Err(error) => {
+                self.record_end(session, permit, &Ended::NodeLost, &Tally::default())
+                    .await;
+                Err(refusal(error.exit(), error.sentence()))
+            }
+        }
+    }
+
+    /// Relays until the session is over, and ends the node connection that it had to itself.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the two sides, and what each of them brought"
+    )]
+    async fn relayed(
+        self: &Arc<Self>,
+        user: Channel,
+        target: Channel,
+        mut node: NodeConnection,
+        startup: Startup,
+        line_end: say::LineEnd,
+        watch: &mut Watch,
+        tally: &Tally,
+    ) -> Ended {
+        let capabilities = watch.permit().capabilities();
+        let agent = startup.wants_agent && capabilities.agent_forwarding.is_allowed();
+        let x11 = startup.wants_x11 && capabilities.x11_forwarding.is_allowed();
+        let expects = Expects {
+            agent,
+            x11,
+            forwards: false,
+        };
+        let answering =
+            forward::answer_node(self.clone(), node.take_incoming(), watch.clone(), expects);
+        let answering = tokio::spawn(answering);
+        let requests = startup.into_requests(agent, x11);
+        let ended = bridge::session(user, target, requests, line_end, watch, tally).await;
+        answering.abort();
+        node.disconnect().await;
+        ended
+    }
+
+    async fn record_end(&self, session: SessionId, permit: &Permit, ended: &Ended, tally: &Tally) {
+        let why = match ended {
+            Ended::ByNode => "closed by the node",
+            Ended::NodeLost => "the connection to the node broke",
+            Ended::ByUser => "closed by the user",
+            Ended::ByShutdown => "the proxy stopped",
+            Ended::ByPermit(why) => why,
+        };
+        let how = SessionEnded {
+            reason: Some(why.to_owned()),
+            exit: tally.exit().map(str::to_owned),
+            bytes_sent: tally.to_node(),
+            bytes_received: tally.to_user(),
+        };
+        let recorded = self.proxy.state.session_ended(permit, session, how.clone());
+        if let Err(error) = recorded.await {
+            tracing::error!(%session, "the end of a session could not be recorded: {error}");
+            if matches!(error, StoreError::Unavailable(_)) {
+                tokio::spawn(record_end_later(
+                    self.proxy.clone(),
+                    permit.clone(),
+                    session,
+                    how,
+                ));
+            }
+        }
+    }
+
+    /// A permit for a forward: waits where it must, and says nothing.
+    pub(super) async fn permit_for_forward(
+        &self,
+        purpose: String,
+    ) -> Result<(Access, Permit), Refusal> {
+        let access = self.access()?;
+        let settings = self.settings().clone();
+        let need = self.need(&access, &settings, purpose)?;
+        let permit = self
+            .wait(&need, &mut Silent(self.connection.clone()))
+            .await?;
+        Ok((access, permit))
+    }
+
+    /// The permit of this moment, without asking or waiting.
+    pub(super) fn permit_now(&self) -> Option<(Access, Permit)> {
+        let access = self.access().ok()?;
+        let view = self.proxy.state.view();
+        match policy::decide(&view, &self.identity, &access, self.proxy.state.now()) {
+            Decision::Permit(permit) => Some((access, permit)),
+            Decision::Ask(_) | Decision::Deny(_) => None,
+        }
+    }
+
+    async fn wait(&self, need: &Need, voice: &mut impl Voice) -> Result<Permit, Refusal> {
+        hold::wait_for_permit(&self.proxy, need, &self.asking, voice).await
+    }
+
+    pub(super) fn watch(&self, access: Access, permit: Permit, uses: Uses) -> Watch {
+        Watch::new(
+            self.proxy.clone(),
+            self.identity.clone(),
+            access,
+            self.wanted.shown(),
+            uses,
+            permit,
+        )
+    }
+
+    pub(super) fn caller(&self, access: &Access) -> Caller {
+        Caller {
+            identity: self.identity.clone(),
+            access: access.clone(),
+            from: self.from,
+        }
+    }
+
+    /// Login and node, checked: who may not know that a node exists is answered as if it did not.
+    fn access(&self) -> Result<Access, Refusal> {
+        let shown = self.wanted.shown();
+        let login = Login::parse(&self.wanted.login)
+            .map_err(|error| refusal(Exit::Usage, format!("ERROR: {error}")))?;
+        let view = self.proxy.state.view();
+        let node: NodeId = match policy::resolve(
+            &view,
+            &self.identity,
+            &self.wanted.node,
+            self.proxy.state.now(),
+        ) {
+            Resolved::One(node) => node,
+            Resolved::Ambiguous(candidates) => {
+                let shown_as = |node: &Arc<Node>| (node.id.to_string(), say::labels(&node.labels));
+                let candidates: Vec<_> = candidates.iter().map(shown_as).collect();
+                return Err(refusal(
+                    Exit::Usage,
+                    say::ambiguous_node(&shown, &candidates),
+                ));
+            }
+            Resolved::Unknown => {
+                let cluster = &self.proxy.config().cluster;
+                return Err(refusal(
+                    Exit::Denied,
+                    say::no_access(self.identity.user().as_str(), &shown, cluster.as_str()),
+                ));
+            }
+        };
+        Ok(Access { login, node })
+    }
+
+    fn need(&self, access: &Access, settings: &Settings, purpose: String) -> Result<Need, Refusal> {
+        if let Some(scope) = &settings.scope {
+            return Err(refusal(Exit::Usage, say::scope_not_served(scope)));
+        }
+        let wait = match &settings.wait {
+            None => None,
+            Some(text) => Some(parse_wait(text)?),
+        };
+        Ok(Need {
+            identity: self.identity.clone(),
+            access: access.clone(),
+            shown: self.wanted.shown(),
+            reason: settings.reason.clone(),
+            purpose,
+            reviewers: reviewers(&settings.reviewers)?,
+            wait,
+            remote_addr: self.from.ip().to_canonical().to_string(),
+        })
+    }
+
+    async fn refused(&self, refusal: &Refusal) {
+        let why = if refusal.sentence.is_empty() {
+            "the client left"
+        } else {
+            &refusal.sentence
+        };
+        let mut entry = Entry::failed(Event::SessionRejected, why)
+            .user(self.identity.user())
+            .key(self.identity.key())
+            .remote_addr(self.from)
+            .login(&self.wanted.login)
+            .node(&self.wanted.node);
+        entry.request_id = refusal.request.map(|id| id.to_string());
+        if let Err(error) = self.proxy.state.audit(entry).await {
+            tracing::error!(user = %self.identity.user(), "a refusal could not be recorded: {error}");
+        }
+    }
+
+    fn settings(&self) -> std::sync::MutexGuard<'_, Settings> {
+        self.settings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A store that fails comes back without a restart, and the end is to be in the log then. No more
+/// wait here than sessions had begun: none begins while the store fails.
+async fn record_end_later(
+    proxy: Arc<Proxy>,
+    permit: Permit,
+    session: SessionId,
+    how: SessionEnded,
+) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RECORD_AGAIN) => {}
+            // The next start of the proxy records it.
+            () = proxy.stopping() => return,
+        }
+        match proxy
+            .state
+            .session_ended(&permit, session, how.clone())
+            .await
+        {
+            Err(StoreError::Unavailable(_)) => {}
+            Ok(()) | Err(_) => return,
+        }
+    }
+}
+
+fn refusal(exit: Exit, sentence: String) -> Refusal {
+    Refusal {
+        exit,
+        sentence,
+        request: None,
+    }
+}
+
+/// `ANTEROOM_REVIEWERS`: user names.
+fn reviewers(names: &[String]) -> Result<BTreeSet<UserName>, Refusal> {
+    let parsed = names
+        .iter()
+        .map(|name| UserName::parse(name))
+        .collect::<Result<_, _>>();
+    parsed.map_err(|error| refusal(Exit::Usage, format!("ERROR: ANTEROOM_REVIEWERS: {error}")))
+}
+
+/// `ANTEROOM_WAIT`: seconds, or a duration as everywhere; 0 does not wait at all.
+fn parse_wait(text: &str) -> Result<Duration, Refusal> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    say::parse_duration(text)
+        .map(time::Duration::unsigned_abs)
+        .map_err(|_| refusal(Exit::Usage, say::wait_malformed(text)))
+}

@@ -1,0 +1,443 @@
+//! The client side: connections to nodes.
+//!
+//! A node connection is read only while little of it waits in our queues, so that
+//! everything on it stops when one of its channels is not consumed. Hence one
+//! connection per session channel, owned and ended by its session; forwards may
+//! share some.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::client::{AuthResult, Handle, Msg};
+use russh::{Disconnect, SshId};
+use ssh_key::{Algorithm, Certificate, PrivateKey, PublicKey};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::algorithms::{self, HostAlgorithms};
+use super::channel::{self, Channel, Writer};
+use super::client_handler::{Handler, Seen, seen};
+use super::flow::{Caps, Flow, Kind, Side, WINDOW};
+use super::open::{OpenError, claim};
+use super::opening::Opening;
+use super::stream::EngineStream;
+use super::types::TcpTarget;
+
+/// Asks an idle node whether it is there. Answers are not counted: they are not
+/// read while the connection is held back. The kernel notices a dead machine
+/// (see [`prepare`](super::prepare)).
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Channels that a node may have opened at once (agent, X11, remote forwards).
+const CHANNELS: usize = 64;
+
+/// Openings by the node that may wait to be looked at; more are refused.
+const INCOMING: usize = 16;
+
+/// How long a goodbye may take before the connection is simply cut.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// How long the engine may take to notice that it was cut.
+const CUT: Duration = Duration::from_secs(2);
+
+/// What a node shows for itself. The engine has verified that it holds the key.
+#[derive(Debug, Clone)]
+pub enum HostProof {
+    /// A plain host key.
+    Key(PublicKey),
+    /// A host certificate; nothing in it has been checked.
+    Certificate(Box<Certificate>),
+}
+
+/// Why there is no connection, and whose fault it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// `check` refused what the node showed for itself. Nothing was sent but the
+    /// key exchange.
+    #[error("the host key or certificate of the node was refused")]
+    HostRefused,
+    /// The node has no host key of a kind that we would accept.
+    #[error("the node has no acceptable host key or algorithm: {0}")]
+    NoCommonAlgorithm(String),
+    /// The node does not take the certificate for this login.
+    #[error("the node refused the certificate")]
+    CertificateRefused,
+    /// The node ended the connection; its own words, untrusted.
+    #[error("the node disconnected: {0}")]
+    Disconnected(String),
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Io(String),
+    /// The node broke the protocol.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+}
+
+/// A channel that a node opens. Unanswered openings are refused when dropped.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A program on the node wants the user's agent.
+    Agent(Opening),
+    /// A connection came in on a remote forward.
+    ForwardedTcpip {
+        /// The address that was asked for in [`NodeConnection::tcpip_forward`].
+        address: String,
+        /// The port that is listened on.
+        port: u32,
+        /// Where the connection came from, as the node says.
+        originator_host: String,
+        /// Its port.
+        originator_port: u32,
+        /// The channel.
+        opening: Opening,
+    },
+    /// An X11 client on the node wants the user's display.
+    X11 {
+        /// Where the connection came from, as the node says.
+        originator_host: String,
+        /// Its port.
+        originator_port: u32,
+        /// The channel.
+        opening: Opening,
+    },
+}
+
+/// Why a global request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// The node refused.
+    #[error("the node refused the forward")]
+    Refused,
+    /// The connection is over.
+    #[error("the connection is closed")]
+    Gone,
+}
+
+/// A login on a node. Dropping it ends the connection.
+pub struct NodeConnection {
+    flow: Arc<Flow>,
+    handle: Arc<Handle<Handler>>,
+    incoming: mpsc::Receiver<Incoming>,
+}
+
+/// Logs in on a node over `stream`, whose timeouts are the caller's: dropping the
+/// future ends the attempt.
+///
+/// `check` is asked once about what the node shows for itself, before anything else
+/// is sent; later key exchanges happen inside the encryption of the first one. `hosts`
+/// says what kinds of key to ask for: a node shows one, so a pinned key must be asked
+/// for by its type.
+pub async fn connect<S>(
+    stream: S,
+    check: impl FnMut(&HostProof) -> bool + Send + 'static,
+    hosts: &HostAlgorithms,
+    login: &str,
+    key: Arc<PrivateKey>,
+    certificate: Certificate,
+) -> Result<NodeConnection, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Greeted {
+        flow,
+        mut handle,
+        incoming,
+        seen,
+        cut,
+    } = greet(stream, check, hosts).await?;
+    let result = handle
+        .authenticate_openssh_cert(login, key, certificate)
+        .await;
+    match result {
+        Ok(AuthResult::Success) => {}
+        // A lost connection reads as a refusal too.
+        Ok(AuthResult::Failure { .. }) if handle.is_closed() => {
+            flow.ended.wait().await;
+            return Err(blame(&seen, russh::Error::Disconnect));
+        }
+        Ok(AuthResult::Failure { .. }) => {
+            let _ = timeout(GOODBYE, goodbye(&flow, &handle)).await;
+            return Err(ConnectError::CertificateRefused);
+        }
+        Err(error) => return Err(blame(&seen, error)),
+    }
+    cut.disarm();
+    flow.authenticated.set();
+    Ok(NodeConnection {
+        flow,
+        handle: Arc::new(handle),
+        incoming,
+    })
+}
+
+/// Asks a node for its host key of one kind; `None` if it has none. Nothing is sent but the key
+/// exchange, and nothing that it shows is trusted: that is for whoever asked to decide.
+pub async fn scan<S>(stream: S, kind: Algorithm) -> Result<Option<PublicKey>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shown = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&shown);
+    let check = move |proof: &HostProof| {
+        if let HostProof::Key(key) = proof {
+            *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+        }
+        false
+    };
+    match greet(stream, check, &HostAlgorithms::Pinned(vec![kind])).await {
+        // The check says no to whatever is shown: it has what it came for.
+        Ok(_) | Err(ConnectError::HostRefused) => {
+            Ok(shown.lock().unwrap_or_else(PoisonError::into_inner).take())
+        }
+        Err(ConnectError::NoCommonAlgorithm(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A node whose host key was checked, before any login.
+struct Greeted {
+    flow: Arc<Flow>,
+    handle: Handle<Handler>,
+    incoming: mpsc::Receiver<Incoming>,
+    seen: Arc<Mutex<Seen>>,
+    cut: Cut,
+}
+
+async fn greet<S>(
+    stream: S,
+    check: impl FnMut(&HostProof) -> bool + Send + 'static,
+    hosts: &HostAlgorithms,
+) -> Result<Greeted, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let caps = Caps {
+        channels: CHANNELS,
+        sessions: 0,
+    };
+    let flow = Flow::new(Side::Node, caps);
+    // Ends the engine if the caller's future is dropped half-way.
+    let cut = Cut(Some(Arc::clone(&flow)));
+    let (sender, incoming) = mpsc::channel(INCOMING);
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let handler = Handler {
+        flow: Arc::clone(&flow),
+        check: Box::new(check),
+        incoming: sender,
+        seen: Arc::clone(&seen),
+    };
+    let stream = EngineStream::new(stream, Arc::clone(&flow));
+    let handle = russh::client::connect_stream(Arc::new(config(hosts)), stream, handler)
+        .await
+        .map_err(|error| blame(&seen, error))?;
+    Ok(Greeted {
+        flow,
+        handle,
+        incoming,
+        seen,
+        cut,
+    })
+}
+
+fn config(hosts: &HostAlgorithms) -> russh::client::Config {
+    russh::client::Config {
+        client_id: SshId::Standard(super::VERSION.into()),
+        window_size: u32::try_from(WINDOW).unwrap_or(u32::MAX),
+        maximum_packet_size: 32 << 10,
+        // The opener takes its channel over at once; what arrives comes by callback.
+        channel_buffer_size: 4,
+        preferred: algorithms::for_node(hosts),
+        inactivity_timeout: None,
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: 0,
+        ..russh::client::Config::default()
+    }
+}
+
+impl NodeConnection {
+    /// Opens a session channel.
+    pub async fn open_session(&self) -> Result<Channel, OpenError> {
+        let handle = Arc::clone(&self.handle);
+        self.open(
+            Kind::Session,
+            async move { handle.channel_open_session().await },
+        )
+        .await
+    }
+
+    /// Opens a `direct-tcpip` channel (RFC 4254 section 7.2).
+    pub async fn open_direct_tcpip(&self, target: TcpTarget) -> Result<Channel, OpenError> {
+        let handle = Arc::clone(&self.handle);
+        let TcpTarget {
+            host,
+            port,
+            originator_host,
+            originator_port,
+        } = target;
+        self.open(Kind::Stream, async move {
+            handle
+                .channel_open_direct_tcpip(host, port, originator_host, originator_port)
+                .await
+        })
+        .await
+    }
+
+    async fn open(
+        &self,
+        kind: Kind,
+        opening: impl Future<Output = Result<russh::Channel<Msg>, russh::Error>> + Send + 'static,
+    ) -> Result<Channel, OpenError> {
+        let flow = Arc::clone(&self.flow);
+        claim(async move {
+            let half = opening.await?.split().1;
+            let gone = flow.adopt(half.id().number(), kind);
+            Ok(channel::open(flow, kind, Writer::Node(half), gone))
+        })
+        .await
+    }
+
+    /// Asks the node to listen (RFC 4254 section 7.1); the port it listens on, which
+    /// differs from `port` only if that is 0. Connections arrive as
+    /// [`Incoming::ForwardedTcpip`].
+    pub async fn tcpip_forward(&self, address: &str, port: u32) -> Result<u32, ForwardError> {
+        match self.handle.tcpip_forward(address, port).await {
+            // Without a port in the reply it is the one that was asked for.
+            Ok(0) => Ok(port),
+            Ok(bound) => Ok(bound),
+            Err(russh::Error::RequestDenied) => Err(ForwardError::Refused),
+            Err(_) => Err(ForwardError::Gone),
+        }
+    }
+
+    /// Asks the node to listen no more.
+    pub async fn cancel_tcpip_forward(&self, address: &str, port: u32) -> Result<(), ForwardError> {
+        match self.handle.cancel_tcpip_forward(address, port).await {
+            Ok(()) => Ok(()),
+            Err(russh::Error::RequestDenied) => Err(ForwardError::Refused),
+            Err(_) => Err(ForwardError::Gone),
+        }
+    }
+
+    /// The next channel that the node opens; `None` when the connection is over.
+    /// At most 16 wait here; more are refused. Cancel-safe.
+    pub async fn incoming(&mut self) -> Option<Incoming> {
+        self.incoming.recv().await
+    }
+
+    /// Gives the queue behind [`incoming`](Self::incoming) away, for a task of its
+    /// own; here nothing arrives any more.
+    pub fn take_incoming(&mut self) -> IncomingQueue {
+        let (_, closed) = mpsc::channel(1);
+        IncomingQueue(std::mem::replace(&mut self.incoming, closed))
+    }
+
+    /// Ends the connection, and returns when it is over: within seconds, whatever
+    /// the node does, and though its queues be full.
+    pub async fn disconnect(&self) {
+        goodbye(&self.flow, &self.handle).await;
+    }
+
+    /// Whether the connection is over.
+    pub fn is_closed(&self) -> bool {
+        self.flow.ended.is_set()
+    }
+
+    /// Returns when the connection is over. Cancel-safe.
+    pub async fn closed(&self) {
+        self.flow.ended.wait().await;
+    }
+
+    /// Bytes that wait in the queues of this connection's channels.
+    pub fn queued(&self) -> usize {
+        self.flow.queued()
+    }
+}
+
+/// The channels that a node opens, apart from their connection.
+#[derive(Debug)]
+pub struct IncomingQueue(mpsc::Receiver<Incoming>);
+
+impl IncomingQueue {
+    /// As [`NodeConnection::incoming`].
+    pub async fn next(&mut self) -> Option<Incoming> {
+        self.0.recv().await
+    }
+}
+
+impl std::fmt::Debug for NodeConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeConnection").finish_non_exhaustive()
+    }
+}
+
+/// A user that is gone must not leave sessions behind on nodes, and the engine
+/// does not end when its handle is dropped.
+impl Drop for NodeConnection {
+    fn drop(&mut self) {
+        if self.flow.ended.is_set() {
+            return;
+        }
+        let (flow, handle) = (Arc::clone(&self.flow), Arc::clone(&self.handle));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(async move { goodbye(&flow, &handle).await });
+            }
+            Err(_) => flow.kill(),
+        }
+    }
+}
+
+/// Says goodbye, and cuts the connection if that takes too long: the engine does
+/// not hear us while it exchanges keys.
+async fn goodbye(flow: &Flow, handle: &Handle<Handler>) {
+    let polite = async {
+        let _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
+        flow.ended.wait().await;
+    };
+    if timeout(GOODBYE, polite).await.is_err() {
+        flow.kill();
+        let _ = timeout(CUT, flow.ended.wait()).await;
+    }
+}
+
+/// Cuts a connection whose maker gave up.
+struct Cut(Option<Arc<Flow>>);
+
+impl Cut {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some(flow) = &self.0 {
+            flow.kill();
+        }
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the engine's other errors are all the node's breach of the protocol"
+)]
+fn blame(shared: &Mutex<Seen>, error: russh::Error) -> ConnectError {
+    let seen = seen(shared);
+    if seen.refused {
+        return ConnectError::HostRefused;
+    }
+    if let Some(text) = &seen.disconnect {
+        return ConnectError::Disconnected(text.clone());
+    }
+    match error {
+        russh::Error::NoCommonAlgo { kind, theirs, .. } => {
+            ConnectError::NoCommonAlgorithm(format!("{kind:?}: {}", theirs.join(",")))
+        }
+        russh::Error::IO(error) => ConnectError::Io(error.to_string()),
+        russh::Error::HUP | russh::Error::Disconnect | russh::Error::SendError => {
+            ConnectError::Io("closed by the node".to_owned())
+        }
+        error => ConnectError::Protocol(error.to_string()),
+    }
+}

@@ -1,0 +1,308 @@
+//! The state: the one thing that the rest of the proxy holds.
+//!
+//! Promises:
+//! * [`State::view`] is what was last committed; it costs no wait. Whoever has looked at it and
+//!   waits for something else to become true waits on [`State::changes`].
+//! * Every change is decided by `anteroom-core` inside the transaction that writes it, on what is
+//!   in the database at that moment, with the transaction's own time. Persist, then speak: an
+//!   operation returns, and a watcher is woken, after the commit, never before.
+//! * What time alone changes (a pending request lapses, an access opens or ends) wakes the
+//!   watchers as well.
+//! * When the store fails, operations fail with it and nothing is granted; what is in memory goes
+//!   on being true within its permits, and the next operation connects anew.
+//! * An operation whose caller goes away is done all the same.
+//!
+//! ```text
+//!  State::file, review, issue, …          any task
+//!     │ job                    ▲ answer, after the commit
+//!     ▼                        │
+//!  writer: begin immediate ─► decide (core) ─► rows + audit ─► commit ─► view, changes
+//! ```
+
+mod certificates;
+mod clock;
+mod objects;
+mod requests;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anteroom_core::id::ClusterName;
+use anteroom_core::request::{AccessRequest, Actor};
+use anteroom_core::view::{Settings, View};
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::audit::{Entry, Event};
+use crate::store::{OpenError, Reader, Store, StoreError};
+use writer::{Draft, Message, Work, Writer};
+
+pub use certificates::{IssueError, Issued, Subject};
+pub use clock::{Clock, ManualClock, SystemClock, Until};
+pub use objects::{
+    Existing, NotAllowed, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
+};
+pub use requests::{ApplyError, FileError, ReviewError};
+pub use sessions::SessionEnded;
+
+/// Users, roles, nodes, requests and the log, shared by everything in the proxy. Cloning it is
+/// cheap, and gives the same state.
+#[derive(Clone)]
+pub struct State {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Message>,
+    writer: Arc<tokio::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+struct Shared {
+    view: ArcSwap<View>,
+    changes: watch::Sender<u64>,
+    clock: Arc<dyn Clock>,
+    cluster: ClusterName,
+    reader: Reader,
+}
+
+/// Who does something, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// Who.
+    pub actor: Actor,
+    /// From where; `None` on the proxy's own host.
+    pub from: Option<SocketAddr>,
+}
+
+impl By {
+    /// A user who proved who she is, at that address.
+    #[must_use]
+    pub fn user(name: anteroom_core::id::UserName, from: SocketAddr) -> Self {
+        Self {
+            actor: Actor::User(name),
+            from: Some(from),
+        }
+    }
+
+    /// Whoever owns the proxy's control socket.
+    #[must_use]
+    pub fn local_administrator() -> Self {
+        Self {
+            actor: Actor::LocalAdministrator,
+            from: None,
+        }
+    }
+
+    fn entry(&self, event: Event) -> Entry {
+        let entry = Entry::new(event).user(&self.actor);
+        match self.from {
+            Some(from) => entry.remote_addr(from),
+            None => entry,
+        }
+    }
+}
+
+/// Why the act was refused before it was looked at: it came from a registered node, where it may
+/// be a hostile node's use of an agent that was forwarded to it (SECURITY section 3).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "reviews and administration are not accepted from `{node}`, which is a registered node; connect from your own machine"
+)]
+pub struct FromNode {
+    /// The node's name.
+    pub node: String,
+}
+
+impl State {
+    /// Opens a data directory for this process alone, makes what is not there yet (directory,
+    /// database, preset roles), ends the sessions of a proxy that was killed, and starts the
+    /// writer. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way and what to do.
+    pub async fn open(
+        dir: &Path,
+        clock: Arc<dyn Clock>,
+        cluster: ClusterName,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let store = Store::open(dir).await?;
+        let reader = store.reader();
+        let first_words = |draft: &mut Draft| {
+            objects::create_presets(draft);
+            draft.log(
+                Entry::new(Event::ProxyStart)
+                    .reason(concat!("anteroom ", env!("CARGO_PKG_VERSION"))),
+            );
+        };
+        let (store, started) =
+            Writer::start(store, cluster.clone(), settings, clock.now(), first_words).await?;
+        let (jobs, queue) = mpsc::channel(writer::QUEUE);
+        let shared = Arc::new(Shared {
+            view: ArcSwap::from_pointee(started.view()),
+            changes: watch::Sender::new(0),
+            clock,
+            cluster,
+            reader,
+        });
+        let writer = Writer::new(store, started, Arc::clone(&shared), queue);
+        let task = tokio::spawn(writer.run());
+        Ok(Self {
+            shared,
+            jobs,
+            writer: Arc::new(tokio::sync::Mutex::new(Some(task))),
+        })
+    }
+
+    /// What is true now, as of the last commit.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.load_full()
+    }
+
+    /// A counter that moves whenever a decision may come out differently than before. To miss
+    /// nothing: subscribe first, then look at the view, then wait.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// The time by the clock that decisions are made with.
+    #[must_use]
+    pub fn now(&self) -> OffsetDateTime {
+        self.shared.clock.now()
+    }
+
+    /// The clock that decisions are made with.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterName {
+        &self.shared.cluster
+    }
+
+    /// Listings straight from the database: the log, sessions, and requests of long ago.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    /// Changes the limits and defaults that decisions are made with (the configuration was read
+    /// again).
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn configure(&self, settings: Settings) -> Result<(), StoreError> {
+        self.write(move |draft| {
+            draft.configure(settings);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Logs something that changes nothing else: an authentication that failed, a command, a
+    /// rejected connection.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not in the log.
+    pub async fn audit(&self, entry: Entry) -> Result<(), StoreError> {
+        self.write(move |draft| {
+            draft.log(entry);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes down whatever time has changed up to now. The writer does so by itself; this is for
+    /// callers who must know that it is done.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn expire_due(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(())).await
+    }
+
+    /// Writes what was asked for before, closes the database and lets another process have the
+    /// directory. Later operations fail with [`StoreError::Stopped`].
+    pub async fn close(&self) {
+        // Nothing hangs on the last entry: a start without it says "the proxy stopped".
+        let _ = self.audit(Entry::new(Event::ProxyStop)).await;
+        // The last connection that is closed empties the write-ahead log: the writer's.
+        self.shared.reader.close().await;
+        let _ = self.jobs.send(Message::Stop).await;
+        if let Some(task) = self.writer.lock().await.take() {
+            // It ends by itself; a panic in it was logged by the runtime.
+            let _ = task.await;
+        }
+    }
+
+    /// Has the writer run `decide` in its next transaction, and waits for the commit.
+    async fn write<T, E, F>(&self, decide: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Draft) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (work, answer) = Work::new(decide);
+        self.jobs
+            .send(Message::Job(Box::new(work)))
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("cluster", &self.shared.cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An entry about a request, as far as the request itself tells.
+fn about_request(event: Event, request: &AccessRequest) -> Entry {
+    let entry = Entry::new(event)
+        .user(&request.user)
+        .request_id(request.id)
+        .state(request.state)
+        .expires(rfc3339(request.access_expires));
+    match &request.remote_addr {
+        Some(addr) => entry.remote_addr(addr),
+        None => entry,
+    }
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_default()
+}
+
+/// Refuses what comes from the address of a registered node, loopback aside.
+fn not_from_a_node(view: &View, from: Option<SocketAddr>) -> Result<(), FromNode> {
+    let Some(from) = from
+        .map(|from| from.ip().to_canonical())
+        .filter(|ip| !ip.is_loopback())
+    else {
+        return Ok(());
+    };
+    let is_there = |host: &str| {
+        host.parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical() == from)
+    };
+    match view.nodes().find(|node| is_there(node.addr.host())) {
+        Some(node) => Err(FromNode {
+            node: node.name.to_string(),
+        }),
+        None => Ok(()),
+    }
+}

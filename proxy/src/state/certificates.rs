@@ -1,0 +1,194 @@
+//! Issuing: decide, sign, write the row and its log entry, commit, and only then hand it out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anteroom_ca::host::{CertifyHostError, HostTerms};
+use anteroom_ca::key::{NodeCa, fingerprint};
+use anteroom_ca::node::{CertifyError, Terms, certify};
+use anteroom_ca::{Certificate, ClockError, IssueTime, Serial, SourceAddresses};
+use anteroom_core::id::SessionId;
+use anteroom_core::policy::{Access, Decision, Identity, Permit, decide};
+use ssh_key::PublicKey;
+use thiserror::Error;
+use time::{Duration, OffsetDateTime};
+
+use super::sessions::about_session;
+use super::writer::Draft;
+use super::{State, rfc3339};
+use crate::audit::{Entry, Event, hex};
+use crate::store::{Issuance, Kind, StoreError};
+
+/// What an access certificate is to be made for.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The session that will use it.
+    pub session: SessionId,
+    /// The ephemeral key that it certifies.
+    pub key: PublicKey,
+    /// Where the node will see the proxy coming from.
+    pub source_addresses: SourceAddresses,
+    /// Where the user came from, for the log.
+    pub from: Option<SocketAddr>,
+}
+
+/// A certificate that is committed and may leave the process.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// What the transaction decided; to be used from now on instead of any earlier permit.
+    pub permit: Permit,
+    /// The certificate.
+    pub certificate: Certificate,
+}
+
+/// Why no certificate was issued.
+#[derive(Debug, Error)]
+pub enum IssueError {
+    /// The decision, made again inside the transaction, is no longer a permit.
+    #[error("access is not permitted any more")]
+    NotPermitted(Box<Decision>),
+    /// The proxy's clock was set back.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// The permit is over, or the linter held the certificate back.
+    #[error(transparent)]
+    Certify(#[from] CertifyError),
+    /// A host certificate could not be made.
+    #[error(transparent)]
+    Host(#[from] CertifyHostError),
+    /// It could not be recorded, so it was not handed out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl State {
+    /// Issues the certificate that opens one login on one node for one session.
+    ///
+    /// Decided, signed and recorded in one transaction: a grant that ended a moment ago issues
+    /// nothing, and when this returns `Ok` the row and its entry are on the disk.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn issue(
+        &self,
+        identity: &Identity,
+        access: &Access,
+        subject: Subject,
+        ca: &Arc<NodeCa>,
+    ) -> Result<Issued, IssueError> {
+        let (identity, access, ca) = (identity.clone(), access.clone(), Arc::clone(ca));
+        self.write(move |draft| {
+            issue(draft, &identity, &access, &subject, &ca).inspect_err(|error| {
+                let mut entry = Entry::failed(Event::CertCreate, error)
+                    .user(identity.user())
+                    .key(identity.key())
+                    .node_id(access.node)
+                    .login(&access.login)
+                    .session_id(subject.session);
+                entry.remote_addr = subject.from.map(|from| from.to_string());
+                draft.log(entry);
+            })
+        })
+        .await
+    }
+
+    /// Issues a host certificate: `certify` makes it (one of the makers in [`anteroom_ca::host`]),
+    /// this records it first.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn issue_host<F>(
+        &self,
+        lifetime: Duration,
+        certify: F,
+    ) -> Result<Certificate, IssueError>
+    where
+        F: FnOnce(HostTerms) -> Result<Certificate, CertifyHostError> + Send + 'static,
+    {
+        self.write(move |draft| {
+            let at = IssueTime::new(draft.now(), draft.last_issued())?;
+            let terms = HostTerms {
+                serial: Serial::random(&mut rand::rng()),
+                lifetime,
+                at,
+            };
+            let certificate = certify(terms)?;
+            let issuance = remember(&certificate, Kind::Host);
+            let entry = Entry::new(Event::CertCreate)
+                .user("anteroom")
+                .name(certificate.key_id());
+            draft.issue(issuance, about_certificate(entry, &certificate));
+            Ok(certificate)
+        })
+        .await
+    }
+}
+
+fn issue(
+    draft: &mut Draft,
+    identity: &Identity,
+    access: &Access,
+    subject: &Subject,
+    ca: &NodeCa,
+) -> Result<Issued, IssueError> {
+    let permit = match decide(draft.view(), identity, access, draft.now()) {
+        Decision::Permit(permit) => permit,
+        other @ (Decision::Ask(_) | Decision::Deny(_)) => {
+            return Err(IssueError::NotPermitted(Box::new(other)));
+        }
+    };
+    let mut rng = rand::rng();
+    let terms = Terms {
+        cluster: draft.view().cluster(),
+        session: subject.session,
+        serial: Serial::random(&mut rng),
+        source_addresses: &subject.source_addresses,
+        at: IssueTime::new(draft.now(), draft.last_issued())?,
+    };
+    let certificate = certify(&permit, &subject.key, &terms, ca, &mut rng)?;
+    let issuance = Issuance {
+        user: Some(permit.user().clone()),
+        request: permit.request(),
+        session: Some(subject.session),
+        node: Some(permit.node().id),
+        login: Some(permit.login().to_string()),
+        ..remember(&certificate, Kind::Node)
+    };
+    let mut entry = about_session(Event::CertCreate, &permit, subject.session);
+    entry.remote_addr = subject.from.map(|from| from.to_string());
+    draft.issue(issuance, about_certificate(entry, &certificate));
+    Ok(Issued {
+        permit,
+        certificate,
+    })
+}
+
+fn remember(certificate: &Certificate, kind: Kind) -> Issuance {
+    let wire = certificate.as_ssh();
+    let valid_after = i64::try_from(wire.valid_after())
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    Issuance {
+        serial: certificate.serial().get(),
+        kind,
+        user: None,
+        key_id: certificate.key_id().to_owned(),
+        principals: wire.valid_principals().to_vec(),
+        subject: fingerprint(&PublicKey::from(wire.public_key().clone())).to_string(),
+        request: None,
+        session: None,
+        node: None,
+        login: None,
+        sha256: hex(&certificate.sha256()),
+        valid_after,
+        valid_before: certificate.valid_before(),
+    }
+}
+
+fn about_certificate(entry: Entry, certificate: &Certificate) -> Entry {
+    entry
+        .serial(certificate.serial().get())
+        .expires(rfc3339(certificate.valid_before()))
+        .certificate_sha256(hex(&certificate.sha256()))
+}

@@ -1,0 +1,692 @@
+//! Users, roles and nodes: creating, changing, removing, each in one transaction with its log.
+
+use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::id::{KeyFingerprint, Login, NodeId, NodeName, RequestId, RoleName, UserName};
+use anteroom_core::node::{HostProof, Node};
+use anteroom_core::preset::presets;
+use anteroom_core::request::{self, Action, Actor};
+use anteroom_core::role::Role;
+use anteroom_core::user::User;
+use anteroom_core::view::View;
+use thiserror::Error;
+
+use super::writer::Draft;
+use super::{By, FromNode, State, about_request, not_from_a_node};
+use crate::audit::{Entry, Event};
+use crate::store::StoreError;
+
+/// Something that an administrator keeps.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// A role.
+    Role(Role),
+    /// A user.
+    User(User),
+    /// A node.
+    Node(Node),
+}
+
+/// The name of something that an administrator keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObjectId {
+    /// A role.
+    Role(RoleName),
+    /// A user.
+    User(UserName),
+    /// A node, by its UUID: names are not unique.
+    Node(NodeId),
+}
+
+/// What to do where the object is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse.
+    Refuse,
+    /// Replace it (`--force`).
+    Replace,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The object.
+    pub id: ObjectId,
+    /// Whether it was there before.
+    pub written: Written,
+    /// What the operator should know: two nodes share an address or a host key.
+    pub warnings: Vec<String>,
+}
+
+/// Whether an object was there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was not.
+    Created,
+    /// It was, and is replaced.
+    Replaced,
+}
+
+/// Why somebody may not change what administrators keep.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("your roles don't allow `{}` on `{}`; an administrator can do it", verb.as_str(), resource.as_str())]
+pub struct NotAllowed {
+    /// What was to be done.
+    pub verb: AdminVerb,
+    /// With what.
+    pub resource: AdminResource,
+}
+
+/// Why nothing was written.
+#[derive(Debug, Error)]
+pub enum PutError {
+    /// It comes from a registered node.
+    #[error(transparent)]
+    FromNode(#[from] FromNode),
+    /// The administrator's roles don't allow it.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// It is there already.
+    #[error("{0} already exists; replace it with --force, or change it with update")]
+    Exists(ObjectId),
+    /// A user is to have a role that there is none of.
+    #[error(
+        "user `{user}` cannot have role `{role}`: there is no such role; create it first, or see `get role`"
+    )]
+    UnknownRole {
+        /// The user.
+        user: UserName,
+        /// The role.
+        role: RoleName,
+    },
+    /// A key belongs to one user.
+    #[error(
+        "key {key} belongs to user `{owner}` already, and cannot be `{user}`'s as well; use another key"
+    )]
+    KeyTaken {
+        /// The key.
+        key: KeyFingerprint,
+        /// Whose it is to be.
+        user: UserName,
+        /// Whose it is.
+        owner: UserName,
+    },
+    /// A key is listed twice.
+    #[error("key {key} is listed twice for user `{user}`")]
+    KeyTwice {
+        /// The key.
+        key: KeyFingerprint,
+        /// The user.
+        user: UserName,
+    },
+    /// The name would be read as a target.
+    #[error(
+        "user name `{user}` would read as a login on node `{node}`; choose another name for one of them"
+    )]
+    ReadsAsTarget {
+        /// The user.
+        user: UserName,
+        /// The node.
+        node: NodeName,
+    },
+    /// It could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an object was not changed.
+#[derive(Debug, Error)]
+pub enum UpdateError<E> {
+    /// There is none of that name.
+    #[error("there is no {0}")]
+    NoSuch(ObjectId),
+    /// What was to be done with it is not possible.
+    #[error("{0}")]
+    Refused(E),
+    /// What came out cannot be stored.
+    #[error(transparent)]
+    Put(#[from] PutError),
+}
+
+impl<E> From<StoreError> for UpdateError<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Put(PutError::Store(error))
+    }
+}
+
+/// Why an object was not removed.
+#[derive(Debug, Error)]
+pub enum RemoveError {
+    /// It comes from a registered node.
+    #[error(transparent)]
+    FromNode(#[from] FromNode),
+    /// The administrator's roles don't allow it.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    /// There is none of that name.
+    #[error("there is no {0}")]
+    NoSuch(ObjectId),
+    /// Users have the role.
+    #[error("role `{role}` is in use by {}; take it from them with `users update --roles` first", listed(.users))]
+    RoleInUse {
+        /// The role.
+        role: RoleName,
+        /// Who has it.
+        users: Vec<UserName>,
+    },
+    /// It could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Names in an error; a few say enough.
+fn listed(users: &[UserName]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = users
+        .iter()
+        .take(SHOWN)
+        .map(|user| format!("`{user}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if users.len() > SHOWN {
+        text.push_str(&format!(" and {} more", users.len() - SHOWN));
+    }
+    text
+}
+
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Role(name) => write!(f, "role `{name}`"),
+            Self::User(name) => write!(f, "user `{name}`"),
+            Self::Node(id) => write!(f, "node `{id}`"),
+        }
+    }
+}
+
+impl Object {
+    /// What it is called.
+    #[must_use]
+    pub fn id(&self) -> ObjectId {
+        match self {
+            Self::Role(role) => ObjectId::Role(role.name.clone()),
+            Self::User(user) => ObjectId::User(user.name.clone()),
+            Self::Node(node) => ObjectId::Node(node.id),
+        }
+    }
+}
+
+impl ObjectId {
+    fn resource(&self) -> AdminResource {
+        match self {
+            Self::Role(_) => AdminResource::Role,
+            Self::User(_) => AdminResource::User,
+            Self::Node(_) => AdminResource::Node,
+        }
+    }
+
+    fn is_in(&self, view: &View) -> bool {
+        match self {
+            Self::Role(name) => view.role(name).is_some(),
+            Self::User(name) => view.user(name).is_some(),
+            Self::Node(id) => view.node(id).is_some(),
+        }
+    }
+}
+
+impl State {
+    /// Writes all of these objects, or none: a file of documents is one transaction, and what
+    /// names what may stand in any order in it.
+    ///
+    /// # Errors
+    /// [`PutError`] names the first object that cannot be written; then nothing is.
+    pub async fn put(
+        &self,
+        by: &By,
+        objects: Vec<Object>,
+        existing: Existing,
+    ) -> Result<Vec<Stored>, PutError> {
+        let by = by.clone();
+        self.write(move |draft| {
+            let ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
+            put_all(draft, &by, objects, existing)
+                .inspect_err(|error| refused(draft, &by, AdminVerb::Update, &ids, error))
+        })
+        .await
+    }
+
+    /// Changes a user as she is at this moment.
+    ///
+    /// # Errors
+    /// [`UpdateError`]; `change` may refuse with an error of its own.
+    pub async fn update_user<E, F>(
+        &self,
+        by: &By,
+        name: &UserName,
+        change: F,
+    ) -> Result<Stored, UpdateError<E>>
+    where
+        F: FnOnce(&mut User) -> Result<(), E> + Send + 'static,
+        E: Send + 'static,
+    {
+        let (by, name) = (by.clone(), name.clone());
+        self.write(move |draft| {
+            let id = ObjectId::User(name.clone());
+            let found = draft.view().user(&name).map(|user| User::clone(user));
+            update(draft, &by, id, found, |mut user| {
+                change(&mut user)?;
+                // The name is what everything else knows her by.
+                user.name = name;
+                Ok(Object::User(user))
+            })
+        })
+        .await
+    }
+
+    /// Changes a node as it is at this moment.
+    ///
+    /// # Errors
+    /// [`UpdateError`]; `change` may refuse with an error of its own.
+    pub async fn update_node<E, F>(
+        &self,
+        by: &By,
+        node: NodeId,
+        change: F,
+    ) -> Result<Stored, UpdateError<E>>
+    where
+        F: FnOnce(&mut Node) -> Result<(), E> + Send + 'static,
+        E: Send + 'static,
+    {
+        let by = by.clone();
+        self.write(move |draft| {
+            let found = draft.view().node(&node).map(|node| Node::clone(node));
+            update(draft, &by, ObjectId::Node(node), found, |mut changed| {
+                change(&mut changed)?;
+                // The UUID is what approvals are bound to.
+                changed.id = node;
+                Ok(Object::Node(changed))
+            })
+        })
+        .await
+    }
+
+    /// Removes all of these objects, or none. A removed user's requests end with her: who is
+    /// created under her name later gets nothing of them.
+    ///
+    /// # Errors
+    /// [`RemoveError`] names the first that cannot be removed; then none is.
+    pub async fn remove(&self, by: &By, ids: Vec<ObjectId>) -> Result<(), RemoveError> {
+        let by = by.clone();
+        self.write(move |draft| {
+            remove_all(draft, &by, &ids)
+                .inspect_err(|error| refused(draft, &by, AdminVerb::Delete, &ids, error))
+        })
+        .await
+    }
+}
+
+fn put_all(
+    draft: &mut Draft,
+    by: &By,
+    objects: Vec<Object>,
+    existing: Existing,
+) -> Result<Vec<Stored>, PutError> {
+    not_from_a_node(draft.view(), by.from)?;
+    let ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
+    // Rights are judged before the first change: nobody gives himself what he lacks by the order
+    // of documents.
+    for id in &ids {
+        may_put(draft.view(), by, id)?;
+    }
+    for id in &ids {
+        if let ObjectId::User(name) = id {
+            draft.release_keys(name);
+        }
+    }
+    let mut stored = Vec::with_capacity(objects.len());
+    for object in objects {
+        stored.push(put(draft, by, object, existing)?);
+    }
+    // Afterwards, since a later document may be what an earlier one needs.
+    for id in &ids {
+        check(draft.view(), id)?;
+    }
+    Ok(stored)
+}
+
+fn remove_all(draft: &mut Draft, by: &By, ids: &[ObjectId]) -> Result<(), RemoveError> {
+    not_from_a_node(draft.view(), by.from)?;
+    for id in ids {
+        may(draft.view(), by, AdminVerb::Delete, id)?;
+    }
+    for id in ids {
+        remove(draft, by, id)?;
+    }
+    Ok(())
+}
+
+fn update<T, E>(
+    draft: &mut Draft,
+    by: &By,
+    id: ObjectId,
+    found: Option<T>,
+    change: impl FnOnce(T) -> Result<Object, E>,
+) -> Result<Stored, UpdateError<E>> {
+    let try_it = |draft: &mut Draft| {
+        not_from_a_node(draft.view(), by.from).map_err(PutError::from)?;
+        may(draft.view(), by, AdminVerb::Update, &id).map_err(PutError::from)?;
+        let found = found.ok_or_else(|| UpdateError::NoSuch(id.clone()))?;
+        let changed = change(found).map_err(UpdateError::Refused)?;
+        let stored = put(draft, by, changed, Existing::Replace)?;
+        check(draft.view(), &id)?;
+        Ok(stored)
+    };
+    let outcome = try_it(draft);
+    match &outcome {
+        Err(UpdateError::Put(error)) => refused(draft, by, AdminVerb::Update, &[id], error),
+        // Nothing was tried that anybody would want to know of: a typing error.
+        Ok(_) | Err(UpdateError::NoSuch(_) | UpdateError::Refused(_)) => {}
+    }
+    outcome
+}
+
+/// Logs that an administrator's act was refused, and on what.
+fn refused(
+    draft: &mut Draft,
+    by: &By,
+    verb: AdminVerb,
+    ids: &[ObjectId],
+    why: &dyn std::fmt::Display,
+) {
+    /// A file may hold thousands of documents; a few say which file it was.
+    const NAMED: usize = 8;
+    let removed = verb == AdminVerb::Delete;
+    let event = match ids.first() {
+        Some(ObjectId::Role(_)) if removed => Event::RoleDelete,
+        Some(ObjectId::Role(_)) => Event::RoleUpdate,
+        Some(ObjectId::User(_)) if removed => Event::UserDelete,
+        Some(ObjectId::User(_)) => Event::UserUpdate,
+        Some(ObjectId::Node(_)) if removed => Event::NodeDelete,
+        Some(ObjectId::Node(_)) => Event::NodeUpdate,
+        None => Event::Admin,
+    };
+    let names: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
+    draft.log(by.entry(event).name(names.join(", ")).refused(why));
+}
+
+fn may_put(view: &View, by: &By, id: &ObjectId) -> Result<(), NotAllowed> {
+    may(
+        view,
+        by,
+        if id.is_in(view) {
+            AdminVerb::Update
+        } else {
+            AdminVerb::Create
+        },
+        id,
+    )
+}
+
+/// Whether the administrator's stored roles allow it, at this moment.
+fn may(view: &View, by: &By, verb: AdminVerb, id: &ObjectId) -> Result<(), NotAllowed> {
+    let resource = id.resource();
+    let may = match &by.actor {
+        Actor::User(name) => allowed(view, name, verb, resource),
+        Actor::LocalAdministrator | Actor::Clock => true,
+    };
+    if may {
+        Ok(())
+    } else {
+        Err(NotAllowed { verb, resource })
+    }
+}
+
+fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result<Stored, PutError> {
+    let id = object.id();
+    let written = match (id.is_in(draft.view()), existing) {
+        (false, Existing::Refuse | Existing::Replace) => Written::Created,
+        (true, Existing::Replace) => Written::Replaced,
+        (true, Existing::Refuse) => return Err(PutError::Exists(id)),
+    };
+    let warnings = match &object {
+        Object::Node(node) => twins(draft.view(), node),
+        Object::Role(_) | Object::User(_) => Vec::new(),
+    };
+    let event = match (&object, written) {
+        (Object::Role(_), Written::Created) => Event::RoleCreate,
+        (Object::Role(_), Written::Replaced) => Event::RoleUpdate,
+        (Object::User(_), Written::Created) => Event::UserCreate,
+        (Object::User(_), Written::Replaced) => Event::UserUpdate,
+        (Object::Node(_), Written::Created) => Event::NodeCreate,
+        (Object::Node(_), Written::Replaced) => Event::NodeUpdate,
+    };
+    draft.log(named(by.entry(event), &object));
+    match object {
+        Object::Role(role) => draft.put_role(role),
+        Object::User(user) => draft.put_user(user),
+        Object::Node(node) => draft.put_node(node),
+    }
+    Ok(Stored {
+        id,
+        written,
+        warnings,
+    })
+}
+
+fn named(entry: Entry, object: &Object) -> Entry {
+    match object {
+        Object::Role(role) => entry.name(&role.name),
+        Object::User(user) => {
+            let entry = entry.name(&user.name);
+            match &user.locked {
+                Some(message) => entry.state("locked").reason(message),
+                None => entry,
+            }
+        }
+        Object::Node(node) => entry.name(&node.name).node(&node.name).node_id(node.id),
+    }
+}
+
+/// Other nodes at the same address or with the same host key: allowed, and worth a word.
+fn twins(view: &View, node: &Node) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for other in view.nodes().filter(|other| other.id != node.id) {
+        if other.addr == node.addr {
+            warnings.push(format!(
+                "node `{}` ({}) has the same address {}",
+                other.name, other.id, node.addr
+            ));
+        }
+        if pinned(other).iter().any(|key| {
+            pinned(node)
+                .iter()
+                .any(|own| key_part(own) == key_part(key))
+        }) {
+            warnings.push(format!(
+                "node `{}` ({}) has the same host key",
+                other.name, other.id
+            ));
+        }
+    }
+    warnings.sort();
+    warnings
+}
+
+fn pinned(node: &Node) -> &[String] {
+    match &node.host_proof {
+        HostProof::Pinned(keys) => keys,
+        HostProof::HostCa => &[],
+    }
+}
+
+/// Type and key of an OpenSSH public key line, without its comment.
+fn key_part(line: &str) -> &str {
+    line.match_indices(' ')
+        .nth(1)
+        .and_then(|(end, _)| line.get(..end))
+        .unwrap_or(line)
+}
+
+/// Holds an object to the rules that concern others as well.
+fn check(view: &View, id: &ObjectId) -> Result<(), PutError> {
+    match id {
+        ObjectId::Role(_) => Ok(()),
+        ObjectId::User(name) => view
+            .user(name)
+            .map_or(Ok(()), |user| check_user(view, user)),
+        ObjectId::Node(id) => view.node(id).map_or(Ok(()), |node| check_node(view, node)),
+    }
+}
+
+fn check_user(view: &View, user: &User) -> Result<(), PutError> {
+    if let Some(role) = user.roles.iter().find(|role| view.role(role).is_none()) {
+        return Err(PutError::UnknownRole {
+            user: user.name.clone(),
+            role: role.clone(),
+        });
+    }
+    for (number, key) in user.keys.iter().enumerate() {
+        let key = &key.fingerprint;
+        if user
+            .keys
+            .iter()
+            .skip(number + 1)
+            .any(|other| other.fingerprint == *key)
+        {
+            return Err(PutError::KeyTwice {
+                key: key.clone(),
+                user: user.name.clone(),
+            });
+        }
+        // The index answers with nobody if the key has two owners: then one of them is another.
+        if view
+            .user_by_key(key)
+            .is_none_or(|owner| owner.name != user.name)
+        {
+            let owner = view
+                .users()
+                .find(|other| other.name != user.name && other.has_key(key));
+            let owner = owner.map_or_else(|| user.name.clone(), |owner| owner.name.clone());
+            return Err(PutError::KeyTaken {
+                key: key.clone(),
+                user: user.name.clone(),
+                owner,
+            });
+        }
+    }
+    match target_node(&user.name).filter(|node| view.nodes_named(node).next().is_some()) {
+        Some(node) => Err(PutError::ReadsAsTarget {
+            user: user.name.clone(),
+            node,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn check_node(view: &View, node: &Node) -> Result<(), PutError> {
+    match view
+        .users()
+        .find(|user| target_node(&user.name).as_ref() == Some(&node.name))
+    {
+        Some(user) => Err(PutError::ReadsAsTarget {
+            user: user.name.clone(),
+            node: node.name.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The node that a user name would mean if it were read as `LOGIN@NODE`.
+fn target_node(name: &UserName) -> Option<NodeName> {
+    let (login, node) = name.as_str().rsplit_once('@')?;
+    Login::parse(login).ok()?;
+    NodeName::parse(node).ok()
+}
+
+fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> {
+    let no_such = || RemoveError::NoSuch(id.clone());
+    match id {
+        ObjectId::Role(name) => {
+            draft.view().role(name).ok_or_else(no_such)?;
+            let mut users: Vec<UserName> = draft
+                .view()
+                .users()
+                .filter(|user| user.roles.contains(name))
+                .map(|user| user.name.clone())
+                .collect();
+            if !users.is_empty() {
+                users.sort();
+                return Err(RemoveError::RoleInUse {
+                    role: name.clone(),
+                    users,
+                });
+            }
+            draft.log(by.entry(Event::RoleDelete).name(name));
+            draft.remove_role(name);
+        }
+        ObjectId::User(name) => {
+            draft.view().user(name).ok_or_else(no_such)?;
+            end_requests_of(draft, by, name);
+            draft.log(by.entry(Event::UserDelete).name(name));
+            draft.remove_user(name);
+        }
+        ObjectId::Node(node) => {
+            let found = draft.view().node(node).ok_or_else(no_such)?;
+            let entry = by
+                .entry(Event::NodeDelete)
+                .name(&found.name)
+                .node(&found.name)
+                .node_id(node);
+            draft.log(entry);
+            draft.remove_node(*node);
+        }
+    }
+    Ok(())
+}
+
+fn end_requests_of(draft: &mut Draft, by: &By, user: &UserName) {
+    let live: Vec<RequestId> = draft
+        .view()
+        .live_requests_of(user)
+        .map(|request| request.id)
+        .collect();
+    for id in live {
+        let Some(request) = draft.view().request(&id).cloned() else {
+            continue;
+        };
+        let action = Action::Deny {
+            reason: "the user was removed".to_owned(),
+        };
+        // An administrator who removes himself decides nothing of his own by it.
+        let actor = match &by.actor {
+            Actor::User(name) if name == user => &Actor::LocalAdministrator,
+            actor @ (Actor::User(_) | Actor::LocalAdministrator | Actor::Clock) => actor,
+        };
+        match request::apply(&request, &action, actor, draft.now()) {
+            Ok(ended) => {
+                let entry = about_request(Event::AccessRequestUpdate, &ended).user(&by.actor);
+                draft.log(entry.reason("the user was removed"));
+                draft.update_request(ended, request.state);
+            }
+            Err(error) => {
+                tracing::error!(request = %id, %error, "request of a removed user does not end")
+            }
+        }
+    }
+}
+
+/// Creates the preset roles at the first start of a data directory: those that were removed or
+/// changed later stay as the operator left them.
+pub(super) fn create_presets(draft: &mut Draft) {
+    if draft.view().roles().next().is_some() || draft.view().users().next().is_some() {
+        return;
+    }
+    for preset in presets() {
+        draft.log(
+            Entry::new(Event::RoleCreate)
+                .user("anteroom")
+                .name(&preset.name)
+                .reason("preset"),
+        );
+        draft.put_role(preset);
+    }
+}

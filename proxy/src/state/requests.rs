@@ -1,0 +1,300 @@
+//! The life of requests: filing, reviewing, acting on them, finding them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::id::{RequestId, UserName};
+use anteroom_core::policy::Identity;
+use anteroom_core::request::{
+    self, AccessRequest, Action, Actor, Filed, FilingError, Reach, ReviewError as Unreviewed,
+    Reviewed, State as RequestState, TransitionError, Verdict, Wanted,
+};
+use anteroom_core::view::{FindRequestError, View};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::writer::Draft;
+use super::{By, FromNode, State, about_request, not_from_a_node};
+use crate::audit::{Entry, Event};
+use crate::store::StoreError;
+
+/// Why nothing was filed.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// It cannot be asked for, or not like this.
+    #[error(transparent)]
+    Refused(#[from] FilingError),
+    /// It could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a review was not taken.
+#[derive(Debug, Error)]
+pub enum ReviewError {
+    /// There is no such request.
+    #[error("there is no request {0}")]
+    NoSuch(RequestId),
+    /// It comes from a registered node.
+    #[error(transparent)]
+    FromNode(#[from] FromNode),
+    /// The reviewer may not review it, or not like this.
+    #[error(transparent)]
+    Refused(#[from] Unreviewed),
+    /// It could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why nothing was done to a request.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// There is no such request.
+    #[error("there is no request {0}")]
+    NoSuch(RequestId),
+    /// It comes from a registered node.
+    #[error(transparent)]
+    FromNode(#[from] FromNode),
+    /// Only administrators of requests may.
+    #[error(
+        "only an administrator can have a request {0}; your roles don't allow `update` on `access_request`"
+    )]
+    NotAllowed(&'static str),
+    /// The request's state, the time or the person forbids it.
+    #[error(transparent)]
+    Refused(#[from] TransitionError),
+    /// It could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl State {
+    /// Files a request, or finds the one that answers the wish already.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing is written.
+    pub async fn file(&self, identity: &Identity, wanted: Wanted) -> Result<Filed, FileError> {
+        let identity = identity.clone();
+        self.write(move |draft| {
+            let id = RequestId::from_uuid(Uuid::new_v4());
+            let filed = request::file(draft.view(), &identity, &wanted, id, draft.now())
+                .inspect_err(|error| {
+                    let mut entry = Entry::failed(Event::AccessRequestCreate, error)
+                        .user(identity.user())
+                        .key(identity.key());
+                    entry.remote_addr.clone_from(&wanted.remote_addr);
+                    draft.log(entry);
+                })?;
+            match &filed {
+                Filed::New(new) => {
+                    draft.log(created(&new.request));
+                    draft.file_request(new.request.clone());
+                }
+                Filed::Joined(_) | Filed::Covered(_) => {}
+            }
+            Ok(filed)
+        })
+        .await
+    }
+
+    /// Counts a review.
+    ///
+    /// # Errors
+    /// [`ReviewError`]; the request is as it was, and the attempt is in the log.
+    pub async fn review(
+        &self,
+        reviewer: &UserName,
+        id: RequestId,
+        verdict: Verdict,
+        reason: &str,
+        from: Option<SocketAddr>,
+    ) -> Result<Reviewed, ReviewError> {
+        let (reviewer, reason) = (reviewer.clone(), reason.to_owned());
+        self.write(move |draft| {
+            let by = By {
+                actor: Actor::User(reviewer.clone()),
+                from,
+            };
+            let proposed = match &verdict {
+                Verdict::Approve(_) => RequestState::Approved,
+                Verdict::Deny => RequestState::Denied,
+            };
+            let entry = by
+                .entry(Event::AccessRequestReview)
+                .request_id(id)
+                .proposed_state(proposed);
+            let reviewed =
+                review(draft, &reviewer, id, verdict, &reason, from).inspect_err(|error| {
+                    draft.log(entry.clone().refused(error));
+                })?;
+            draft.log(entry.state(reviewed.request.state).reason(&reason));
+            Ok(reviewed)
+        })
+        .await
+    }
+
+    /// Does something else to a request. An action that only administrators of requests may take
+    /// is refused to others, by their stored roles at this moment.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the request is as it was, and the attempt is in the log.
+    pub async fn apply(
+        &self,
+        by: &By,
+        id: RequestId,
+        action: Action,
+    ) -> Result<Arc<AccessRequest>, ApplyError> {
+        let by = by.clone();
+        self.write(move |draft| {
+            let entry = by.entry(Event::AccessRequestUpdate).request_id(id);
+            let request = apply(draft, &by, id, &action).inspect_err(|error| {
+                draft.log(entry.clone().refused(error));
+            })?;
+            let reason = match &action {
+                Action::Approve { reason, .. }
+                | Action::Deny { reason }
+                | Action::Revoke { reason }
+                    if !reason.is_empty() =>
+                {
+                    reason
+                }
+                Action::Approve { .. }
+                | Action::Deny { .. }
+                | Action::Revoke { .. }
+                | Action::Cancel
+                | Action::Expire
+                | Action::Drop { .. }
+                | Action::Assume { .. }
+                | Action::End => action.as_participle(),
+            };
+            let entry = entry
+                .state(request.state)
+                .name(action.as_participle())
+                .reason(reason);
+            draft.log(match &action {
+                Action::Drop { key } | Action::Assume { key } => entry.key(key),
+                Action::Approve { .. }
+                | Action::Deny { .. }
+                | Action::Revoke { .. }
+                | Action::Cancel
+                | Action::Expire
+                | Action::End => entry,
+            });
+            Ok(Arc::new(request))
+        })
+        .await
+    }
+
+    /// The request of that ID, however long ago it ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn request(&self, id: RequestId) -> Result<Option<Arc<AccessRequest>>, StoreError> {
+        if let Some(request) = self.view().request(&id) {
+            return Ok(Some(Arc::clone(request)));
+        }
+        Ok(self.reader().request(id).await?.map(Arc::new))
+    }
+
+    /// The one request whose ID begins with `prefix`, among those that `visible` lets the asker
+    /// see: what she may not see makes nothing ambiguous. However long ago it ended.
+    ///
+    /// # Errors
+    /// [`FindRequestError`] in the inner result; [`StoreError`] in the outer.
+    pub async fn find_request(
+        &self,
+        prefix: &str,
+        visible: impl Fn(&AccessRequest) -> bool,
+    ) -> Result<Result<Arc<AccessRequest>, FindRequestError>, StoreError> {
+        // What memory holds decides on malformed and ambiguous ones; the database knows more.
+        let view = self.view();
+        if let Err(error @ (FindRequestError::Malformed(_) | FindRequestError::Ambiguous { .. })) =
+            view.find_request(prefix, &visible)
+        {
+            return Ok(Err(error));
+        }
+        let found = self.reader().requests_starting_with(prefix).await?;
+        let past = View::new(self.cluster().clone(), view.settings().clone()).with_requests(found);
+        Ok(past.find_request(prefix, visible).cloned())
+    }
+}
+
+fn review(
+    draft: &mut Draft,
+    reviewer: &UserName,
+    id: RequestId,
+    verdict: Verdict,
+    reason: &str,
+    from: Option<SocketAddr>,
+) -> Result<Reviewed, ReviewError> {
+    let request = draft
+        .view()
+        .request(&id)
+        .cloned()
+        .ok_or(ReviewError::NoSuch(id))?;
+    not_from_a_node(draft.view(), from)?;
+    let reviewed = request::review(
+        draft.view(),
+        reviewer,
+        &request,
+        verdict,
+        reason,
+        draft.now(),
+    )?;
+    draft.update_request(reviewed.request.clone(), request.state);
+    Ok(reviewed)
+}
+
+fn apply(
+    draft: &mut Draft,
+    by: &By,
+    id: RequestId,
+    action: &Action,
+) -> Result<AccessRequest, ApplyError> {
+    let request = draft
+        .view()
+        .request(&id)
+        .cloned()
+        .ok_or(ApplyError::NoSuch(id))?;
+    may_act(draft.view(), by, action)?;
+    let next = request::apply(&request, action, &by.actor, draft.now())?;
+    draft.update_request(next.clone(), request.state);
+    Ok(next)
+}
+
+/// Whether such an action may be taken at all, and from there; whether on this request, `core`
+/// says. What a requester does with a request of her own is no administration.
+fn may_act(view: &View, by: &By, action: &Action) -> Result<(), ApplyError> {
+    match action {
+        Action::Approve { .. } | Action::Deny { .. } | Action::Revoke { .. } => {
+            not_from_a_node(view, by.from)?;
+        }
+        Action::Cancel
+        | Action::Expire
+        | Action::Drop { .. }
+        | Action::Assume { .. }
+        | Action::End => return Ok(()),
+    }
+    match &by.actor {
+        Actor::User(name)
+            if allowed(view, name, AdminVerb::Update, AdminResource::AccessRequest) =>
+        {
+            Ok(())
+        }
+        Actor::User(_) => Err(ApplyError::NotAllowed(action.as_participle())),
+        Actor::LocalAdministrator | Actor::Clock => Ok(()),
+    }
+}
+
+fn created(request: &AccessRequest) -> Entry {
+    let mut entry = about_request(Event::AccessRequestCreate, request).key(&request.key);
+    entry.command.clone_from(&request.command);
+    entry.reason = Some(request.reason.clone()).filter(|reason| !reason.is_empty());
+    entry.roles = request.roles.iter().map(ToString::to_string).collect();
+    entry.resource_ids = match &request.reach {
+        Reach::Roles => Vec::new(),
+        Reach::Resources(ids) => ids.iter().map(ToString::to_string).collect(),
+    };
+    entry
+}

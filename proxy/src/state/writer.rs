@@ -1,0 +1,669 @@
+//! The one writer: decides on fresh data, writes, commits, and only then lets anybody know.
+//!
+//! Everybody who wants something written sends a job. The writer takes the jobs that wait, opens
+//! one transaction for all of them, reads the clock once, runs them one after the other on a
+//! [`Draft`] of the view, writes what they wrote, and commits. So the `fdatasync` that a commit
+//! costs is paid once for everybody who waits, and a job sees what the jobs before it did.
+//!
+//! A job's caller may go away at any moment; the job is done all the same, and memory never
+//! differs from the disk.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration as StdDuration;
+
+use anteroom_core::id::{ClusterName, NodeId, RequestId, RoleName, UserName};
+use anteroom_core::node::Node;
+use anteroom_core::request::{self, AccessRequest, Action, Actor, State as RequestState};
+use anteroom_core::role::Role;
+use anteroom_core::user::User;
+use anteroom_core::view::{Settings, View};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use crate::audit::{Entry, Event, Outcome};
+use crate::store::{
+    Change, Issuance, RECENT, SessionEnd, SessionStart, Snapshot, Store, StoreError, Transaction,
+};
+
+/// Jobs in one transaction. Beyond some dozens the disk's share of the cost is nothing any more,
+/// and the first in the group should not wait for many signatures.
+const GROUP: usize = 64;
+
+/// Jobs that may wait. More wait at their own sender, one per connection, in order.
+pub(super) const QUEUE: usize = 256;
+
+/// How long the writer waits before it tries again to write what time alone changed, after the
+/// store failed. Nothing depends on it: a decision looks at the time itself.
+const RETRY: StdDuration = StdDuration::from_secs(1);
+
+/// Something that wants to be written.
+pub(super) trait Job: Send {
+    /// Decides, and writes into the draft what is to be written.
+    fn run(&mut self, draft: &mut Draft) -> Kept;
+    /// Tells the caller, after the commit or its failure.
+    fn reply(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// What of a job's changes stays in the draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// All of it.
+    Everything,
+    /// What it logged as failed: it was refused.
+    Refusals,
+}
+
+/// A job made of a closure, and the way back to whoever waits for it.
+pub(super) struct Work<F, T, E> {
+    decide: Option<F>,
+    outcome: Option<Result<T, E>>,
+    caller: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Work<F, T, E> {
+    pub(super) fn new(decide: F) -> (Self, oneshot::Receiver<Result<T, E>>) {
+        let (caller, answer) = oneshot::channel();
+        (
+            Self {
+                decide: Some(decide),
+                outcome: None,
+                caller,
+            },
+            answer,
+        )
+    }
+}
+
+impl<F, T, E> Job for Work<F, T, E>
+where
+    F: FnOnce(&mut Draft) -> Result<T, E> + Send,
+    T: Send,
+    E: From<StoreError> + Send,
+{
+    fn run(&mut self, draft: &mut Draft) -> Kept {
+        let Some(decide) = self.decide.take() else {
+            return Kept::Refusals;
+        };
+        let outcome = decide(draft);
+        let kept = if outcome.is_ok() {
+            Kept::Everything
+        } else {
+            Kept::Refusals
+        };
+        self.outcome = Some(outcome);
+        kept
+    }
+
+    fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
+        let outcome = match (committed, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            // A refusal stays one, whether or not it could be logged.
+            (Err(_), Some(Err(refusal))) => Err(refusal),
+            (Err(error), Some(Ok(_)) | None) => Err(error.into()),
+            // It panicked: the caller sees its channel close.
+            (Ok(()), None) => return,
+        };
+        // A caller who has gone away does not want to know.
+        let _ = self.caller.send(outcome);
+    }
+}
+
+/// The state as it will be when the transaction is committed.
+#[derive(Debug)]
+pub(super) struct Draft {
+    view: View,
+    now: OffsetDateTime,
+    last_issued: Option<OffsetDateTime>,
+    revisions: HashMap<RequestId, i64>,
+    changes: Vec<Change>,
+    touched: Vec<RequestId>,
+    news: News,
+}
+
+/// Whether decisions may come out differently after the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Nothing,
+    Look,
+}
+
+impl Draft {
+    /// What is true at this moment of the transaction.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The transaction's time, read once.
+    pub(super) fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+
+    /// When the last certificate was issued.
+    pub(super) fn last_issued(&self) -> Option<OffsetDateTime> {
+        self.last_issued
+    }
+
+    pub(super) fn put_role(&mut self, role: Role) {
+        self.push(Change::PutRole(Arc::new(role.clone())));
+        self.turn(|view| view.with_role(role));
+    }
+
+    pub(super) fn remove_role(&mut self, name: &RoleName) {
+        self.push(Change::RemoveRole(name.clone()));
+        self.turn(|view| view.without_role(name));
+    }
+
+    pub(super) fn put_user(&mut self, user: User) {
+        self.push(Change::PutUser(Arc::new(user.clone())));
+        self.turn(|view| view.with_user(user));
+    }
+
+    /// To be followed by `put_user` of the same user.
+    pub(super) fn release_keys(&mut self, name: &UserName) {
+        self.push(Change::ReleaseKeys(name.clone()));
+    }
+
+    pub(super) fn remove_user(&mut self, name: &UserName) {
+        self.push(Change::RemoveUser(name.clone()));
+        self.turn(|view| view.without_user(name));
+    }
+
+    pub(super) fn put_node(&mut self, node: Node) {
+        self.push(Change::PutNode(Arc::new(node.clone())));
+        self.turn(|view| view.with_node(node));
+    }
+
+    pub(super) fn remove_node(&mut self, id: NodeId) {
+        self.push(Change::RemoveNode(id));
+        self.turn(|view| view.without_node(&id));
+    }
+
+    pub(super) fn file_request(&mut self, request: AccessRequest) {
+        self.push(Change::FileRequest(Arc::new(request.clone())));
+        self.revisions.insert(request.id, 1);
+        self.touched.push(request.id);
+        self.turn(|view| view.with_request(request));
+    }
+
+    /// Replaces a request that was in state `from`.
+    pub(super) fn update_request(&mut self, request: AccessRequest, from: RequestState) {
+        let revision = self.revisions.get(&request.id).copied().unwrap_or_default();
+        self.push(Change::UpdateRequest {
+            request: Arc::new(request.clone()),
+            from,
+            revision,
+        });
+        self.revisions.insert(request.id, revision + 1);
+        self.touched.push(request.id);
+        self.turn(|view| view.with_request(request));
+    }
+
+    pub(super) fn issue(&mut self, issuance: Issuance, entry: Entry) {
+        self.push(Change::Issue(Box::new(issuance), Box::new(entry)));
+        self.last_issued = self.last_issued.max(Some(self.now));
+    }
+
+    pub(super) fn start_session(&mut self, session: SessionStart, entry: Entry) {
+        self.push(Change::StartSession(Box::new(session), Box::new(entry)));
+    }
+
+    pub(super) fn end_session(&mut self, end: SessionEnd, entry: Entry) {
+        self.push(Change::EndSession(end, Box::new(entry)));
+    }
+
+    /// Changes the settings that decisions are made with. They are the configuration's, and not
+    /// written to the database.
+    pub(super) fn configure(&mut self, settings: Settings) {
+        self.turn(|view| view.with_settings(settings));
+    }
+
+    /// Logs something. If the job is refused, what it logs as failed stays, and nothing else.
+    pub(super) fn log(&mut self, entry: Entry) {
+        self.push(Change::Log(Box::new(entry)));
+    }
+
+    fn push(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    fn turn(&mut self, change: impl FnOnce(View) -> View) {
+        // Taken out, so that the view's maps are copied once per transaction and not per change.
+        let placeholder = View::new(self.view.cluster().clone(), Settings::default());
+        self.view = change(std::mem::replace(&mut self.view, placeholder));
+        self.news = News::Look;
+    }
+
+    /// Runs a job; if it is refused or panics, nothing but its log stays.
+    fn run(&mut self, job: &mut dyn Job) {
+        let (view, last_issued, news) = (self.view.clone(), self.last_issued, self.news);
+        let (changes, touched) = (self.changes.len(), self.touched.len());
+        let kept = catch_unwind(AssertUnwindSafe(|| job.run(self))).unwrap_or_else(|_| {
+            tracing::error!("a decision panicked in the writer; this is a defect of anteroom");
+            Kept::Refusals
+        });
+        match kept {
+            Kept::Everything => {}
+            Kept::Refusals => {
+                (self.view, self.last_issued, self.news) = (view, last_issued, news);
+                let undone = self.changes.split_off(changes);
+                for change in &undone {
+                    self.take_back(change);
+                }
+                self.changes.extend(
+                    undone
+                        .into_iter()
+                        .filter(|change| matches!(change, Change::Log(entry) if entry.outcome == Outcome::Failed)),
+                );
+                self.touched.truncate(touched);
+            }
+        }
+    }
+
+    fn take_back(&mut self, change: &Change) {
+        match change {
+            Change::FileRequest(request) => {
+                self.revisions.remove(&request.id);
+            }
+            Change::UpdateRequest { request, .. } => {
+                self.revisions
+                    .entry(request.id)
+                    .and_modify(|revision| *revision -= 1);
+            }
+            Change::PutRole(_)
+            | Change::RemoveRole(_)
+            | Change::PutUser(_)
+            | Change::ReleaseKeys(_)
+            | Change::RemoveUser(_)
+            | Change::PutNode(_)
+            | Change::RemoveNode(_)
+            | Change::Issue(..)
+            | Change::StartSession(..)
+            | Change::EndSession(..)
+            | Change::Log(_) => {}
+        }
+    }
+
+    /// Writes down what time alone has changed.
+    fn let_time_pass(&mut self, due: impl IntoIterator<Item = RequestId>) {
+        for id in due {
+            // Touched in any case, so that its next deadline is worked out.
+            self.touched.push(id);
+            self.news = News::Look;
+            let Some(request) = self.view.request(&id).cloned() else {
+                continue;
+            };
+            if is_over(&request, self.now) {
+                self.expire(&request);
+            }
+        }
+    }
+
+    fn expire(&mut self, request: &AccessRequest) {
+        match request::apply(request, &Action::Expire, &Actor::Clock, self.now) {
+            Ok(expired) => {
+                let was = match request.state {
+                    RequestState::Pending => "nobody decided in time",
+                    RequestState::Approved => "the access has ended",
+                    RequestState::Denied
+                    | RequestState::Expired
+                    | RequestState::Canceled
+                    | RequestState::Revoked => "it was over",
+                };
+                self.log(super::about_request(Event::AccessRequestExpire, &expired).reason(was));
+                self.update_request(expired, request.state);
+            }
+            Err(error) => tracing::error!(request = %request.id, %error, "request does not expire"),
+        }
+    }
+}
+
+/// Whether its time has run out: as `deadline` says, but for the beginning of an access.
+fn is_over(request: &AccessRequest, now: OffsetDateTime) -> bool {
+    match request.state {
+        RequestState::Pending => request.request_expires <= now,
+        RequestState::Approved => request.access_expires <= now,
+        RequestState::Denied
+        | RequestState::Expired
+        | RequestState::Canceled
+        | RequestState::Revoked => false,
+    }
+}
+
+/// What the writer knows beside the view.
+#[derive(Debug)]
+struct Memory {
+    view: View,
+    revisions: HashMap<RequestId, i64>,
+    deadlines: BTreeSet<(OffsetDateTime, RequestId)>,
+    deadline_of: HashMap<RequestId, OffsetDateTime>,
+    /// Requests that have ended, oldest first, at most [`RECENT`] of them: the view is copied on
+    /// each change and must not grow with the years.
+    ended: VecDeque<RequestId>,
+    last_issued: Option<OffsetDateTime>,
+}
+
+impl Memory {
+    fn of(
+        snapshot: Snapshot,
+        cluster: ClusterName,
+        settings: Settings,
+        now: OffsetDateTime,
+    ) -> Self {
+        let Snapshot {
+            roles,
+            users,
+            nodes,
+            requests,
+            last_issued,
+        } = snapshot;
+        let revisions = requests
+            .iter()
+            .map(|(request, revision)| (request.id, *revision))
+            .collect();
+        let mut requests: Vec<AccessRequest> =
+            requests.into_iter().map(|(request, _)| request).collect();
+        requests.sort_by_key(|request| {
+            request
+                .resolved
+                .as_ref()
+                .map_or(request.created, |end| end.at)
+        });
+        let ids: Vec<RequestId> = requests.iter().map(|request| request.id).collect();
+        let view = View::new(cluster, settings)
+            .with_roles(roles)
+            .with_users(users)
+            .with_nodes(nodes)
+            .with_requests(requests);
+        let mut memory = Self {
+            view,
+            revisions,
+            deadlines: BTreeSet::new(),
+            deadline_of: HashMap::new(),
+            ended: VecDeque::new(),
+            last_issued,
+        };
+        memory.look_at(ids, now);
+        memory
+    }
+
+    fn draft(&self, now: OffsetDateTime) -> Draft {
+        Draft {
+            view: self.view.clone(),
+            now,
+            last_issued: self.last_issued,
+            revisions: self.revisions.clone(),
+            changes: Vec::new(),
+            touched: Vec::new(),
+            news: News::Nothing,
+        }
+    }
+
+    fn due(&self, now: OffsetDateTime) -> Vec<RequestId> {
+        self.deadlines
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+            .collect()
+    }
+
+    /// Takes over what was committed.
+    fn accept(&mut self, draft: Draft) {
+        let Draft {
+            view,
+            now,
+            last_issued,
+            revisions,
+            changes: _,
+            touched,
+            news: _,
+        } = draft;
+        self.view = view;
+        self.last_issued = last_issued;
+        self.revisions = revisions;
+        self.look_at(touched, now);
+        // What is due after all has just been tried and did not pass: not at once again.
+        for id in self.due(now) {
+            if let Some(at) = self.deadline_of.insert(id, now + RETRY) {
+                self.deadlines.remove(&(at, id));
+                self.deadlines.insert((now + RETRY, id));
+            }
+        }
+    }
+
+    /// Works out the deadlines of these requests, and lets go of what ended long ago.
+    fn look_at(&mut self, ids: impl IntoIterator<Item = RequestId>, now: OffsetDateTime) {
+        for id in ids {
+            if let Some(at) = self.deadline_of.remove(&id) {
+                self.deadlines.remove(&(at, id));
+            }
+            let Some(request) = self.view.request(&id) else {
+                continue;
+            };
+            if let Some(at) = request.deadline(now) {
+                self.deadline_of.insert(id, at);
+                self.deadlines.insert((at, id));
+            }
+            if !request.state.is_live() && !self.ended.contains(&id) {
+                self.ended.push_back(id);
+                self.revisions.remove(&id);
+            }
+        }
+        while self.ended.len() > RECENT {
+            let Some(oldest) = self.ended.pop_front() else {
+                break;
+            };
+            self.view = self.view.clone().without_request(&oldest);
+        }
+    }
+}
+
+/// The writer.
+pub(super) struct Writer {
+    store: Store,
+    memory: Memory,
+    shared: Arc<Shared>,
+    jobs: mpsc::Receiver<Message>,
+}
+
+/// What the writer is told.
+pub(super) enum Message {
+    /// Write this.
+    Job(Box<dyn Job>),
+    /// Write what was sent before, close the database, and take no more.
+    Stop,
+}
+
+/// Whether the writer goes on after a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl Writer {
+    /// Reads everything, and writes what the start of a proxy writes.
+    pub(super) async fn start(
+        mut store: Store,
+        cluster: ClusterName,
+        settings: Settings,
+        now: OffsetDateTime,
+        first_words: impl FnOnce(&mut Draft),
+    ) -> Result<(Store, Started), StoreError> {
+        let mut transaction = store.begin().await?;
+        match transaction.meta("cluster").await? {
+            Some(known) if known == cluster.as_str() => {}
+            Some(known) => {
+                tracing::warn!(%known, %cluster, "the cluster was renamed; what was granted under the old name no longer counts");
+                transaction.set_meta("cluster", cluster.as_str()).await?;
+            }
+            None => transaction.set_meta("cluster", cluster.as_str()).await?,
+        }
+        if !transaction.log_ends_at_its_head().await? {
+            tracing::error!("the audit log does not end as it did; run `audit verify`");
+        }
+        let memory = Memory::of(transaction.load().await?, cluster.clone(), settings, now);
+        let mut draft = memory.draft(now);
+        for session in transaction.unended_sessions().await? {
+            let Ok(id) = session.id.parse() else { continue };
+            let entry = Entry::new(Event::SessionEnd)
+                .user(&session.user)
+                .node_id(&session.node_id)
+                .login(&session.login)
+                .session_id(&session.id)
+                .reason("the proxy stopped");
+            draft.end_session(SessionEnd { id }, entry);
+        }
+        first_words(&mut draft);
+        draft.let_time_pass(memory.due(now));
+        let mut memory = memory;
+        write(transaction, &draft, &cluster).await?;
+        memory.accept(draft);
+        Ok((store, Started(memory)))
+    }
+
+    pub(super) fn new(
+        store: Store,
+        started: Started,
+        shared: Arc<Shared>,
+        jobs: mpsc::Receiver<Message>,
+    ) -> Self {
+        Self {
+            store,
+            memory: started.0,
+            shared,
+            jobs,
+        }
+    }
+
+    /// Works until it is told to stop, or nobody is left who could send a job.
+    pub(super) async fn run(mut self) {
+        let mut failed = false;
+        loop {
+            let (mut group, next) = self.gather(failed).await;
+            let committed = self.commit(&mut group).await;
+            failed = committed.is_err();
+            if let Err(error) = &committed {
+                tracing::error!(%error, "the store failed; new access is refused until it is back");
+                // Whoever watches looks at the time, too: what has ended ends without the store.
+                if !self.memory.due(self.shared.clock.now()).is_empty() {
+                    self.shared.changes.send_modify(|count| *count += 1);
+                }
+            }
+            for job in group {
+                job.reply(committed.clone());
+            }
+            match next {
+                Next::GoOn => {}
+                Next::Stop => break,
+            }
+        }
+        self.jobs.close();
+        while let Some(message) = self.jobs.recv().await {
+            match message {
+                Message::Job(job) => job.reply(Err(StoreError::Stopped)),
+                Message::Stop => {}
+            }
+        }
+        self.store.close().await;
+    }
+
+    /// Waits for a job or for the next instant at which time alone changes something, then takes
+    /// whatever else is there.
+    async fn gather(&mut self, failed: bool) -> (Vec<Box<dyn Job>>, Next) {
+        let clock = Arc::clone(&self.shared.clock);
+        let deadline = self.memory.deadlines.first().map(|(at, _)| *at);
+        let time = async {
+            match deadline {
+                Some(at) => {
+                    if failed {
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    clock.sleep_until(at).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let mut group = Vec::new();
+        tokio::select! {
+            message = self.jobs.recv() => match message {
+                Some(Message::Job(job)) => group.push(job),
+                Some(Message::Stop) | None => return (group, Next::Stop),
+            },
+            () = time => {}
+        }
+        while group.len() < GROUP
+            && let Ok(message) = self.jobs.try_recv()
+        {
+            match message {
+                Message::Job(job) => group.push(job),
+                Message::Stop => return (group, Next::Stop),
+            }
+        }
+        (group, Next::GoOn)
+    }
+
+    /// One transaction for the whole group: persist, then speak.
+    async fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let mut transaction = self.store.begin().await?;
+        let now = self.shared.clock.now();
+        let mut news = News::Nothing;
+        if transaction.changed_elsewhere() {
+            let view = &self.memory.view;
+            let (cluster, settings) = (view.cluster().clone(), view.settings().clone());
+            self.memory = Memory::of(transaction.load().await?, cluster, settings, now);
+            news = News::Look;
+        }
+        let mut draft = self.memory.draft(now);
+        draft.let_time_pass(self.memory.due(now));
+        for job in group {
+            draft.run(job.as_mut());
+        }
+        write(transaction, &draft, &self.shared.cluster).await?;
+        if draft.news == News::Look {
+            news = News::Look;
+        }
+        self.memory.accept(draft);
+        self.publish(news);
+        Ok(())
+    }
+
+    fn publish(&self, news: News) {
+        match news {
+            News::Nothing => {}
+            News::Look => {
+                // The view first: whoever is woken must find it.
+                self.shared.view.store(Arc::new(self.memory.view.clone()));
+                self.shared.changes.send_modify(|count| *count += 1);
+            }
+        }
+    }
+}
+
+/// What a start has read, before there is anybody to share it with.
+#[derive(Debug)]
+pub(super) struct Started(Memory);
+
+impl Started {
+    pub(super) fn view(&self) -> View {
+        self.0.view.clone()
+    }
+}
+
+async fn write(
+    mut transaction: Transaction<'_>,
+    draft: &Draft,
+    cluster: &ClusterName,
+) -> Result<(), StoreError> {
+    if draft.changes.is_empty() {
+        return transaction.rollback().await;
+    }
+    for change in &draft.changes {
+        transaction
+            .write(change, cluster.as_str(), draft.now)
+            .await?;
+    }
+    transaction.commit().await
+}

@@ -1,0 +1,671 @@
+//! Reading: what a start needs, what listings show, and whether everything is as it must be.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anteroom_core::documents;
+use anteroom_core::id::RequestId;
+use anteroom_core::node::Node;
+use anteroom_core::request::AccessRequest;
+use anteroom_core::role::Role;
+use anteroom_core::user::User;
+use serde::de::DeserializeOwned;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
+use sqlx::{Row, SqliteConnection};
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use super::{StoreError, from_micros};
+use crate::audit::{Anchor, Event, Head, Record, Tampered, Verifier};
+
+/// How many requests that have ended are kept in memory beside the live ones: whoever waited for
+/// one still reads how it ended, and lists need the database for older ones only.
+pub(crate) const RECENT: usize = 1000;
+
+/// Connections for listings. Reading never blocks the writer under WAL; two suffice for people,
+/// and more would only compete with the proxy for the disk.
+const READERS: u32 = 2;
+
+/// Rows fetched at once while walking the audit log: 512 lines of at most some 20 KiB.
+const PAGE: i64 = 512;
+
+/// Everything that decisions are made on, as the database holds it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// All roles.
+    pub roles: Vec<Role>,
+    /// All users.
+    pub users: Vec<User>,
+    /// All nodes.
+    pub nodes: Vec<Node>,
+    /// All live requests, and the latest of those that have ended, each with its revision.
+    pub requests: Vec<(AccessRequest, i64)>,
+    /// When the last certificate was issued.
+    pub last_issued: Option<OffsetDateTime>,
+}
+
+/// A session as listings show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Its ID.
+    pub id: String,
+    /// Whose it is.
+    pub user: String,
+    /// The node's UUID.
+    pub node_id: String,
+    /// The login on the node.
+    pub login: String,
+    /// The request under which it was opened.
+    pub request_id: Option<String>,
+    /// When it began.
+    pub started: OffsetDateTime,
+    /// When it ended; `None` while it lives.
+    pub ended: Option<OffsetDateTime>,
+    /// What else was written at its start.
+    pub about: serde_json::Value,
+}
+
+/// Which audit entries are wanted. Empty fields want everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Only this event.
+    pub event: Option<Event>,
+    /// Only what this user did.
+    pub user: Option<String>,
+    /// Only what belongs to this request.
+    pub request_id: Option<String>,
+    /// Only what belongs to this session.
+    pub session_id: Option<String>,
+    /// Only what concerns this node (UUID or name).
+    pub node: Option<String>,
+    /// From this time on (inclusive).
+    pub since: Option<OffsetDateTime>,
+    /// Until this time (exclusive).
+    pub until: Option<OffsetDateTime>,
+}
+
+impl AuditFilter {
+    fn wants(&self, record: &Record) -> bool {
+        let fields = record.fields();
+        let is = |name: &str, wanted: &Option<String>| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| fields.get(name).is_some_and(|found| found == wanted))
+        };
+        self.in_time(record)
+            && is("user", &self.user)
+            && is("request_id", &self.request_id)
+            && is("session_id", &self.session_id)
+            && (is("node_id", &self.node) || is("node", &self.node))
+    }
+
+    fn in_time(&self, record: &Record) -> bool {
+        if self.since.is_none() && self.until.is_none() {
+            return true;
+        }
+        let at =
+            OffsetDateTime::parse(&record.time, &time::format_description::well_known::Rfc3339);
+        at.is_ok_and(|at| {
+            self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at < until)
+        })
+    }
+}
+
+/// An invariant that the rows of the database break.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Broken {
+    /// A certificate without its entry in the log.
+    #[error("certificate {serial} has no `cert.create` entry that matches it")]
+    IssuanceUnlogged {
+        /// Its serial number.
+        serial: String,
+    },
+    /// An entry in the log without its certificate.
+    #[error("audit entry {seq} tells of a certificate that has no issuance row")]
+    IssuanceMissing {
+        /// The entry.
+        seq: i64,
+    },
+    /// A certificate that outlives what was granted.
+    #[error("certificate {serial} ends after the access that request {request} granted")]
+    OutlivesGrant {
+        /// Its serial number.
+        serial: String,
+        /// The request.
+        request: String,
+    },
+    /// A certificate under a request that was not approved, or was over, when it was issued.
+    #[error("audit entry {seq} tells of a certificate under request {request}, which {why}")]
+    IssuedWithoutGrant {
+        /// The entry.
+        seq: i64,
+        /// The request.
+        request: String,
+        /// What the log says of the request up to there.
+        why: &'static str,
+    },
+    /// A session that does not begin or end in the log.
+    #[error("session {id} is not in the log as the database has it")]
+    SessionUnlogged {
+        /// The session.
+        id: String,
+    },
+    /// A row that differs from what the foreign keys say.
+    #[error("table `{table}` refers to something that is not there")]
+    Dangling {
+        /// The table.
+        table: String,
+    },
+    /// SQLite's own check of the file.
+    #[error("the database file is damaged: {0}")]
+    File(String),
+}
+
+/// What `audit verify` found in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The end of the chain, to be kept as an anchor.
+    pub head: Head,
+    /// How many certificates were compared with the log.
+    pub certificates: i64,
+    /// How many sessions were compared with the log.
+    pub sessions: i64,
+}
+
+/// Why the log or the rows beside it do not verify.
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    /// The chain is not whole.
+    #[error("{0}")]
+    Tampered(#[from] Tampered),
+    /// The chain is whole, and the rows beside it are not what it tells.
+    #[error("{}", listed(.0))]
+    Broken(Vec<Broken>),
+    /// The database could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for VerifyError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+fn listed(broken: &[Broken]) -> String {
+    broken
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// Read-only connections to a data directory's database, also while a proxy runs on it.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    pool: SqlitePool,
+}
+
+impl Reader {
+    pub(super) fn new(path: &Path) -> Self {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(super::BUSY)
+            .foreign_keys(true);
+        Self {
+            pool: SqlitePoolOptions::new()
+                .max_connections(READERS)
+                .acquire_timeout(super::BUSY)
+                .connect_lazy_with(options),
+        }
+    }
+
+    /// A reader of a data directory in which a proxy may or may not be running.
+    #[must_use]
+    pub fn of(dir: &Path) -> Self {
+        Self::new(&dir.join(super::DATABASE))
+    }
+
+    /// Audit entries that `filter` wants, oldest first, at most `limit` of them, all with a number
+    /// greater than `after`. An empty answer is the end.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut found = Vec::new();
+        let mut after = after;
+        while found.len() < limit {
+            let page = self.audit_page(filter.event, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            found.extend(
+                page.into_iter()
+                    .filter(|record| filter.wants(record))
+                    .take(limit - found.len()),
+            );
+        }
+        Ok(found)
+    }
+
+    async fn audit_page(
+        &self,
+        event: Option<Event>,
+        after: i64,
+    ) -> Result<Vec<Record>, StoreError> {
+        let rows = match event {
+            Some(event) => {
+                sqlx::query(
+                    "SELECT * FROM audit WHERE seq > $1 AND event = $2 ORDER BY seq LIMIT $3",
+                )
+                .bind(after)
+                .bind(event.name())
+                .bind(PAGE)
+                .fetch_all(&self.pool)
+                .await?
+            }
+            None => {
+                sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
+                    .bind(after)
+                    .bind(PAGE)
+                    .fetch_all(&self.pool)
+                    .await?
+            }
+        };
+        rows.iter().map(record).collect()
+    }
+
+    /// Checks the whole chain, then that the rows beside it are what it tells.
+    ///
+    /// # Errors
+    /// [`VerifyError::Tampered`] names the first bad entry; [`VerifyError::Broken`] lists every
+    /// invariant that does not hold.
+    pub async fn verify(&self, anchors: Vec<Anchor>) -> Result<Report, VerifyError> {
+        // One read transaction: a proxy that writes meanwhile is not seen half way.
+        let mut connection = self.pool.acquire().await?;
+        sqlx::query("BEGIN").execute(&mut *connection).await?;
+        let outcome = verify(&mut connection, anchors).await;
+        sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+        outcome
+    }
+
+    /// The version of the database's schema; this program's is [`super::SCHEMA`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn schema(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&self.pool)
+            .await?)
+    }
+
+    /// Closes the connections; later queries fail.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The end of the audit chain.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_head(&self) -> Result<Head, StoreError> {
+        head(&mut *self.pool.acquire().await?).await
+    }
+
+    /// All requests, newest first, also those that memory no longer holds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn requests(&self, limit: i64) -> Result<Vec<AccessRequest>, StoreError> {
+        let rows = sqlx::query("SELECT id, body FROM requests ORDER BY created DESC, id LIMIT $1")
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| parsed("request", row)).collect()
+    }
+
+    /// One request, also if memory no longer holds it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn request(&self, id: RequestId) -> Result<Option<AccessRequest>, StoreError> {
+        let row = sqlx::query("SELECT id, body FROM requests WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(|row| parsed("request", row)).transpose()
+    }
+
+    /// Requests whose ID begins with `prefix` (lower-case hexadecimal digits and hyphens), at most
+    /// 100: more are never told apart by a person.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn requests_starting_with(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<AccessRequest>, StoreError> {
+        let rows = sqlx::query("SELECT id, body FROM requests WHERE substr(id, 1, length($1)) = $1 ORDER BY id LIMIT 100")
+            .bind(prefix)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| parsed("request", row)).collect()
+    }
+
+    /// Sessions, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sessions(&self, limit: i64) -> Result<Vec<SessionRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM sessions ORDER BY started DESC, id LIMIT $1")
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(session).collect()
+    }
+}
+
+async fn verify(
+    connection: &mut SqliteConnection,
+    anchors: Vec<Anchor>,
+) -> Result<Report, VerifyError> {
+    let mut verifier = Verifier::new(anchors);
+    let mut story = Story::default();
+    // From the very first number there is: an entry numbered 0 or less is found, too.
+    let mut after = i64::MIN;
+    loop {
+        let rows = sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
+            .bind(after)
+            .bind(PAGE)
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in &rows {
+            let record = record(row)?;
+            verifier.next(&record)?;
+            after = record.seq;
+            story.goes_on(&record);
+        }
+        if rows.is_empty() {
+            break;
+        }
+    }
+    let head = verifier.finish(&head(connection).await?)?;
+    let Story {
+        certificates: logged,
+        mut broken,
+        ..
+    } = story;
+    let (unlogged, certificates) = issuances(connection, logged).await?;
+    broken.extend(unlogged);
+    broken.extend(grants(connection).await?);
+    let (unlogged, sessions) = sessions(connection).await?;
+    broken.extend(unlogged);
+    broken.extend(file(connection).await?);
+    if broken.is_empty() {
+        Ok(Report {
+            head,
+            certificates,
+            sessions,
+        })
+    } else {
+        Err(VerifyError::Broken(broken))
+    }
+}
+
+/// What the log tells of requests and certificates, in the order in which it was committed.
+#[derive(Debug, Default)]
+struct Story {
+    /// Serial and hash of every certificate, by the number of its entry.
+    certificates: Logged,
+    requests: HashMap<String, Chapter>,
+    broken: Vec<Broken>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chapter {
+    Pending,
+    Approved,
+    Over,
+}
+
+impl Story {
+    fn goes_on(&mut self, record: &Record) {
+        let fields = record.fields();
+        let text = |name| {
+            fields
+                .get(name)
+                .and_then(|value| value.as_str())
+                .map(str::to_owned)
+        };
+        // What was refused changed nothing, and tells of no certificate.
+        if fields.get("success").and_then(serde_json::Value::as_bool) != Some(true) {
+            return;
+        }
+        let request = text("request_id");
+        if record.event == Event::CertCreate.name() {
+            self.certificates
+                .insert(record.seq, (text("serial"), text("certificate_sha256")));
+            let Some(request) = request else { return };
+            let why = match self.requests.get(&request) {
+                Some(Chapter::Approved) => return,
+                Some(Chapter::Pending) => "was not approved yet",
+                Some(Chapter::Over) => "was over",
+                None => "was never filed",
+            };
+            self.broken.push(Broken::IssuedWithoutGrant {
+                seq: record.seq,
+                request,
+                why,
+            });
+        } else if record.event.starts_with("access_request.")
+            && let (Some(request), Some(state)) = (request, text("state"))
+        {
+            let chapter = match state.as_str() {
+                "PENDING" => Chapter::Pending,
+                "APPROVED" => Chapter::Approved,
+                _ => Chapter::Over,
+            };
+            self.requests.insert(request, chapter);
+        }
+    }
+}
+
+type Logged = HashMap<i64, (Option<String>, Option<String>)>;
+
+async fn issuances(
+    connection: &mut SqliteConnection,
+    mut logged: Logged,
+) -> Result<(Vec<Broken>, i64), StoreError> {
+    let mut broken = Vec::new();
+    let rows = sqlx::query("SELECT serial, cert_sha256, audit_seq FROM issuances")
+        .fetch_all(connection)
+        .await?;
+    for row in &rows {
+        let (serial, sha256): (String, String) =
+            (row.try_get("serial")?, row.try_get("cert_sha256")?);
+        let entry = logged.remove(&row.try_get::<i64, _>("audit_seq")?);
+        if entry != Some((Some(serial.clone()), Some(sha256))) {
+            broken.push(Broken::IssuanceUnlogged { serial });
+        }
+    }
+    let mut left: Vec<i64> = logged.into_keys().collect();
+    left.sort_unstable();
+    broken.extend(left.into_iter().map(|seq| Broken::IssuanceMissing { seq }));
+    Ok((broken, i64::try_from(rows.len()).unwrap_or(i64::MAX)))
+}
+
+async fn grants(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT issuances.serial, issuances.request_id FROM issuances \
+         LEFT JOIN requests ON requests.id = issuances.request_id \
+         WHERE issuances.request_id IS NOT NULL \
+         AND (requests.id IS NULL OR requests.user <> issuances.user \
+              OR requests.state NOT IN ('APPROVED', 'EXPIRED', 'REVOKED') \
+              OR requests.access_expires < issuances.valid_before)",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Broken::OutlivesGrant {
+                serial: row.try_get("serial")?,
+                request: row.try_get("request_id")?,
+            })
+        })
+        .collect()
+}
+
+async fn sessions(connection: &mut SqliteConnection) -> Result<(Vec<Broken>, i64), StoreError> {
+    let rows = sqlx::query(
+        "SELECT sessions.id, \
+         (started.event = 'session.start' AND (end_seq IS NULL OR ended.event = 'session.end')) AS fine \
+         FROM sessions LEFT JOIN audit AS started ON started.seq = start_seq \
+         LEFT JOIN audit AS ended ON ended.seq = end_seq",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut broken = Vec::new();
+    for row in &rows {
+        if row.try_get::<Option<i64>, _>("fine")? != Some(1) {
+            broken.push(Broken::SessionUnlogged {
+                id: row.try_get("id")?,
+            });
+        }
+    }
+    Ok((broken, i64::try_from(rows.len()).unwrap_or(i64::MAX)))
+}
+
+async fn file(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreError> {
+    let dangling = sqlx::query("PRAGMA foreign_key_check")
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut broken = Vec::new();
+    for row in &dangling {
+        broken.push(Broken::Dangling {
+            table: row.try_get(0)?,
+        });
+    }
+    let notes: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(10)")
+        .fetch_all(connection)
+        .await?;
+    broken.extend(
+        notes
+            .into_iter()
+            .filter(|note| note != "ok")
+            .map(Broken::File),
+    );
+    Ok(broken)
+}
+
+pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, StoreError> {
+    let row = sqlx::query("SELECT seq, hash FROM audit_head WHERE one = 1")
+        .fetch_one(connection)
+        .await?;
+    Ok(Head {
+        seq: row.try_get("seq")?,
+        hash: row.try_get("hash")?,
+    })
+}
+
+pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Snapshot, StoreError> {
+    let roles = roles(connection).await?;
+    let users = objects(
+        connection,
+        "user",
+        "SELECT name AS id, body FROM users ORDER BY name",
+    )
+    .await?;
+    let nodes = objects(connection, "node", "SELECT id, body FROM nodes ORDER BY id").await?;
+    let last: Option<i64> = sqlx::query_scalar("SELECT max(issued) FROM issuances")
+        .fetch_one(&mut *connection)
+        .await?;
+    Ok(Snapshot {
+        roles,
+        users,
+        nodes,
+        requests: requests(connection).await?,
+        last_issued: last.map(from_micros),
+    })
+}
+
+async fn objects<T: DeserializeOwned>(
+    connection: &mut SqliteConnection,
+    what: &str,
+    query: &'static str,
+) -> Result<Vec<T>, StoreError> {
+    let rows = sqlx::query(query).fetch_all(connection).await?;
+    rows.iter().map(|row| parsed(what, row)).collect()
+}
+
+async fn roles(connection: &mut SqliteConnection) -> Result<Vec<Role>, StoreError> {
+    let rows = sqlx::query("SELECT name, body FROM roles ORDER BY name")
+        .fetch_all(connection)
+        .await?;
+    let parsed = |row: &SqliteRow| {
+        let (name, body): (String, String) = (row.try_get("name")?, row.try_get("body")?);
+        documents::parse_role(&body).map_err(|error| StoreError::Unreadable {
+            what: format!("role `{name}`"),
+            why: error.to_string(),
+        })
+    };
+    rows.iter().map(parsed).collect()
+}
+
+async fn requests(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(AccessRequest, i64)>, StoreError> {
+    let live = sqlx::query(
+        "SELECT id, body, revision FROM requests WHERE state IN ('PENDING', 'APPROVED')",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let ended = sqlx::query(
+        "SELECT id, body, revision FROM requests WHERE state NOT IN ('PENDING', 'APPROVED') \
+         ORDER BY created DESC LIMIT $1",
+    )
+    .bind(i64::try_from(RECENT).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
+    live.iter()
+        .chain(&ended)
+        .map(|row| Ok((parsed("request", row)?, row.try_get("revision")?)))
+        .collect()
+}
+
+fn parsed<T: DeserializeOwned>(what: &str, row: &SqliteRow) -> Result<T, StoreError> {
+    let (id, body): (String, String) = (row.try_get("id")?, row.try_get("body")?);
+    serde_json::from_str(&body).map_err(|error| StoreError::Unreadable {
+        what: format!("{what} `{id}`"),
+        why: error.to_string(),
+    })
+}
+
+fn record(row: &SqliteRow) -> Result<Record, StoreError> {
+    Ok(Record {
+        seq: row.try_get("seq")?,
+        time: row.try_get("time")?,
+        event: row.try_get("event")?,
+        prev: row.try_get("prev")?,
+        hash: row.try_get("hash")?,
+        text: row.try_get("entry")?,
+    })
+}
+
+pub(super) fn session(row: &SqliteRow) -> Result<SessionRow, StoreError> {
+    let body: String = row.try_get("body")?;
+    Ok(SessionRow {
+        id: row.try_get("id")?,
+        user: row.try_get("user")?,
+        node_id: row.try_get("node_id")?,
+        login: row.try_get("login")?,
+        request_id: row.try_get("request_id")?,
+        started: from_micros(row.try_get("started")?),
+        ended: row.try_get::<Option<i64>, _>("ended")?.map(from_micros),
+        about: serde_json::from_str(&body).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,335 @@
+//! Measures Anteroom against OpenSSH's own sshd as a jump host, in one run on one machine.
+//!
+//! ```text
+//! cargo run --release -p anteroom-tests --bin bench [-- [--quick] [--markdown] [PART …]]
+//! ```
+//!
+//! Everything runs on the loopback address with the real client and server and one cipher, so
+//! that only ratios mean something: client, node and proxy share the processors. What is compared
+//! is taken in turns, so that whatever else the machine does hits all alike, and the ratio is the
+//! median of the rounds' ratios.
+//!
+//! PART is `throughput`, `login`, `approval`, `memory` or `decisions`; all without one. `--quick`
+//! makes every part small: it shows that the parts work, and its figures mean nothing.
+//! `--markdown` prints the table of `docs/performance.md`. Progress goes to stderr.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a benchmark that cannot measure has nothing to return"
+)]
+
+mod decide;
+mod field;
+mod measure;
+mod report;
+
+use std::process::ExitCode;
+
+use field::{Direction, Field, Path};
+use measure::{Spread, float};
+use report::{Goal, Row};
+
+/// How much is done. More rounds make medians steadier and take longer.
+struct Size {
+    /// Of one transfer.
+    mib: u64,
+    transfers: usize,
+    logins: usize,
+    approvals: usize,
+    sessions: usize,
+    decision_runs: usize,
+    decisions: usize,
+}
+
+impl Size {
+    const FULL: Self = Self {
+        mib: 512,
+        transfers: 7,
+        logins: 21,
+        approvals: 9,
+        sessions: 100,
+        decision_runs: 9,
+        decisions: 20_000,
+    };
+    const QUICK: Self = Self {
+        mib: 8,
+        transfers: 1,
+        logins: 1,
+        approvals: 1,
+        sessions: 3,
+        decision_runs: 1,
+        decisions: 100,
+    };
+}
+
+/// What can be measured alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Throughput,
+    Login,
+    Approval,
+    Memory,
+    Decisions,
+}
+
+impl Part {
+    const ALL: [Self; 5] = [
+        Self::Throughput,
+        Self::Login,
+        Self::Approval,
+        Self::Memory,
+        Self::Decisions,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Login => "login",
+            Self::Approval => "approval",
+            Self::Memory => "memory",
+            Self::Decisions => "decisions",
+        }
+    }
+
+    fn measure(self, size: &Size) -> Vec<Row> {
+        eprintln!("bench: {} …", self.name());
+        match self {
+            Self::Throughput => throughput(size),
+            Self::Login => logins(size),
+            Self::Approval => approvals(size),
+            Self::Memory => memory(size),
+            Self::Decisions => decisions(size),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let mut size = &Size::FULL;
+    let mut table: fn(&[Row]) -> String = report::text;
+    let mut parts = Vec::new();
+    for word in std::env::args().skip(1) {
+        let part = Part::ALL.into_iter().find(|part| part.name() == word);
+        match (word.as_str(), part) {
+            (_, Some(part)) => parts.push(part),
+            ("--quick", None) => size = &Size::QUICK,
+            ("--markdown", None) => table = report::markdown,
+            (_, None) => {
+                eprintln!(
+                    "bench: `{word}` is neither --quick, --markdown nor a part: {}",
+                    Part::ALL.map(Part::name).join(", ")
+                );
+                return ExitCode::from(64);
+            }
+        }
+    }
+    if parts.is_empty() {
+        parts.extend(Part::ALL);
+    }
+    let machine = measure::machine();
+    let rows: Vec<Row> = parts
+        .into_iter()
+        .flat_map(|part| part.measure(size))
+        .collect();
+    println!("{machine}\n\n{}", table(&rows));
+    ExitCode::SUCCESS
+}
+
+/// One figure of each path in each round.
+struct Rounds([Vec<f64>; Path::ALL.len()]);
+
+impl Rounds {
+    /// Takes `rounds` figures of every path, in turns; every second round goes backwards, so
+    /// that no path always follows the same one.
+    fn take(rounds: usize, mut figure: impl FnMut(Path) -> f64) -> Self {
+        let mut all: [Vec<f64>; Path::ALL.len()] = Default::default();
+        for round in 0..rounds {
+            let mut order: Vec<(usize, Path)> = Path::ALL.into_iter().enumerate().collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for (index, path) in order {
+                all[index].push(figure(path));
+            }
+            eprintln!("bench:   round {} of {rounds}", round + 1);
+        }
+        Self(all)
+    }
+
+    fn of(&self, path: Path) -> &[f64] {
+        let index = Path::ALL.iter().position(|listed| *listed == path);
+        &self.0[index.expect("every path is listed")]
+    }
+
+    fn spread(&self, path: Path) -> Spread {
+        Spread::of(self.of(path).to_vec())
+    }
+
+    /// `path` by sshd as a jump host, round by round.
+    fn against_sshd(&self, path: Path) -> Spread {
+        let pairs = self.of(path).iter().zip(self.of(Path::SshdJump));
+        Spread::of(pairs.map(|(ours, theirs)| ours / theirs).collect())
+    }
+}
+
+fn throughput(size: &Size) -> Vec<Row> {
+    let field = Field::new();
+    for path in Path::ALL {
+        field.check(path);
+    }
+    let mut rows = Vec::new();
+    for direction in Direction::BOTH {
+        let mut cpu: [f64; Path::ALL.len()] = [0.0; Path::ALL.len()];
+        let rates = Rounds::take(size.transfers, |path| {
+            let transfer = field.transfer(path, direction, size.mib);
+            let index = Path::ALL.iter().position(|listed| *listed == path);
+            cpu[index.expect("every path is listed")] += transfer.cpu;
+            transfer.rate
+        });
+        let gib = size.mib as f64 / 1024.0 * float(size.transfers);
+        let [_, sshd_cpu, jump_cpu, hop_cpu] = cpu.map(|seconds| seconds / gib);
+        let what = |path: Path| format!("{}, {}", direction.name(), path.name());
+        let rate = |path: Path| rates.spread(path).show(1.0, 0, "MiB/s");
+        rows.push(Row::for_comparison(what(Path::Direct), rate(Path::Direct)));
+        rows.push(Row::for_comparison(
+            what(Path::SshdJump),
+            format!("{}; its CPU {sshd_cpu:.2} s/GiB", rate(Path::SshdJump)),
+        ));
+        for (path, cpu) in [(Path::Jump, jump_cpu), (Path::OneHop, hop_cpu)] {
+            let ratio = rates.against_sshd(path);
+            rows.push(Row::new(
+                what(path),
+                format!(
+                    "{} of sshd's; {:.0} MiB/s; CPU {cpu:.2} s/GiB, {:.2} × sshd's",
+                    ratio.show(1.0, 2, "×"),
+                    rates.spread(path).median,
+                    cpu / sshd_cpu
+                ),
+                Goal::at_least(1.3, "×"),
+                ratio.median,
+            ));
+        }
+    }
+    rows
+}
+
+fn logins(size: &Size) -> Vec<Row> {
+    let field = Field::new();
+    for path in Path::ALL {
+        field.login(path);
+    }
+    let times = Rounds::take(size.logins, |path| field.login(path));
+    let what = |path: Path| format!("`ssh … true`, {}", path.name());
+    let mut rows: Vec<Row> = [Path::Direct, Path::SshdJump]
+        .map(|path| Row::for_comparison(what(path), times.spread(path).show(1e3, 0, "ms")))
+        .into();
+    rows.extend(Path::OURS.map(|path| {
+        let ratio = times.against_sshd(path);
+        Row::new(
+            what(path),
+            format!(
+                "{} of sshd's; {}",
+                ratio.show(1.0, 2, "×"),
+                times.spread(path).show(1e3, 0, "ms")
+            ),
+            Goal::at_most(0.6, "×"),
+            ratio.median,
+        )
+    }));
+    rows
+}
+
+fn approvals(size: &Size) -> Vec<Row> {
+    let field = Field::new();
+    let (reviewer, visitor) = (field.reviewer(), field.visitor());
+    let (mut direct, mut standing) = (Vec::new(), Vec::new());
+    let mut ours: [Vec<f64>; Path::OURS.len()] = Default::default();
+    for round in 0..size.approvals {
+        direct.push(field.first_byte_direct());
+        standing.push(Field::first_byte_of(&visitor));
+        for (index, path) in Path::OURS.into_iter().enumerate() {
+            ours[index].push(field.approval_to_first_byte(&reviewer, path));
+        }
+        eprintln!("bench:   round {} of {}", round + 1, size.approvals);
+    }
+    let mut rows = vec![
+        Row::for_comparison(
+            "start of a direct `ssh` to its first byte",
+            Spread::of(direct.clone()).show(1e3, 0, "ms"),
+        ),
+        Row::for_comparison(
+            "the same on an open connection to Anteroom, nothing to approve",
+            Spread::of(standing).show(1e3, 0, "ms"),
+        ),
+    ];
+    for (path, ours) in Path::OURS.into_iter().zip(ours) {
+        let pairs = ours.iter().zip(&direct);
+        let beyond = Spread::of(pairs.map(|(ours, direct)| ours - direct).collect());
+        rows.push(Row::new(
+            format!("`request review` to first byte, {}", path.name()),
+            format!(
+                "{} beyond a direct login; {}",
+                beyond.show(1e3, 0, "ms"),
+                Spread::of(ours).show(1e3, 0, "ms")
+            ),
+            Goal::at_most(100.0, "ms"),
+            beyond.median * 1e3,
+        ));
+    }
+    rows
+}
+
+fn memory(size: &Size) -> Vec<Row> {
+    let sessions = size.sessions;
+    let mut rows = vec![Row::for_comparison(
+        "memory per idle session, sshd as ProxyJump",
+        format!(
+            "{:.0} KiB in its processes",
+            Field::new().idle_kib_of_sshd(sessions.min(20))
+        ),
+    )];
+    // A proxy of its own for each, so that none uses what another one left.
+    for path in Path::OURS {
+        let idle = Field::new().idle_kib(path, sessions);
+        rows.push(Row::new(
+            format!("memory per idle session, {}", path.name()),
+            format!("{idle:.0} KiB"),
+            Goal::at_most(256.0, "KiB"),
+            idle,
+        ));
+        eprintln!("bench:   {} idle", path.name());
+    }
+    for path in Path::OURS {
+        let held = Field::new().held_kib(path, sessions);
+        rows.push(Row::new(
+            format!("memory per held session, {}", path.name()),
+            format!("{held:.0} KiB"),
+            Goal::at_most(200.0, "KiB"),
+            held,
+        ));
+        eprintln!("bench:   {} held", path.name());
+    }
+    rows
+}
+
+fn decisions(size: &Size) -> Vec<Row> {
+    let cases = decide::cases(size.decision_runs, size.decisions);
+    cases
+        .into_iter()
+        .map(|case| {
+            let micros = case.took.median * 1e6;
+            Row::new(
+                format!("a decision, {}", case.what),
+                format!(
+                    "{}; {:.0} per second",
+                    case.took.show(1e6, 1, "µs"),
+                    1.0 / case.took.median
+                ),
+                Goal::at_most(20.0, "µs"),
+                micros,
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,25 @@
+//! The whole system from outside: the `anteroom` binary, the real OpenSSH client and
+//! stock sshd nodes. One binary, so that cases which mostly wait run beside each other.
+//!
+//! Each case has a [`World`](anteroom_tests::World) of its own and starts from nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod admin;
+mod attack;
+mod bridge;
+mod door;
+mod flow;
+mod forward;
+mod hold;
+mod input;
+mod matrix;
+mod nodes;
+mod people;
+mod revoke;
+mod serve;
