@@ -17,7 +17,6 @@ mod migrate;
 mod read;
 mod write;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
