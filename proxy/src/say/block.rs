@@ -38,14 +38,16 @@ pub struct RequestBlock {
     pub waiting: Option<u32>,
     /// Reviews in the order of their arrival.
     pub reviews: Vec<ReviewLine>,
+    /// How it was decided or ended, where no review says so.
+    pub resolved: Option<ReviewLine>,
 }
 
-/// One review inside the block.
+/// One review inside the block, or the end of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReviewLine {
-    /// Who reviewed.
+    /// Who reviewed; empty where nobody did, and time ran out.
     pub author: String,
-    /// `approved` or `denied`.
+    /// `approved` or `denied`; of an end also `expired`, `canceled` or `revoked`.
     pub verdict: String,
     /// The reviewer's reason, possibly empty.
     pub reason: String,
@@ -93,6 +95,9 @@ impl RequestBlock {
                 .iter()
                 .map(|review| field("Review", &review.render())),
         );
+        if let Some(resolved) = &self.resolved {
+            lines.push(field("Decision", &resolved.render()));
+        }
         lines.join("\n")
     }
 
@@ -144,12 +149,13 @@ impl ReviewLine {
         } else {
             format!(", reason={}", quote(&self.reason))
         };
-        format!(
-            "{} by {} at {}{reason}",
-            clean(&self.verdict),
-            clean(&self.author),
-            when::stamp(self.at)
-        )
+        let by = if self.author.is_empty() {
+            String::new()
+        } else {
+            format!(" by {}", clean(&self.author))
+        };
+        let verdict = clean(&self.verdict);
+        format!("{verdict}{by} at {}{reason}", when::stamp(self.at))
     }
 }
 
@@ -219,6 +225,33 @@ Status:      PENDING"#;
         let rendered = hostile.render();
         assert_eq!(rendered.lines().count(), block().render().lines().count());
         assert!(rendered.contains(r#"Reason:      "x\"\nStatus:      APPROVED\u{202e}""#));
+    }
+
+    #[test]
+    fn an_end_that_no_review_tells_of_has_a_line_of_its_own() {
+        let at = datetime!(2026-11-20 12:30:00 UTC);
+        let resolved = |author: &str, verdict: &str, reason: &str| RequestBlock {
+            resolved: Some(ReviewLine {
+                author: author.to_owned(),
+                verdict: verdict.to_owned(),
+                reason: reason.to_owned(),
+                at,
+            }),
+            ..block()
+        };
+        let denied = resolved("the local administrator", "denied", "not today").render();
+        assert!(
+            denied.ends_with(
+                "\nDecision:    denied by the local administrator at 20 Nov 26 12:30 UTC, \
+                 reason=\"not today\""
+            ),
+            "{denied}"
+        );
+        let expired = resolved("", "expired", "").render();
+        assert!(
+            expired.ends_with("\nDecision:    expired at 20 Nov 26 12:30 UTC"),
+            "{expired}"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anteroom_core::id::{ClusterName, Login, ResourceId};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{Denial, Reason, Visibility};
-use anteroom_core::request::{AccessRequest, Reach, State, Verdict};
+use anteroom_core::request::{AccessRequest, Actor, Reach, State, Verdict};
 use anteroom_core::view::View;
 use time::OffsetDateTime;
 
@@ -50,6 +50,7 @@ impl RequestBlock {
             status: request.state.to_string(),
             waiting: None,
             reviews: request.reviews.iter().map(review_line).collect(),
+            resolved: resolution_line(request),
         }
     }
 
@@ -75,6 +76,26 @@ fn review_line(review: &anteroom_core::request::Review) -> ReviewLine {
         reason: review.reason.clone(),
         at: review.created,
     }
+}
+
+/// How the request was decided or ended, unless the last word was a review, which is shown as one.
+fn resolution_line(request: &AccessRequest) -> Option<ReviewLine> {
+    let resolved = request.resolved.as_ref()?;
+    let reviewed = request
+        .reviews
+        .iter()
+        .any(|review| resolved.by == Actor::User(review.author.clone()));
+    let author = match (&resolved.by, request.state) {
+        (_, State::Approved | State::Denied) if reviewed => return None,
+        (Actor::Clock, _) => String::new(),
+        (Actor::User(_) | Actor::LocalAdministrator, _) => resolved.by.to_string(),
+    };
+    Some(ReviewLine {
+        author,
+        verdict: request.state.as_str().to_lowercase(),
+        reason: resolved.reason.clone(),
+        at: resolved.at,
+    })
 }
 
 fn strings<T: ToString>(items: &BTreeSet<T>) -> Vec<String> {

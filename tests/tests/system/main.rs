@@ -16,6 +16,7 @@ mod bridge;
 mod door;
 mod flow;
 mod forward;
+mod guides;
 mod hold;
 mod input;
 mod matrix;
