@@ -397,7 +397,7 @@ pub fn visible_nodes(view: &View, identity: &Identity, now: OffsetDateTime) -> V
     let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
         return Vec::new();
     };
-    let nodes = sorted(view.nodes()).into_iter().map(|node| UsableNode {
+    let nodes = view.nodes().map(|node| UsableNode {
         logins: subject.usable_logins(node),
         node: Arc::clone(node),
     });
@@ -415,12 +415,10 @@ pub fn requestable_nodes(
     let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
         return Vec::new();
     };
-    let nodes = sorted(view.nodes())
-        .into_iter()
-        .map(|node| RequestableNode {
-            logins: subject.askable_logins(node),
-            node: Arc::clone(node),
-        });
+    let nodes = view.nodes().map(|node| RequestableNode {
+        logins: subject.askable_logins(node),
+        node: Arc::clone(node),
+    });
     nodes.filter(|found| !found.logins.is_empty()).collect()
 }
 
@@ -439,12 +437,6 @@ pub fn requestable_roles(
         .filter_map(|role| view.role(&role.name))
         .map(Arc::clone)
         .collect()
-}
-
-fn sorted<'a>(nodes: impl Iterator<Item = &'a Arc<Node>>) -> Vec<&'a Arc<Node>> {
-    let mut nodes: Vec<_> = nodes.collect();
-    nodes.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-    nodes
 }
 
 /// What a name means to a person.

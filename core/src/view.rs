@@ -1,13 +1,15 @@
 //! The state that a decision reads: users, roles, nodes and requests at one instant.
 //!
-//! A view is immutable and shared. A change makes a new view from the old one; each kind of
-//! object sits behind its own [`Arc`], so that a review copies the index of requests and not
-//! that of ten thousand nodes.
+//! A view is immutable and shared. A change makes a new view from the old one, and the two share
+//! all that did not change: the maps are persistent trees, so that one more node among a hundred
+//! thousand costs a few small copies, and an old view that somebody still reads costs as little.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
 use time::Duration;
+use uuid::Uuid;
 
 use crate::id::{ClusterName, KeyFingerprint, NodeId, NodeName, RequestId, RoleName, UserName};
 use crate::node::Node;
@@ -50,35 +52,39 @@ impl Default for Settings {
     }
 }
 
-/// Everything that a decision needs, at one instant.
+/// Everything that a decision needs, at one instant. Cloning it is cheap.
 #[derive(Debug, Clone)]
 pub struct View {
     cluster: ClusterName,
     settings: Arc<Settings>,
-    roles: Arc<HashMap<RoleName, Arc<Role>>>,
-    users: Arc<Users>,
-    nodes: Arc<Nodes>,
-    requests: Arc<Requests>,
+    roles: OrdMap<RoleName, Arc<Role>>,
+    users: Users,
+    nodes: Nodes,
+    requests: Requests,
 }
+
+// An index whose key leads to many objects has the object's ID in the key and is read by range, so
+// that it is as persistent as the maps.
 
 #[derive(Debug, Clone, Default)]
 struct Users {
-    by_name: HashMap<UserName, Arc<User>>,
+    by_name: OrdMap<UserName, Arc<User>>,
     // A set, because the view must not choose if the store ever let two users share a key.
-    by_key: HashMap<KeyFingerprint, BTreeSet<UserName>>,
+    by_key: OrdMap<KeyFingerprint, BTreeSet<UserName>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Nodes {
-    by_id: HashMap<NodeId, Arc<Node>>,
-    by_name: HashMap<NodeName, BTreeSet<NodeId>>,
+    by_id: OrdMap<NodeId, Arc<Node>>,
+    // Also the order in which every listing shows them, so that none has to sort.
+    by_name: OrdMap<(NodeName, NodeId), Arc<Node>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Requests {
-    by_id: HashMap<RequestId, Arc<AccessRequest>>,
+    by_id: OrdMap<RequestId, Arc<AccessRequest>>,
     // Pending and approved ones only: a decision looks at each of them, and a person's past grows.
-    live_of: HashMap<UserName, BTreeSet<RequestId>>,
+    live_of: OrdSet<(UserName, RequestId)>,
 }
 
 /// Why a short request ID did not find one request.
@@ -108,10 +114,10 @@ impl View {
         Self {
             cluster,
             settings: Arc::new(settings),
-            roles: Arc::default(),
-            users: Arc::default(),
-            nodes: Arc::default(),
-            requests: Arc::default(),
+            roles: OrdMap::default(),
+            users: Users::default(),
+            nodes: Nodes::default(),
+            requests: Requests::default(),
         }
     }
 
@@ -154,9 +160,10 @@ impl View {
     }
 
     /// The nodes of that name, in the order of their IDs.
-    pub fn nodes_named(&self, name: &NodeName) -> impl Iterator<Item = &Arc<Node>> {
-        let ids = self.nodes.by_name.get(name).into_iter().flatten();
-        ids.filter_map(|id| self.node(id))
+    pub fn nodes_named(&self, name: &NodeName) -> impl Iterator<Item = &Arc<Node>> + use<'_> {
+        let first = (name.clone(), NodeId::from_uuid(Uuid::nil()));
+        let last = (name.clone(), NodeId::from_uuid(Uuid::max()));
+        self.nodes.by_name.range(first..=last).map(|(_, node)| node)
     }
 
     /// The request of that ID.
@@ -180,11 +187,13 @@ impl View {
         if prefix.len() < 4 || !plausible {
             return Err(FindRequestError::Malformed(shown()));
         }
-        let mut found = self
-            .requests
-            .by_id
-            .values()
-            .filter(|request| request.id.to_string().starts_with(prefix) && visible(request));
+        let least = least_with_prefix(prefix);
+        let mut found = least
+            .into_iter()
+            .flat_map(|least| self.requests.by_id.range(least..))
+            .map(|(_, request)| request)
+            .take_while(|request| request.id.to_string().starts_with(prefix))
+            .filter(|request| visible(request));
         let first = found
             .next()
             .ok_or_else(|| FindRequestError::Unknown(shown()))?;
@@ -197,30 +206,37 @@ impl View {
         }
     }
 
-    /// All roles, in no order.
+    /// All roles, in the order of their names.
     pub fn roles(&self) -> impl Iterator<Item = &Arc<Role>> {
         self.roles.values()
     }
 
-    /// All users, in no order.
+    /// All users, in the order of their names.
     pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
         self.users.by_name.values()
     }
 
-    /// All nodes, in no order.
+    /// All nodes, in the order of their names and, where names are equal, of their IDs.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        self.nodes.by_id.values()
+        self.nodes.by_name.values()
     }
 
-    /// All requests in whatever state, in no order.
+    /// All requests in whatever state, in the order of their IDs.
     pub fn requests(&self) -> impl Iterator<Item = &Arc<AccessRequest>> {
         self.requests.by_id.values()
     }
 
     /// The pending and approved requests of a user, in the order of their IDs.
-    pub fn live_requests_of(&self, user: &UserName) -> impl Iterator<Item = &Arc<AccessRequest>> {
-        let ids = self.requests.live_of.get(user).into_iter().flatten();
-        ids.filter_map(|id| self.request(id))
+    pub fn live_requests_of(
+        &self,
+        user: &UserName,
+    ) -> impl Iterator<Item = &Arc<AccessRequest>> + use<'_> {
+        let first = (user.clone(), RequestId::from_uuid(Uuid::nil()));
+        let last = (user.clone(), RequestId::from_uuid(Uuid::max()));
+        self.requests
+            .live_of
+            .range(first..=last)
+            .filter_map(|(_, id)| self.request(id))
     }
 
     /// Changes settings.
@@ -239,19 +255,16 @@ impl View {
     /// Adds or replaces roles.
     #[must_use]
     pub fn with_roles(mut self, roles: impl IntoIterator<Item = Role>) -> Self {
-        let map = Arc::make_mut(&mut self.roles);
-        map.extend(
-            roles
-                .into_iter()
-                .map(|role| (role.name.clone(), Arc::new(role))),
-        );
+        for role in roles {
+            self.roles.insert(role.name.clone(), Arc::new(role));
+        }
         self
     }
 
     /// Removes a role, if it is there.
     #[must_use]
     pub fn without_role(mut self, name: &RoleName) -> Self {
-        Arc::make_mut(&mut self.roles).remove(name);
+        self.roles.remove(name);
         self
     }
 
@@ -264,7 +277,7 @@ impl View {
     /// Adds or replaces users.
     #[must_use]
     pub fn with_users(mut self, users: impl IntoIterator<Item = User>) -> Self {
-        let map = Arc::make_mut(&mut self.users);
+        let map = &mut self.users;
         for user in users {
             map.remove(&user.name);
             for key in &user.keys {
@@ -281,7 +294,7 @@ impl View {
     /// Removes a user, if she is there.
     #[must_use]
     pub fn without_user(mut self, name: &UserName) -> Self {
-        Arc::make_mut(&mut self.users).remove(name);
+        self.users.remove(name);
         self
     }
 
@@ -294,14 +307,13 @@ impl View {
     /// Adds or replaces nodes.
     #[must_use]
     pub fn with_nodes(mut self, nodes: impl IntoIterator<Item = Node>) -> Self {
-        let map = Arc::make_mut(&mut self.nodes);
+        let map = &mut self.nodes;
         for node in nodes {
             map.remove(&node.id);
+            let node = Arc::new(node);
             map.by_name
-                .entry(node.name.clone())
-                .or_default()
-                .insert(node.id);
-            map.by_id.insert(node.id, Arc::new(node));
+                .insert((node.name.clone(), node.id), Arc::clone(&node));
+            map.by_id.insert(node.id, node);
         }
         self
     }
@@ -309,7 +321,7 @@ impl View {
     /// Removes a node, if it is there.
     #[must_use]
     pub fn without_node(mut self, id: &NodeId) -> Self {
-        Arc::make_mut(&mut self.nodes).remove(id);
+        self.nodes.remove(id);
         self
     }
 
@@ -322,14 +334,11 @@ impl View {
     /// Adds or replaces requests.
     #[must_use]
     pub fn with_requests(mut self, requests: impl IntoIterator<Item = AccessRequest>) -> Self {
-        let map = Arc::make_mut(&mut self.requests);
+        let map = &mut self.requests;
         for request in requests {
             map.remove(&request.id);
             if request.state.is_live() {
-                map.live_of
-                    .entry(request.user.clone())
-                    .or_default()
-                    .insert(request.id);
+                map.live_of.insert((request.user.clone(), request.id));
             }
             map.by_id.insert(request.id, Arc::new(request));
         }
@@ -339,7 +348,7 @@ impl View {
     /// Removes a request, if it is there.
     #[must_use]
     pub fn without_request(mut self, id: &RequestId) -> Self {
-        Arc::make_mut(&mut self.requests).remove(id);
+        self.requests.remove(id);
         self
     }
 }
@@ -350,7 +359,12 @@ impl Users {
             return;
         };
         for key in &old.keys {
-            take(&mut self.by_key, &key.fingerprint, name);
+            if let Some(names) = self.by_key.get_mut(&key.fingerprint) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.by_key.remove(&key.fingerprint);
+                }
+            }
         }
     }
 }
@@ -358,7 +372,7 @@ impl Users {
 impl Nodes {
     fn remove(&mut self, id: &NodeId) {
         if let Some(old) = self.by_id.remove(id) {
-            take(&mut self.by_name, &old.name, id);
+            self.by_name.remove(&(old.name.clone(), *id));
         }
     }
 }
@@ -366,17 +380,15 @@ impl Nodes {
 impl Requests {
     fn remove(&mut self, id: &RequestId) {
         if let Some(old) = self.by_id.remove(id) {
-            take(&mut self.live_of, &old.user, id);
+            self.live_of.remove(&(old.user.clone(), *id));
         }
     }
 }
 
-/// Removes `value` from the set under `key`, and the set with its last value.
-fn take<K: Eq + std::hash::Hash, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
-    if let Some(set) = index.get_mut(key) {
-        set.remove(value);
-        if set.is_empty() {
-            index.remove(key);
-        }
-    }
+/// The least request ID that starts with `prefix`; `None` if no ID can.
+fn least_with_prefix(prefix: &str) -> Option<RequestId> {
+    let rest = NIL_ID.get(prefix.len()..)?;
+    RequestId::parse(&format!("{prefix}{rest}")).ok()
 }
+
+const NIL_ID: &str = "00000000-0000-0000-0000-000000000000";

@@ -79,9 +79,7 @@ pub(crate) fn resource_id(view: &View, node: &Node) -> ResourceId {
 
 /// All nodes, by name and ID.
 pub(crate) fn all_nodes(view: &View) -> Vec<Arc<Node>> {
-    let mut nodes: Vec<Arc<Node>> = view.nodes().map(Arc::clone).collect();
-    nodes.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-    nodes
+    view.nodes().map(Arc::clone).collect()
 }
 
 /// Whether the filter of a listing shows the node.

@@ -320,9 +320,7 @@ fn change_keys(
 }
 
 fn all_users(view: &View) -> Vec<Arc<User>> {
-    let mut users: Vec<Arc<User>> = view.users().map(Arc::clone).collect();
-    users.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    users
+    view.users().map(Arc::clone).collect()
 }
 
 fn user_table(users: &[Arc<User>]) -> String {
@@ -800,7 +798,6 @@ fn some_found<T>(kind: &str, name: Option<&str>, found: Vec<T>) -> Result<Vec<T>
 fn roles(view: &View, name: Option<&str>) -> Vec<Arc<Role>> {
     let mut roles: Vec<Arc<Role>> = view.roles().map(Arc::clone).collect();
     roles.retain(|role| name.is_none_or(|name| role.name.as_str() == name));
-    roles.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     roles
 }
 
