@@ -25,6 +25,7 @@
 )]
 
 pub mod admin;
+pub mod claims;
 pub mod documents;
 pub mod duration;
 pub mod id;
@@ -36,5 +37,6 @@ pub mod request;
 pub mod role;
 pub mod selector;
 pub mod target;
+pub mod template;
 pub mod user;
 pub mod view;

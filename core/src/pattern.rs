@@ -36,6 +36,16 @@ pub enum PatternError {
         /// The first line of what the compiler says.
         problem: String,
     },
+    /// A replacement names a group that the expression has not.
+    #[error(
+        "`{reference}` names a group that `{pattern}` has not; number its groups from 1, or write `$$` for a dollar sign"
+    )]
+    NoGroup {
+        /// `$2`, as it was written.
+        reference: String,
+        /// The expression.
+        pattern: String,
+    },
 }
 
 /// The largest compiled expression in bytes. Expressions are linear in time whatever they are;
@@ -152,7 +162,69 @@ fn whole(text: &str, inner: &str) -> Result<Regex, PatternError> {
     compile(text, &format!("^(?:{inner})$"))
 }
 
-fn compile(text: &str, expression: &str) -> Result<Regex, PatternError> {
+/// Compiles a literal, glob or `^…$` so that its groups can be read; a star of a glob is a group.
+pub(crate) fn with_groups(text: &str) -> Result<Regex, PatternError> {
+    let expression = text
+        .strip_prefix('^')
+        .and_then(|rest| rest.strip_suffix('$'));
+    match expression {
+        Some(inner) => whole(text, inner),
+        None => whole(text, &regex::escape(text).replace(r"\*", "((?s:.*))")),
+    }
+}
+
+/// What `$1`, `$name` and `${name}` of a replacement name, in the regex crate's spelling and Go's.
+/// `$$` is a dollar sign, and so is one before anything else.
+pub(crate) fn references(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        rest = after;
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+        } else if let Some((name, after)) = rest
+            .strip_prefix('{')
+            .and_then(|braced| braced.split_once('}'))
+        {
+            found.push(name);
+            rest = after;
+        } else {
+            let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let end = rest.find(|c| !part(c)).unwrap_or(rest.len());
+            let (name, after) = rest.split_at(end);
+            if !name.is_empty() {
+                found.push(name);
+            }
+            rest = after;
+        }
+    }
+    found
+}
+
+/// Checks that every group that `replacement` names is in `regex`, which was written as `text`:
+/// one that is not would stand for nothing, without a word.
+pub(crate) fn check_references(
+    replacement: &str,
+    regex: &Regex,
+    text: &str,
+) -> Result<(), PatternError> {
+    for name in references(replacement) {
+        let known = match name.parse::<usize>() {
+            Ok(number) => number < regex.captures_len(),
+            Err(_) => regex.capture_names().flatten().any(|known| known == name),
+        };
+        if !known {
+            return Err(PatternError::NoGroup {
+                reference: format!("${}", crate::id::printable(name)),
+                pattern: crate::id::printable(text),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Compiles `expression` within the limits; an error shows `text`.
+pub(crate) fn compile(text: &str, expression: &str) -> Result<Regex, PatternError> {
     RegexBuilder::new(expression)
         .size_limit(REGEX_SIZE_LIMIT)
         .build()

@@ -8,7 +8,7 @@
 mod filing;
 mod life;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,9 @@ pub struct AccessRequest {
     pub remote_addr: Option<String>,
     /// Whom the requester or her roles named.
     pub suggested_reviewers: BTreeSet<UserName>,
+    /// What the requester's roles wrote on it (`request.annotations`), for thresholds and plugins.
+    #[serde(default)]
+    pub system_annotations: Annotations,
     /// Where it is in its life.
     pub state: State,
     /// When it was filed.
@@ -82,6 +85,9 @@ pub struct AccessRequest {
     /// When and why it left PENDING or APPROVED.
     pub resolved: Option<Resolution>,
 }
+
+/// What roles write on a request: names with values, none of them without a value.
+pub type Annotations = BTreeMap<String, BTreeSet<String>>;
 
 /// What the roles of a request are asked for. Unrestricted is a variant of its own and never an
 /// empty list.

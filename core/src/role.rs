@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 
 use crate::admin::{AdminResource, AdminVerb};
+use crate::claims::{self, ClaimMapping};
 use crate::id::{Login, RoleName, UserName};
 use crate::pattern::Pattern;
 use crate::selector::{LabelSelector, Template};
@@ -54,6 +55,8 @@ pub struct Conditions {
 pub struct RequestConditions {
     /// Roles that may be asked for by name.
     pub roles: Vec<Pattern>,
+    /// Further such roles, for users whose traits match.
+    pub claims_to_roles: Vec<ClaimMapping>,
     /// Roles through which resources may be asked for.
     pub search_as_roles: Vec<RoleName>,
     /// The longest access, from its start.
@@ -66,6 +69,8 @@ pub struct RequestConditions {
     pub reason: ReasonConditions,
     /// How many reviews decide; empty means one approval or one denial.
     pub thresholds: Vec<Threshold>,
+    /// What is written on requests, with the requester's traits in it; under `deny`, what is not.
+    pub annotations: BTreeMap<String, Vec<Template>>,
 }
 
 /// `request.reason` of a role.
@@ -130,6 +135,8 @@ impl Default for Threshold {
 pub struct ReviewConditions {
     /// The requested roles that may be reviewed.
     pub roles: Vec<Pattern>,
+    /// Further such roles, for reviewers whose traits match.
+    pub claims_to_roles: Vec<ClaimMapping>,
     /// The roles whose nodes a reviewer may look at while reviewing.
     pub preview_as_roles: Vec<RoleName>,
 }
@@ -180,6 +187,41 @@ pub struct Options {
     pub permit_x11_forwarding: Option<bool>,
     /// scp and sftp.
     pub ssh_file_copy: Option<bool>,
+}
+
+impl RequestConditions {
+    /// Whether `role` is one that `user` is spoken of as asking for by name.
+    #[must_use]
+    pub fn names_role(&self, user: &User, role: &RoleName) -> bool {
+        self.roles
+            .iter()
+            .any(|pattern| pattern.matches(role.as_str()))
+            || claims::any_names(&self.claims_to_roles, user, role)
+    }
+
+    /// The annotations, expanded for `user`. Two keys never run into each other; a key without a
+    /// value is left out.
+    pub(crate) fn annotations_for(&self, user: &User) -> BTreeMap<String, BTreeSet<String>> {
+        let mut out = BTreeMap::new();
+        for (key, templates) in &self.annotations {
+            let values: BTreeSet<String> = templates.iter().flat_map(|t| t.expand(user)).collect();
+            if !values.is_empty() {
+                out.insert(key.clone(), values);
+            }
+        }
+        out
+    }
+}
+
+impl ReviewConditions {
+    /// Whether `role` is one whose requests `user` is spoken of as reviewing.
+    #[must_use]
+    pub fn names_role(&self, user: &User, role: &RoleName) -> bool {
+        self.roles
+            .iter()
+            .any(|pattern| pattern.matches(role.as_str()))
+            || claims::any_names(&self.claims_to_roles, user, role)
+    }
 }
 
 impl Conditions {

@@ -95,6 +95,7 @@ impl Exits for FilingError {
             | FilingError::StartTooFar { .. }
             | FilingError::StartsAfterEnd { .. } => Exit::Usage,
             FilingError::TooManyPending { .. }
+            | FilingError::AnnotationsTooLong { .. }
             | FilingError::Reachable(_)
             | FilingError::RoleHeld(_) => Exit::Failed,
             // The enum is open to what later rules refuse.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use time::Duration;
 
 use crate::admin::{AdminResource, AdminVerb};
+use crate::claims::ClaimMapping;
 use crate::duration::format as format_duration;
 use crate::id::{Login, RoleName, UserName};
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, PatternError};
 use crate::role::{
     Conditions, DurationFrom, Options, ReasonConditions, ReasonMode, RequestConditions,
     ReviewConditions, Role, Rule, Set, Threshold,
@@ -89,14 +90,16 @@ const REQUEST: Fields = Fields {
         "suggested_reviewers",
         "reason",
         "thresholds",
+        "claims_to_roles",
+        "annotations",
     ],
-    teleport: &["annotations", "claims_to_roles", "kubernetes_resources"],
+    teleport: &["kubernetes_resources"],
     later: &[],
     only_allow: &[],
 };
 
 const DENY_REQUEST: Fields = Fields {
-    served: &["roles", "search_as_roles"],
+    served: &["roles", "search_as_roles", "claims_to_roles", "annotations"],
     only_allow: &[
         "max_duration",
         "duration_from",
@@ -122,16 +125,23 @@ const THRESHOLD: Fields = Fields {
 };
 
 const REVIEW: Fields = Fields {
-    served: &["roles", "preview_as_roles"],
-    teleport: &["claims_to_roles", "where"],
+    served: &["roles", "claims_to_roles", "preview_as_roles"],
+    teleport: &["where"],
     later: &[],
     only_allow: &[],
 };
 
 const DENY_REVIEW: Fields = Fields {
-    served: &["roles"],
+    served: &["roles", "claims_to_roles"],
     only_allow: &["preview_as_roles"],
     ..REVIEW
+};
+
+const CLAIM: Fields = Fields {
+    served: &["claim", "value", "roles"],
+    teleport: &[],
+    later: &[],
+    only_allow: &[],
 };
 
 const RULE: Fields = Fields {
@@ -274,7 +284,7 @@ fn read_login(at: &At<'_>) -> Result<Template, Mistake> {
 
 fn read_labels(at: &At<'_>) -> Result<LabelSelector, Mistake> {
     let mut keys = BTreeMap::new();
-    for (key, value) in at.entries()? {
+    for (key, value) in at.free_entries()? {
         let values: Vec<LabelValue> = value
             .one_or_many()?
             .iter()
@@ -294,15 +304,60 @@ fn read_patterns(map: &Map<'_>, field: &str) -> Result<Vec<Pattern>, Mistake> {
     let Some(at) = map.get(field) else {
         return Ok(Vec::new());
     };
-    let pattern = |item: &At<'_>| {
-        Pattern::parse(item.text()?).map_err(|problem| {
-            item.mistake(DocumentProblem::Pattern {
-                field: item.path(),
-                problem,
-            })
-        })
-    };
+    let pattern =
+        |item: &At<'_>| Pattern::parse(item.plain()?).map_err(|problem| bad_pattern(item, problem));
     at.list()?.iter().map(pattern).collect()
+}
+
+fn bad_pattern(at: &At<'_>, problem: PatternError) -> Mistake {
+    at.mistake(DocumentProblem::Pattern {
+        field: at.path(),
+        problem,
+    })
+}
+
+fn read_claims(map: &Map<'_>) -> Result<Vec<ClaimMapping>, Mistake> {
+    match map.get("claims_to_roles") {
+        Some(at) => at.list()?.iter().map(read_claim).collect(),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn read_claim(at: &At<'_>) -> Result<ClaimMapping, Mistake> {
+    const HINT: &str = "a mapping has `claim` (a trait), `value` and `roles`";
+    let map = at.map(&CLAIM)?;
+    let claim = map.required("claim", HINT)?;
+    if claim.plain()?.is_empty() {
+        return Err(claim.mistake(DocumentProblem::Missing {
+            field: claim.path(),
+            hint: HINT,
+        }));
+    }
+    let value = map.required("value", HINT)?;
+    let roles = map.required("roles", HINT)?.list()?;
+    let texts: Vec<&str> = roles
+        .iter()
+        .map(|role| role.plain())
+        .collect::<Result<_, _>>()?;
+    ClaimMapping::new(claim.text()?.to_owned(), value.plain()?, &texts).map_err(
+        |(role, problem)| {
+            let place = role.and_then(|index| roles.get(index)).unwrap_or(&value);
+            bad_pattern(place, problem)
+        },
+    )
+}
+
+fn read_annotations(map: &Map<'_>) -> Result<BTreeMap<String, Vec<Template>>, Mistake> {
+    let mut annotations = BTreeMap::new();
+    let Some(at) = map.get("annotations") else {
+        return Ok(annotations);
+    };
+    for (key, value) in at.free_entries()? {
+        let values = value.one_or_many()?;
+        let values = values.iter().map(|item| item.template(Template::parse));
+        annotations.insert(key.to_owned(), values.collect::<Result<_, _>>()?);
+    }
+    Ok(annotations)
 }
 
 fn read_request(at: &At<'_>, side: Side) -> Result<RequestConditions, Mistake> {
@@ -329,6 +384,7 @@ fn read_request(at: &At<'_>, side: Side) -> Result<RequestConditions, Mistake> {
     };
     Ok(RequestConditions {
         roles: read_patterns(&map, "roles")?,
+        claims_to_roles: read_claims(&map)?,
         search_as_roles: map.all("search_as_roles", RoleName::parse)?,
         max_duration,
         duration_from,
@@ -346,6 +402,7 @@ fn read_request(at: &At<'_>, side: Side) -> Result<RequestConditions, Mistake> {
                 .collect::<Result<_, _>>()?,
             None => Vec::new(),
         },
+        annotations: read_annotations(&map)?,
     })
 }
 
@@ -378,6 +435,7 @@ fn read_review(at: &At<'_>, side: Side) -> Result<ReviewConditions, Mistake> {
     })?;
     Ok(ReviewConditions {
         roles: read_patterns(&map, "roles")?,
+        claims_to_roles: read_claims(&map)?,
         preview_as_roles: map.all("preview_as_roles", RoleName::parse)?,
     })
 }

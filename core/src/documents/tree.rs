@@ -352,6 +352,22 @@ impl<'a> At<'a> {
         Ok(self.names()?.iter().map(entry).collect())
     }
 
+    /// The same, where the keys are read as they are: neither empty, nor with a control character
+    /// or braces in them.
+    pub(super) fn free_entries(&self) -> Result<Vec<(&'a str, Self)>, Mistake> {
+        let entries = self.entries()?;
+        for (key, value) in &entries {
+            if key.is_empty() || key.chars().any(char::is_control) {
+                let field = value.path();
+                return Err(value.mistake(DocumentProblem::Control { field }));
+            }
+            if key.contains("{{") {
+                return Err(value.no_template(key));
+            }
+        }
+        Ok(entries)
+    }
+
     /// The items of a list.
     pub(super) fn list(&self) -> Result<Vec<Self>, Mistake> {
         match &self.yaml.value {
@@ -396,6 +412,22 @@ impl<'a> At<'a> {
             return Err(self.mistake(DocumentProblem::Control { field: self.path() }));
         }
         Ok(text)
+    }
+
+    /// A text in which no template is read.
+    pub(super) fn plain(&self) -> Result<&'a str, Mistake> {
+        let text = self.text()?;
+        if text.contains("{{") {
+            return Err(self.no_template(text));
+        }
+        Ok(text)
+    }
+
+    fn no_template(&self, text: &str) -> Mistake {
+        self.mistake(DocumentProblem::Template {
+            field: self.path(),
+            problem: TemplateError::NotHere(crate::id::printable(text)),
+        })
     }
 
     /// A text that parses.

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::id::{KeyFingerprint, Login, RequestId, ResourceId, RoleName, UserName};
 use crate::node::Node;
-use crate::request::{AccessRequest, Reach, State};
+use crate::request::{AccessRequest, Annotations, Reach, State};
 use crate::role::{ReasonMode, RequestConditions, Role};
 use crate::user::User;
 use crate::view::View;
@@ -438,14 +438,14 @@ impl<'a> Subject<'a> {
             Reach::Roles => self
                 .standing
                 .iter()
-                .any(|r| names(&r.deny.request, reach, role)),
+                .any(|r| names(&r.deny.request, self.user, reach, role)),
             Reach::Resources(_) => self.denies_search(role),
         };
         !denied
             && self
                 .standing
                 .iter()
-                .any(|r| names(&r.allow.request, reach, role))
+                .any(|r| names(&r.allow.request, self.user, reach, role))
     }
 
     /// What the user's roles say about asking for `roles` with that reach. Only a role that
@@ -458,7 +458,8 @@ impl<'a> Subject<'a> {
         let mut terms = RequestTerms::default();
         for role in &self.standing {
             let request = &role.allow.request;
-            if !wanted.clone().any(|name| names(request, reach, name)) {
+            let user = self.user;
+            if !wanted.clone().any(|name| names(request, user, reach, name)) {
                 continue;
             }
             terms.reason_mode = terms.reason_mode.max(request.reason.mode);
@@ -473,6 +474,26 @@ impl<'a> Subject<'a> {
         }
         terms.suggested_reviewers.remove(&self.user.name);
         terms
+    }
+
+    /// What the roles that have a say in a request write on it, with the user's traits in it,
+    /// without what any of her roles denies: a denied value is taken away whoever wrote it.
+    pub(crate) fn annotations(&self, terms: &RequestTerms<'_>) -> Annotations {
+        let mut out = Annotations::new();
+        for role in &terms.sources {
+            for (key, values) in role.allow.request.annotations_for(self.user) {
+                out.entry(key).or_default().extend(values);
+            }
+        }
+        for role in &self.standing {
+            for (key, denied) in role.deny.request.annotations_for(self.user) {
+                if let Some(values) = out.get_mut(&key) {
+                    values.retain(|value| !denied.contains(value));
+                }
+            }
+        }
+        out.retain(|_, values| !values.is_empty());
+        out
     }
 }
 
@@ -492,13 +513,10 @@ pub(crate) fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     a.into_iter().chain(b).min()
 }
 
-/// Whether `request` conditions name `role` for that reach.
-fn names(request: &RequestConditions, reach: &Reach, role: &RoleName) -> bool {
+/// Whether `request` conditions name `role` to `user` for that reach.
+fn names(request: &RequestConditions, user: &User, reach: &Reach, role: &RoleName) -> bool {
     match reach {
-        Reach::Roles => request
-            .roles
-            .iter()
-            .any(|pattern| pattern.matches(role.as_str())),
+        Reach::Roles => request.names_role(user, role),
         Reach::Resources(_) => request.search_as_roles.contains(role),
     }
 }

@@ -12,7 +12,7 @@ use crate::policy::{Ask, Identity, Reason};
 use crate::role::{DurationFrom, ReasonMode, Role, Threshold};
 use crate::view::{Settings, View};
 
-use super::{AccessRequest, Reach, State, ThresholdSet};
+use super::{AccessRequest, Annotations, Reach, State, ThresholdSet};
 
 /// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +184,16 @@ pub enum FilingError {
         /// The most.
         limit: usize,
     },
+    /// The user's roles and traits write too much on it.
+    #[error(
+        "your roles' request.annotations take {bytes} bytes with your traits in them; the limit is {limit}, so an administrator has to shorten them"
+    )]
+    AnnotationsTooLong {
+        /// Their sum.
+        bytes: usize,
+        /// The most.
+        limit: usize,
+    },
     /// The user's pending requests reached the cap.
     #[error(
         "{limit} of your requests are pending, which is the limit; cancel one with `request cancel ID`"
@@ -275,7 +285,10 @@ pub fn file(
             limit: settings.pending_per_user,
         });
     }
-    let request = compose(identity, wanted, &choice, terms, &times, settings, id, now);
+    let annotations = subject.annotations(&terms);
+    check_annotations(&annotations)?;
+    let mut request = compose(identity, wanted, &choice, terms, &times, settings, id, now);
+    request.system_annotations = annotations;
     Ok(Filed::New(Box::new(NewRequest {
         request,
         reachable: choice.reachable,
@@ -311,6 +324,23 @@ fn check_limits(wanted: &Wanted, settings: &Settings) -> Result<(), FilingError>
         return Err(FilingError::ResourcesTooLong {
             bytes,
             limit: settings.resource_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// The most that roles may write on one request, names and values together, in bytes: traits with
+/// very many values would make every listing of requests carry them.
+const ANNOTATION_BYTES: usize = 32 * 1024;
+
+fn check_annotations(annotations: &Annotations) -> Result<(), FilingError> {
+    let values = |values: &BTreeSet<String>| values.iter().map(String::len).sum::<usize>();
+    let entry = |(key, of): (&String, &BTreeSet<String>)| key.len() + values(of);
+    let bytes: usize = annotations.iter().map(entry).sum();
+    if bytes > ANNOTATION_BYTES {
+        return Err(FilingError::AnnotationsTooLong {
+            bytes,
+            limit: ANNOTATION_BYTES,
         });
     }
     Ok(())
@@ -668,6 +698,7 @@ fn compose(
             .map(|text| clip(text, settings.reason_bytes)),
         remote_addr: wanted.remote_addr.clone(),
         suggested_reviewers: reviewers,
+        system_annotations: Annotations::new(),
         state: State::Pending,
         created: now,
         request_expires: times.request_expires,

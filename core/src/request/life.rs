@@ -6,7 +6,6 @@ use time::{Duration, OffsetDateTime};
 
 use crate::duration::{format as format_duration, format_instant};
 use crate::id::{KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
-use crate::pattern::Pattern;
 use crate::user::User;
 use crate::view::View;
 
@@ -292,17 +291,12 @@ fn forbidden_role<'r>(
         .filter_map(|name| view.role(name))
         .collect();
     wanted.find(|wanted| {
-        let named = |patterns: &[Pattern]| {
-            patterns
-                .iter()
-                .any(|pattern| pattern.matches(wanted.as_str()))
-        };
         let allowed = roles
             .iter()
-            .any(|role| named(&role.allow.review_requests.roles));
+            .any(|role| role.allow.review_requests.names_role(user, wanted));
         let denied = roles
             .iter()
-            .any(|role| named(&role.deny.review_requests.roles));
+            .any(|role| role.deny.review_requests.names_role(user, wanted));
         !allowed || denied
     })
 }

@@ -58,6 +58,7 @@ pub(crate) struct RequestRow {
     request_reason: String,
     reason: String,
     suggested_reviewers: Vec<String>,
+    system_annotations: anteroom_core::request::Annotations,
     reviews: Vec<ReviewRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_duration: Option<String>,
@@ -114,6 +115,7 @@ impl RequestRow {
             request_reason: request.reason.clone(),
             reason: request.reason.clone(),
             suggested_reviewers: strings(&request.suggested_reviewers),
+            system_annotations: request.system_annotations.clone(),
             reviews: request.reviews.iter().map(ReviewRow::new).collect(),
             max_duration: request.max_duration.map(anteroom_core::duration::format),
             session_ttl: anteroom_core::duration::format(request.session_ttl),

@@ -32,6 +32,8 @@ pub struct RequestBlock {
     pub reason: String,
     /// Suggested reviewers.
     pub reviewers: Vec<String>,
+    /// What the requester's roles wrote on it, each name with its values.
+    pub annotations: Vec<(String, Vec<String>)>,
     /// The state's word.
     pub status: String,
     /// How many connections wait for it now; `None` where that is not shown.
@@ -86,6 +88,14 @@ impl RequestBlock {
             "Reviewers",
             &format!("{} (suggested)", list(&self.reviewers, "[none]")),
         ));
+        if !self.annotations.is_empty() {
+            let each = self.annotations.iter().map(|(key, values)| {
+                let values: Vec<String> = values.iter().map(|value| quote(value)).collect();
+                format!("{}: [{}]", clean(key), values.join(", "))
+            });
+            let each: Vec<String> = each.collect();
+            lines.push(field("Annotations", &each.join("; ")));
+        }
         lines.push(field("Status", &clean(&self.status)));
         if let Some(waiting) = self.waiting {
             lines.push(field("Waiting", &waiting_now(waiting)));

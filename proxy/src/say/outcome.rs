@@ -47,6 +47,11 @@ impl RequestBlock {
             start: request.assume_start,
             reason: request.reason.clone(),
             reviewers: strings(&request.suggested_reviewers),
+            annotations: request
+                .system_annotations
+                .iter()
+                .map(|(key, values)| (key.clone(), strings(values)))
+                .collect(),
             status: request.state.to_string(),
             waiting: None,
             reviews: request.reviews.iter().map(review_line).collect(),
