@@ -79,6 +79,8 @@ pub fn need(program: &str) {
         "ssh" | "scp" | "sftp" | "ssh-keygen" | "ssh-add" | "ssh-agent" => "openssh-client",
         "setsid" | "setpriv" => "util-linux",
         "stty" => "coreutils",
+        "plink" | "pscp" | "puttygen" => "putty-tools",
+        "dbclient" => "dropbear-bin",
         other => other,
     };
     let path = env::var_os("PATH").unwrap_or_default();

@@ -13,6 +13,7 @@
 mod admin;
 mod attack;
 mod bridge;
+mod clients;
 mod door;
 mod flow;
 mod forward;
