@@ -351,6 +351,10 @@ uuid_id!(
     /// A session's identity, in the audit log and in the key ID of its certificate.
     SessionId, "session ID"
 );
+uuid_id!(
+    /// A lock's identity, which `locks rm` takes.
+    LockId, "lock ID"
+);
 
 /// What kind of thing a [`ResourceId`] names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

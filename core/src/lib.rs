@@ -29,6 +29,7 @@ pub mod claims;
 pub mod documents;
 pub mod duration;
 pub mod id;
+pub mod lock;
 pub mod node;
 pub mod pattern;
 pub mod policy;

@@ -5,6 +5,7 @@
 
 pub(crate) mod evaluate;
 mod explain;
+mod locked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
+use crate::lock::LockTarget;
 use crate::node::Node;
 use crate::role::ReasonMode;
 use crate::target::NodeRef;
@@ -258,6 +260,13 @@ pub enum Reason {
         /// Why, as the administrator wrote.
         message: String,
     },
+    /// Something else that the access needs is locked.
+    TargetLocked {
+        /// What.
+        target: LockTarget,
+        /// Why, as the administrator wrote.
+        message: String,
+    },
     /// There is no such node.
     UnknownNode,
     /// A role denies the login, everywhere.
@@ -296,6 +305,10 @@ impl Reason {
             Self::UnknownKey => "the key is not registered for the user".to_owned(),
             Self::Locked { message } if message.is_empty() => "the user is locked".to_owned(),
             Self::Locked { message } => format!("the user is locked: {message}"),
+            Self::TargetLocked { target, message } if message.is_empty() => {
+                format!("{target} is locked")
+            }
+            Self::TargetLocked { target, message } => format!("{target} is locked: {message}"),
             Self::UnknownNode => "there is no such node".to_owned(),
             Self::LoginDenied { role } => format!("role `{role}` denies the login on every node"),
             Self::NodeDenied { role } => format!("role `{role}` denies the node for every login"),

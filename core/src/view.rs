@@ -11,7 +11,10 @@ use imbl::{OrdMap, OrdSet};
 use time::Duration;
 use uuid::Uuid;
 
-use crate::id::{ClusterName, KeyFingerprint, NodeId, NodeName, RequestId, RoleName, UserName};
+use crate::id::{
+    ClusterName, KeyFingerprint, LockId, NodeId, NodeName, RequestId, RoleName, UserName,
+};
+use crate::lock::{Lock, Locks};
 use crate::node::Node;
 use crate::request::AccessRequest;
 use crate::role::Role;
@@ -61,6 +64,8 @@ pub struct View {
     users: Users,
     nodes: Nodes,
     requests: Requests,
+    // Few, and changed seldom: copied on a change, and nothing else is then.
+    locks: Arc<Locks>,
 }
 
 // An index whose key leads to many objects has the object's ID in the key and is read by range, so
@@ -118,6 +123,7 @@ impl View {
             users: Users::default(),
             nodes: Nodes::default(),
             requests: Requests::default(),
+            locks: Arc::default(),
         }
     }
 
@@ -204,6 +210,22 @@ impl View {
                 count: more + 1,
             }),
         }
+    }
+
+    /// All locks.
+    #[must_use]
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// Whether the user may neither administer nor review: she, or a role that she has, is locked.
+    /// A lock that has ended counts until it is removed, which is at most a moment.
+    #[must_use]
+    pub fn is_locked_out(&self, user: &User) -> bool {
+        let locks = self.locks();
+        // Before every lock ends, and so as if none ever did.
+        let always = time::OffsetDateTime::UNIX_EPOCH;
+        user.locked.is_some() || locks.on_person(user, None, always).is_some()
     }
 
     /// All roles, in the order of their names.
@@ -342,6 +364,27 @@ impl View {
             }
             map.by_id.insert(request.id, Arc::new(request));
         }
+        self
+    }
+
+    /// Adds a lock, or replaces the one of its ID.
+    #[must_use]
+    pub fn with_lock(self, lock: Lock) -> Self {
+        self.with_locks([lock])
+    }
+
+    /// Adds or replaces locks.
+    #[must_use]
+    pub fn with_locks(mut self, locks: impl IntoIterator<Item = Lock>) -> Self {
+        let all = Arc::make_mut(&mut self.locks);
+        locks.into_iter().for_each(|lock| all.insert(lock));
+        self
+    }
+
+    /// Removes a lock, if it is there.
+    #[must_use]
+    pub fn without_lock(mut self, id: &LockId) -> Self {
+        Arc::make_mut(&mut self.locks).remove(id);
         self
     }
 

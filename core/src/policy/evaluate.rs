@@ -9,6 +9,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::id::{KeyFingerprint, Login, RequestId, ResourceId, RoleName, UserName};
+use crate::lock::Locks;
 use crate::node::Node;
 use crate::request::{AccessRequest, Annotations, Reach, State};
 use crate::role::{ReasonMode, RequestConditions, Role};
@@ -27,22 +28,28 @@ pub(crate) enum Holder<'a> {
 }
 
 /// A user who may act at all, with the roles that speak for and against her at `now`.
+#[derive(Clone)]
 pub(crate) struct Subject<'a> {
     pub(crate) view: &'a View,
     pub(crate) user: &'a User,
     holder: Holder<'a>,
+    /// What is locked; see [`super::locked`].
+    pub(super) locks: &'a Locks,
     /// Standing roles, in the order of their names.
     pub(crate) standing: Vec<&'a Role>,
     /// Approved requests that are open at `now` and that the holder holds, with their roles.
-    open: Vec<Open<'a>>,
-    now: OffsetDateTime,
+    pub(super) open: Vec<Open<'a>>,
+    pub(super) now: OffsetDateTime,
 }
 
 /// An approved request in its window.
-struct Open<'a> {
-    request: &'a AccessRequest,
+#[derive(Clone)]
+pub(super) struct Open<'a> {
+    pub(super) request: &'a AccessRequest,
     reach: &'a Reach,
-    roles: Vec<&'a Role>,
+    pub(super) roles: Vec<&'a Role>,
+    /// Locked: it gives nothing, and what its roles deny stays denied.
+    pub(super) locked: bool,
 }
 
 /// The answer, before anything is made of it.
@@ -78,16 +85,19 @@ impl<'a> Subject<'a> {
                 message: message.clone(),
             });
         }
+        let locks = view.locks();
+        super::locked::admit(locks, user, holder, now)?;
         let open = view
             .live_requests_of(&user.name)
             .filter(|request| request.is_open(now) && holder.holds(request, user))
-            .filter_map(|request| Open::new(view, request))
+            .filter_map(|request| Open::new(view, request, now))
             .collect();
         let standing = roles(view, &user.roles);
         Ok(Self {
             view,
             user,
             holder,
+            locks,
             standing,
             open,
             now,
@@ -109,10 +119,17 @@ impl<'a> Subject<'a> {
                 visibility: self.visibility(node),
             });
         }
+        if let Some(denial) = self.shut(node, &access.login) {
+            return Verdict::Deny(denial);
+        }
         if let Some(granted) = self.grant(node, &access.login) {
             return Verdict::Grant(granted);
         }
-        match self.ask(node, &access.login) {
+        let ask = self.ask(node, &access.login);
+        if let Some(denial) = self.barred(node, &access.login, ask.as_ref()) {
+            return Verdict::Deny(denial);
+        }
+        match ask {
             Some(ask) => Verdict::Ask(Box::new(ask)),
             None => Verdict::Deny(self.missing(node, &access.login)),
         }
@@ -131,7 +148,7 @@ impl<'a> Subject<'a> {
 
     /// What grants node and login together: a standing role, else the open request that lasts
     /// longest.
-    fn grant(&self, node: &Node, login: &Login) -> Option<Granted<'a>> {
+    pub(super) fn grant(&self, node: &Node, login: &Login) -> Option<Granted<'a>> {
         let granting = |roles: &[&'a Role]| -> Vec<&'a Role> {
             let roles = roles.iter().copied();
             roles
@@ -147,7 +164,7 @@ impl<'a> Subject<'a> {
             });
         }
         let mut found: Vec<(&AccessRequest, Vec<&Role>)> = Vec::new();
-        for open in &self.open {
+        for open in self.giving() {
             if reaches(open.reach, self.view, node, login) {
                 let mut roles = granting(&open.roles);
                 roles.retain(|role| self.may_request(open.reach, &role.name));
@@ -269,7 +286,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn visibility(&self, node: &Node) -> Visibility {
+    pub(super) fn visibility(&self, node: &Node) -> Visibility {
         Visibility::from_rule(self.may_know(node))
     }
 
@@ -281,6 +298,10 @@ impl<'a> Subject<'a> {
 
     /// The logins that the user has on `node` or could ask for.
     fn known_logins(&self, node: &Node) -> BTreeSet<Login> {
+        if !self.locks.is_empty() {
+            // A lock shuts and does not hide: she is told why, and what it was that she had.
+            return self.as_if_nothing_were_locked().known_logins(node);
+        }
         let mut logins = self.usable_logins(node);
         logins.extend(self.askable_logins(node).into_keys());
         logins
@@ -288,7 +309,7 @@ impl<'a> Subject<'a> {
 
     /// The logins that work on `node` now: those for which [`Self::evaluate`] grants.
     pub(crate) fn usable_logins(&self, node: &Node) -> BTreeSet<Login> {
-        if self.denies_node(node) {
+        if self.denies_node(node) || self.locks.on_node(&node.id, self.now).is_some() {
             return BTreeSet::new();
         }
         let selects = |role: &Role| role.allow.node_labels.matches(&node.labels, self.user);
@@ -296,7 +317,7 @@ impl<'a> Subject<'a> {
         for role in self.standing.iter().filter(|role| selects(role)) {
             logins.extend(role.allow.logins_for(self.user));
         }
-        for open in &self.open {
+        for open in self.giving() {
             for role in open.roles.iter().filter(|role| selects(role)) {
                 if self.may_request(open.reach, &role.name) {
                     let mut granted = role.allow.logins_for(self.user);
@@ -305,7 +326,9 @@ impl<'a> Subject<'a> {
                 }
             }
         }
-        logins.retain(|login| !self.denies_login(login));
+        logins.retain(|login| {
+            !self.denies_login(login) && self.locks.on_login(login, self.now).is_none()
+        });
         logins
     }
 
@@ -313,7 +336,7 @@ impl<'a> Subject<'a> {
     /// ask through: those for which [`Self::evaluate`] asks.
     pub(crate) fn askable_logins(&self, node: &Node) -> BTreeMap<Login, BTreeSet<RoleName>> {
         let mut out: BTreeMap<Login, BTreeSet<RoleName>> = BTreeMap::new();
-        if self.denies_node(node) {
+        if self.denies_node(node) || self.locks.on_node(&node.id, self.now).is_some() {
             return out;
         }
         let usable = self.usable_logins(node);
@@ -326,7 +349,8 @@ impl<'a> Subject<'a> {
             for login in role.allow.logins_for(self.user) {
                 let free = !usable.contains(&login)
                     && !role.deny.names_login(self.user, &login)
-                    && !self.denies_login(&login);
+                    && !self.denies_login(&login)
+                    && self.locks.on_login(&login, self.now).is_none();
                 if free {
                     out.entry(login).or_default().insert(role.name.clone());
                 }
@@ -359,6 +383,7 @@ impl<'a> Subject<'a> {
             .iter()
             .flat_map(|role| &role.allow.request.search_as_roles)
             .filter(|name| !self.denies_search(name))
+            .filter(|name| self.locks.on_role(name, self.now).is_none())
             .filter_map(|name| self.view.role(name))
             .map(Arc::as_ref)
     }
@@ -378,10 +403,16 @@ impl<'a> Subject<'a> {
             .roles()
             .map(Arc::as_ref)
             .filter(|role| !self.user.roles.contains(&role.name))
+            .filter(|role| self.locks.on_role(&role.name, self.now).is_none())
             .filter(|role| self.may_request(&Reach::Roles, &role.name))
             .collect();
         found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         found
+    }
+
+    /// The open requests that give something: those that are not locked.
+    fn giving(&self) -> impl Iterator<Item = &Open<'a>> {
+        self.open.iter().filter(|open| !open.locked)
     }
 
     /// The roles of the open requests, each with its request.
@@ -412,7 +443,7 @@ impl<'a> Subject<'a> {
                     .iter()
                     .all(|name| open.roles.iter().any(|role| role.name == *name))
         };
-        self.open.iter().find(gives).map(|open| open.request.id)
+        self.giving().find(gives).map(|open| open.request.id)
     }
 
     /// The open request that lists all of these resources.
@@ -422,7 +453,7 @@ impl<'a> Subject<'a> {
                 .iter()
                 .all(|id| open.reach.resources().any(|listed| listed.covers(id)))
         };
-        self.open.iter().find(lists).map(|open| open.request.id)
+        self.giving().find(lists).map(|open| open.request.id)
     }
 
     fn denies_search(&self, name: &RoleName) -> bool {
@@ -536,12 +567,13 @@ impl Holder<'_> {
 impl<'a> Open<'a> {
     /// `None` for a request that was approved without a grant, which no transition makes: it
     /// opens nothing.
-    fn new(view: &'a View, request: &'a AccessRequest) -> Option<Self> {
+    fn new(view: &'a View, request: &'a AccessRequest, now: OffsetDateTime) -> Option<Self> {
         let granted = request.granted.as_ref()?;
         Some(Self {
             request,
             reach: &granted.reach,
             roles: roles(view, &granted.roles),
+            locked: super::locked::gives_nothing(view.locks(), request.id, &granted.roles, now),
         })
     }
 }

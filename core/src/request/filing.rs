@@ -255,6 +255,12 @@ pub fn file(
     let settings = view.settings();
     check_limits(wanted, settings)?;
     check_start(wanted, settings, now)?;
+    // Who is locked out now asks for nothing, also not for when the lock has ended.
+    if let Some(user) = view.user(identity.user())
+        && let Some(lock) = view.locks().on_person(user, Some(identity.key()), now)
+    {
+        return Err(FilingError::Refused(Reason::of(lock)));
+    }
     // What works already is judged at the instant for which access is wanted.
     let at = wanted.assume_start.unwrap_or(now);
     let subject = Subject::new(view, identity.user(), Holder::Key(identity.key()), at)

@@ -268,7 +268,7 @@ pub fn may_review(
 ) -> Result<(), ReviewError> {
     let user = view
         .user(reviewer)
-        .filter(|user| user.locked.is_none())
+        .filter(|user| !view.is_locked_out(user))
         .ok_or_else(|| ReviewError::NoReviewer(reviewer.clone()))?;
     if request.user == *reviewer {
         return Err(ReviewError::OwnRequest(request.id));
@@ -315,7 +315,7 @@ pub fn reviewers_of<'r>(
     roles: impl Iterator<Item = &'r RoleName> + Clone,
 ) -> Vec<UserName> {
     let able = view.users().filter(|user| {
-        user.locked.is_none()
+        !view.is_locked_out(user)
             && user.name != *requester
             && forbidden_role(view, user, roles.clone()).is_none()
     });

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anteroom_core::id::{ClusterName, Login, ResourceId};
+use anteroom_core::lock::LockTarget;
 use anteroom_core::node::Node;
 use anteroom_core::policy::{Denial, Reason, Visibility};
 use anteroom_core::request::{AccessRequest, Actor, Reach, State, Verdict};
@@ -226,6 +227,19 @@ fn hidden(denial: &Denial, target: &str) -> String {
     let own = denial.reasons.iter().find_map(|reason| match reason {
         Reason::Locked { .. } => Some(visible(reason, target)),
         Reason::UnknownUser | Reason::UnknownKey => Some(visible(reason, target)),
+        Reason::TargetLocked {
+            target:
+                LockTarget::User(_)
+                | LockTarget::Key(_)
+                | LockTarget::Role(_)
+                | LockTarget::Request(_)
+                | LockTarget::Serial(_),
+            ..
+        } => Some(visible(reason, target)),
+        Reason::TargetLocked {
+            target: LockTarget::Login(_) | LockTarget::Node(_),
+            ..
+        } => None,
         Reason::UnknownNode
         | Reason::LoginDenied { .. }
         | Reason::NodeDenied { .. }
@@ -253,6 +267,10 @@ fn visible(reason: &Reason, target: &str) -> String {
             "you are locked out: {}; ask the proxy's administrator",
             clean(message)
         ),
+        Reason::TargetLocked {
+            target: locked,
+            message,
+        } => target_locked(locked, message, &target),
         Reason::UnknownNode => {
             no_such_node(target.rsplit_once('@').map_or(&target, |(_, node)| node))
         }
@@ -281,6 +299,27 @@ fn visible(reason: &Reason, target: &str) -> String {
         Reason::NoLongerRequestable { request, role } => format!(
             "request {request} was approved, but you may no longer ask for its role `{role}`; `ssh access request search --kind node` shows what you may ask for"
         ),
+    }
+}
+
+/// What is locked beside the person, in her words; `target` is clean.
+fn target_locked(locked: &LockTarget, message: &str, target: &str) -> String {
+    let what = match locked {
+        LockTarget::User(_) => "your account".to_owned(),
+        LockTarget::Key(_) => "the key you came with".to_owned(),
+        LockTarget::Serial(_) => "the certificate you came with".to_owned(),
+        LockTarget::Role(role) => format!("role `{role}`"),
+        LockTarget::Request(id) => format!("request {id}"),
+        LockTarget::Login(login) => format!("login `{login}`"),
+        LockTarget::Node(_) => format!("the node of `{target}`"),
+    };
+    if message.is_empty() {
+        format!("{what} is locked; ask the proxy's administrator")
+    } else {
+        format!(
+            "{what} is locked: {}; ask the proxy's administrator",
+            clean(message)
+        )
     }
 }
 

@@ -1,0 +1,138 @@
+//! What locks do to a decision. They only ever take away; where nothing is locked, nothing is looked up.
+
+use std::collections::BTreeSet;
+
+use time::OffsetDateTime;
+
+use crate::id::{Login, RequestId, RoleName};
+use crate::lock::{Lock, LockTarget, Locks};
+use crate::node::Node;
+use crate::user::User;
+
+use super::evaluate::{Holder, Subject};
+use super::{Ask, Denial, Reason};
+
+/// Refuses a person who may do nothing at all: she herself, her key, or a role that she has is
+/// locked.
+pub(super) fn admit(
+    locks: &Locks,
+    user: &User,
+    holder: Holder<'_>,
+    now: OffsetDateTime,
+) -> Result<(), Reason> {
+    let key = match holder {
+        Holder::Key(key) => Some(key),
+        Holder::AnyKey => None,
+    };
+    match locks.on_person(user, key, now) {
+        Some(lock) => Err(Reason::of(lock)),
+        None => Ok(()),
+    }
+}
+
+/// Whether an approved request gives nothing, because it or one of its roles is locked: who assumes
+/// a locked role is locked out of everything that it came with.
+pub(super) fn gives_nothing(
+    locks: &Locks,
+    request: RequestId,
+    roles: &BTreeSet<RoleName>,
+    now: OffsetDateTime,
+) -> bool {
+    !locks.is_empty() && first_lock(locks, [request], roles, now).is_some()
+}
+
+fn first_lock<'l, 'r>(
+    locks: &'l Locks,
+    requests: impl IntoIterator<Item = RequestId>,
+    roles: impl IntoIterator<Item = &'r RoleName>,
+    now: OffsetDateTime,
+) -> Option<&'l Lock> {
+    let mut requests = requests.into_iter();
+    let mut roles = roles.into_iter();
+    requests
+        .find_map(|id| locks.on_request(&id, now))
+        .or_else(|| roles.find_map(|role| locks.on_role(role, now)))
+        .map(AsRef::as_ref)
+}
+
+impl Reason {
+    /// The reason that a lock gives.
+    #[must_use]
+    pub fn of(lock: &Lock) -> Self {
+        let message = lock.message.clone();
+        match &lock.target {
+            LockTarget::User(_) => Self::Locked { message },
+            target @ (LockTarget::Key(_)
+            | LockTarget::Role(_)
+            | LockTarget::Request(_)
+            | LockTarget::Login(_)
+            | LockTarget::Node(_)
+            | LockTarget::Serial(_)) => Self::TargetLocked {
+                target: target.clone(),
+                message,
+            },
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// The same person at the same instant, with every lock open: what she would have.
+    pub(super) fn as_if_nothing_were_locked(&self) -> Self {
+        let mut free = self.clone();
+        free.locks = Locks::none();
+        free.open.iter_mut().for_each(|open| open.locked = false);
+        free
+    }
+
+    /// The denial where node or login are locked, for everybody.
+    pub(super) fn shut(&self, node: &Node, login: &Login) -> Option<Denial> {
+        if self.locks.is_empty() {
+            return None;
+        }
+        let lock = self
+            .locks
+            .on_node(&node.id, self.now)
+            .or_else(|| self.locks.on_login(login, self.now))?;
+        Some(self.denied_by(lock, node))
+    }
+
+    /// The denial where what would grant, or the only thing that could be asked for, is locked. To
+    /// be asked when nothing grants; `ask` is what could be asked for all the same.
+    pub(super) fn barred(&self, node: &Node, login: &Login, ask: Option<&Ask>) -> Option<Denial> {
+        if self.locks.is_empty() {
+            return None;
+        }
+        let free = self.as_if_nothing_were_locked();
+        let lock = match (free.grant(node, login), ask) {
+            (Some(granted), _) => granted.request.and_then(|request| {
+                let roles = request.granted.as_ref().map(|granted| &granted.roles);
+                self.lock_on([request.id], roles.into_iter().flatten())
+            }),
+            // A pending request that would be joined, an approved one that would be waited for.
+            (None, Some(ask)) => {
+                let opens = ask.opens.map(|(request, _)| request);
+                self.lock_on(ask.joins.into_iter().chain(opens), [])
+            }
+            (None, None) => {
+                let ask = free.ask(node, login)?;
+                self.lock_on([], &ask.roles)
+            }
+        }?;
+        Some(self.denied_by(lock, node))
+    }
+
+    fn lock_on<'r>(
+        &self,
+        requests: impl IntoIterator<Item = RequestId>,
+        roles: impl IntoIterator<Item = &'r RoleName>,
+    ) -> Option<&'a Lock> {
+        first_lock(self.locks, requests, roles, self.now)
+    }
+
+    fn denied_by(&self, lock: &Lock, node: &Node) -> Denial {
+        Denial {
+            reasons: vec![Reason::of(lock)],
+            visibility: self.visibility(node),
+        }
+    }
+}
