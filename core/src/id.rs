@@ -79,7 +79,7 @@ pub(crate) fn printable(value: &str) -> String {
 
 /// Whether a terminal shows `c` as itself: no control character, bidirectional override or
 /// zero-width character (SECURITY: untrusted text never reaches a terminal raw).
-fn is_plain(c: char) -> bool {
+pub(crate) fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

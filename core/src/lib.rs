@@ -33,6 +33,7 @@ pub mod lock;
 pub mod node;
 pub mod pattern;
 pub mod policy;
+pub mod predicate;
 pub mod preset;
 pub mod request;
 pub mod role;

@@ -237,7 +237,7 @@ impl Replacement {
 /// `Alice <alice@example.com>`; `None` if it is no such address. A quoted local part
 /// (`"a b"@example.com`, RFC 5322 section 3.4.1) is none here: nothing that it could stand for in
 /// a role has blanks or quotes.
-fn local(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
+pub(crate) fn local(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let address = match value.trim().strip_suffix('>') {
         Some(named) => named.rsplit_once('<')?.1,
         None => value.trim(),
