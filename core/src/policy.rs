@@ -6,6 +6,7 @@
 pub(crate) mod evaluate;
 mod explain;
 mod locked;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::target::NodeRef;
 use crate::view::View;
 
 use evaluate::{Granted, Holder, Subject, Verdict};
+use survey::Survey;
 
 pub use explain::{Explanation, Match, Outcome, RoleFinding, Via, explain};
 
@@ -391,8 +393,8 @@ impl Denial {
 pub struct UsableNode {
     /// The node.
     pub node: Arc<Node>,
-    /// As whom. Never empty.
-    pub logins: BTreeSet<Login>,
+    /// As whom. Never empty; shared by the nodes on which they are the same.
+    pub logins: Arc<BTreeSet<Login>>,
 }
 
 /// A node that could be asked for.
@@ -400,8 +402,9 @@ pub struct UsableNode {
 pub struct RequestableNode {
     /// The node.
     pub node: Arc<Node>,
-    /// The logins that do not work now, each with the roles to ask through. Never empty.
-    pub logins: BTreeMap<Login, BTreeSet<RoleName>>,
+    /// The logins that do not work now, each with the roles to ask through. Never empty; shared
+    /// by the nodes on which they are the same.
+    pub logins: Arc<BTreeMap<Login, BTreeSet<RoleName>>>,
 }
 
 /// The nodes that `identity` may log in to at `now`, by name and ID.
@@ -410,8 +413,9 @@ pub fn visible_nodes(view: &View, identity: &Identity, now: OffsetDateTime) -> V
     let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
         return Vec::new();
     };
+    let mut survey = Survey::new(&subject);
     let nodes = view.nodes().map(|node| UsableNode {
-        logins: subject.usable_logins(node),
+        logins: survey.answer(node, |node| subject.usable_logins(node)),
         node: Arc::clone(node),
     });
     nodes.filter(|usable| !usable.logins.is_empty()).collect()
@@ -428,8 +432,9 @@ pub fn requestable_nodes(
     let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
         return Vec::new();
     };
+    let mut survey = Survey::new(&subject);
     let nodes = view.nodes().map(|node| RequestableNode {
-        logins: subject.askable_logins(node),
+        logins: survey.answer(node, |node| subject.askable_logins(node)),
         node: Arc::clone(node),
     });
     nodes.filter(|found| !found.logins.is_empty()).collect()

@@ -49,6 +49,12 @@ impl LabelSelector {
         self.keys.is_empty()
     }
 
+    /// What it wants of single labels: each key with the values that satisfy it.
+    pub(crate) fn conditions(&self) -> impl Iterator<Item = (&str, &[LabelValue])> {
+        let of_labels = self.keys.iter().filter(|(key, _)| key != "*");
+        of_labels.map(|(key, values)| (key.as_str(), values.as_slice()))
+    }
+
     /// Whether a node with `labels` is selected for `user`.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>, user: &User) -> bool {
@@ -95,7 +101,7 @@ impl LabelValue {
         }
     }
 
-    fn matches(&self, label: &str, user: &User) -> bool {
+    pub(crate) fn matches(&self, label: &str, user: &User) -> bool {
         match self {
             Self::Pattern(pattern) => pattern.matches(label),
             Self::Template(template) => template.expands_to(user, label),

@@ -12,7 +12,8 @@ use time::Duration;
 use uuid::Uuid;
 
 use crate::id::{
-    ClusterName, KeyFingerprint, LockId, NodeId, NodeName, RequestId, RoleName, UserName,
+    ClusterName, KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceId, RoleName,
+    UserName,
 };
 use crate::lock::{Lock, Locks};
 use crate::node::Node;
@@ -52,6 +53,23 @@ impl Default for Settings {
             resources_per_request: 300,
             resource_bytes: 32 * 1024,
         }
+    }
+}
+
+impl Settings {
+    /// How many of `resources`, from the first on, one request may hold.
+    pub fn resources_that_fit<'r>(
+        &self,
+        resources: impl IntoIterator<Item = &'r ResourceId>,
+    ) -> usize {
+        let mut left = self.resource_bytes;
+        let fits = |id: &&ResourceId| {
+            let rest = left.checked_sub(id.to_string().len());
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        };
+        let resources = resources.into_iter().take(self.resources_per_request);
+        resources.take_while(fits).count()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use crate::id::{KeyFingerprint, Login, RequestId, ResourceId, RoleName, UserName};
+use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
 use crate::lock::Locks;
 use crate::node::Node;
 use crate::request::{AccessRequest, Annotations, Reach, State};
@@ -357,6 +357,19 @@ impl<'a> Subject<'a> {
             }
         }
         out
+    }
+
+    /// All roles that have a say on any node; one may come twice.
+    pub(crate) fn concerned(&self) -> impl Iterator<Item = &'a Role> {
+        self.deniers().chain(self.searchable())
+    }
+
+    /// The nodes that open requests name.
+    pub(crate) fn named_nodes(&self) -> impl Iterator<Item = NodeId> {
+        let reaches = self.open.iter().map(|open| open.reach);
+        reaches
+            .flat_map(Reach::resources)
+            .filter_map(ResourceId::node_id)
     }
 
     /// All roles that speak against: standing ones and those of open requests.

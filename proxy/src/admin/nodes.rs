@@ -1,13 +1,14 @@
 //! `ls`, `request search`, and what the commands have in common that name a node.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anteroom_core::id::{Login, ResourceId};
-use anteroom_core::node::{HostProof, Node};
+use anteroom_core::id::{Login, NodeId, NodeName, ResourceId};
+use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::policy::{self, Resolved};
 use anteroom_core::target::NodeRef;
-use anteroom_core::view::View;
+use anteroom_core::view::{Settings, View};
 use serde::Serialize;
 
 use super::args::{Kind, Ls, NodeFilter, Search};
@@ -17,57 +18,61 @@ use super::run::{Ended, Run, Stop, has_labels, matches_words};
 use crate::exit::Exit;
 use crate::say::{self, Table};
 
-/// A node as listings show it.
+/// A node as listings show it: it borrows what it can, since a listing may have very many.
 #[derive(Debug, Serialize)]
-pub(crate) struct NodeRow {
-    pub(crate) id: String,
+pub(crate) struct NodeRow<'a> {
+    pub(crate) id: NodeId,
     pub(crate) kind: &'static str,
-    pub(crate) name: String,
-    pub(crate) hostname: String,
-    pub(crate) addr: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) resource_id: String,
+    pub(crate) name: &'a NodeName,
+    pub(crate) hostname: &'a NodeName,
+    pub(crate) addr: &'a NodeAddr,
+    pub(crate) labels: &'a BTreeMap<String, String>,
+    pub(crate) resource_id: ResourceId,
     /// What can be had there: now for `ls`, after a request for `request search`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) logins: Vec<String>,
+    pub(crate) logins: Vec<&'a Login>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) host_proof: Option<HostProofRow>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) egress_addresses: Vec<String>,
+    pub(crate) host_proof: Option<HostProofRow<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(crate) egress_addresses: &'a [String],
 }
 
 /// How a node proves itself, for administrators.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum HostProofRow {
+pub(crate) enum HostProofRow<'a> {
     HostCa,
-    Pinned(Vec<String>),
+    Pinned(&'a [String]),
 }
 
-impl NodeRow {
-    pub(crate) fn new(view: &View, node: &Node, logins: impl IntoIterator<Item = Login>) -> Self {
+impl<'a> NodeRow<'a> {
+    pub(crate) fn new(
+        view: &View,
+        node: &'a Node,
+        logins: impl IntoIterator<Item = &'a Login>,
+    ) -> Self {
         Self {
-            id: node.id.to_string(),
+            id: node.id,
             kind: "node",
-            name: node.name.to_string(),
-            hostname: node.name.to_string(),
-            addr: node.addr.to_string(),
-            labels: node.labels.clone(),
-            resource_id: resource_id(view, node).to_string(),
-            logins: logins.into_iter().map(|login| login.to_string()).collect(),
+            name: &node.name,
+            hostname: &node.name,
+            addr: &node.addr,
+            labels: &node.labels,
+            resource_id: resource_id(view, node),
+            logins: logins.into_iter().collect(),
             host_proof: None,
-            egress_addresses: Vec::new(),
+            egress_addresses: &[],
         }
     }
 
-    pub(crate) fn in_full(view: &View, node: &Node) -> Self {
+    pub(crate) fn in_full(view: &View, node: &'a Node) -> Self {
         let proof = match &node.host_proof {
             HostProof::HostCa => HostProofRow::HostCa,
-            HostProof::Pinned(keys) => HostProofRow::Pinned(keys.clone()),
+            HostProof::Pinned(keys) => HostProofRow::Pinned(keys),
         };
         Self {
             host_proof: Some(proof),
-            egress_addresses: node.egress_addresses.clone(),
+            egress_addresses: &node.egress_addresses,
             ..Self::new(view, node, [])
         }
     }
@@ -84,28 +89,31 @@ pub(crate) fn all_nodes(view: &View) -> Vec<Arc<Node>> {
 
 /// Whether the filter of a listing shows the node.
 pub(crate) fn shows(node: &Node, filter: &NodeFilter, labels: &[(String, String)]) -> bool {
-    let (name, addr, id) = (
-        node.name.to_string(),
-        node.addr.to_string(),
-        node.id.to_string(),
-    );
-    let mut texts: Vec<&str> = vec![&name, &addr, &id];
-    texts.extend(
-        node.labels
-            .iter()
-            .flat_map(|(key, value)| [key.as_str(), value.as_str()]),
-    );
-    has_labels(&node.labels, labels) && matches_words(&filter.search, &texts)
+    // What costs most comes last: listings ask this of every node there is.
+    has_labels(&node.labels, labels)
+        && (filter.search.is_empty() || matches_words(&filter.search, &searchable_texts(node)))
+}
+
+fn searchable_texts(node: &Node) -> Vec<Cow<'_, str>> {
+    let mut texts = vec![
+        Cow::Borrowed(node.name.as_str()),
+        Cow::Owned(node.addr.to_string()),
+        Cow::Owned(node.id.to_string()),
+    ];
+    for (key, value) in &node.labels {
+        texts.extend([key, value].map(|text| Cow::Borrowed(text.as_str())));
+    }
+    texts
 }
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn ls(&mut self, args: &Ls) -> Ended {
         let view = self.ctx.state.view();
-        let rows: Vec<NodeRow> = self
-            .usable(&view)
-            .into_iter()
-            .filter(|(node, _)| shows(node, &args.filter, &args.labels))
-            .map(|(node, logins)| NodeRow::new(&view, &node, logins))
+        let mut usable = self.usable(&view);
+        usable.retain(|(node, _)| shows(node, &args.filter, &args.labels));
+        let rows: Vec<NodeRow<'_>> = usable
+            .iter()
+            .map(|(node, logins)| NodeRow::new(&view, node, logins.as_ref()))
             .collect();
         self.listing(args.listing.format, &rows, || {
             node_table(&rows, args.filter.verbose)
@@ -115,11 +123,11 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     /// The nodes that work now with their logins; for the local administrator those that exist.
-    pub(crate) fn usable(&self, view: &View) -> Vec<(Arc<Node>, BTreeSet<Login>)> {
+    pub(crate) fn usable(&self, view: &View) -> Vec<(Arc<Node>, Arc<BTreeSet<Login>>)> {
         match self.caller {
             Caller::Local => all_nodes(view)
                 .into_iter()
-                .map(|node| (node, BTreeSet::new()))
+                .map(|node| (node, Arc::default()))
                 .collect(),
             Caller::Ssh { identity, .. } => {
                 let usable =
@@ -141,13 +149,14 @@ impl<I: CommandIo> Run<'_, I> {
     async fn search_nodes(&mut self, args: &Search) -> Ended {
         let view = self.ctx.state.view();
         let identity = self.identity("request search")?;
-        let rows: Vec<NodeRow> = policy::requestable_nodes(&view, identity, self.ctx.state.now())
-            .into_iter()
-            .filter(|found| shows(&found.node, &args.filter, &args.labels))
-            .map(|found| NodeRow::new(&view, &found.node, found.logins.into_keys()))
+        let mut found = policy::requestable_nodes(&view, identity, self.ctx.state.now());
+        found.retain(|found| shows(&found.node, &args.filter, &args.labels));
+        let rows: Vec<NodeRow<'_>> = found
+            .iter()
+            .map(|found| NodeRow::new(&view, &found.node, found.logins.keys()))
             .collect();
         self.listing(args.listing.format, &rows, || {
-            search_text(&rows, args.filter.verbose)
+            search_text(&rows, view.settings(), args.filter.verbose)
         })
         .await?;
         Ok(Exit::Done)
@@ -252,23 +261,49 @@ fn ambiguous(view: &View, name: &NodeRef, nodes: &[Arc<Node>]) -> Stop {
 }
 
 /// `Node Name  Address  Labels`, with `Node ID` where asked for.
-pub(crate) fn node_table(rows: &[NodeRow], verbose: bool) -> String {
+pub(crate) fn node_table(rows: &[NodeRow<'_>], verbose: bool) -> String {
     if verbose {
         let mut table = Table::new(["Node Name", "Node ID", "Address", "Labels"]);
         for row in rows {
-            table.row([&row.name, &row.id, &row.addr, &say::labels(&row.labels)]);
+            let (id, addr) = (row.id.to_string(), row.addr.to_string());
+            table.row([row.name.as_str(), &id, &addr, &say::labels(row.labels)]);
         }
         return table.to_string();
     }
     let mut table = Table::new(["Node Name", "Address", "Labels"]);
     for row in rows {
-        table.row([&row.name, &row.addr, &say::labels(&row.labels)]);
+        let addr = row.addr.to_string();
+        table.row([row.name.as_str(), &addr, &say::labels(row.labels)]);
     }
     table.to_string()
 }
 
-fn search_text(rows: &[NodeRow], verbose: bool) -> String {
-    let mut text = if verbose {
+fn search_text(rows: &[NodeRow<'_>], settings: &Settings, verbose: bool) -> String {
+    let mut text = search_table(rows, verbose).to_string();
+    if rows.is_empty() {
+        return text;
+    }
+    let fit = settings.resources_that_fit(rows.iter().map(|row| &row.resource_id));
+    text.push_str(&if fit == rows.len() {
+        "\n\nTo request access to these resources, run".to_owned()
+    } else {
+        format!(
+            "\n\nThese are {} resources, and one request holds at most {}; narrow the search with --search or --labels. \
+             To request access to the first {fit}, run",
+            rows.len(),
+            settings.resources_per_request,
+        )
+    });
+    text.push_str("\nssh access request create");
+    for row in rows.iter().take(fit) {
+        text.push_str(&format!(" --resource {} \\\n   ", row.resource_id));
+    }
+    text.push_str(" --reason \"<request reason>\"");
+    text
+}
+
+fn search_table(rows: &[NodeRow<'_>], verbose: bool) -> Table {
+    if verbose {
         let mut table = Table::new([
             "Name",
             "Hostname",
@@ -278,35 +313,26 @@ fn search_text(rows: &[NodeRow], verbose: bool) -> String {
             "Resource ID",
         ]);
         for row in rows {
-            let (labels, logins) = (say::labels(&row.labels), row.logins.join(","));
+            let logins: Vec<&str> = row.logins.iter().map(|login| login.as_str()).collect();
             table.row([
-                &row.id,
-                &row.hostname,
-                &row.addr,
-                &labels,
-                &logins,
-                &row.resource_id,
+                row.id.to_string().as_str(),
+                row.hostname.as_str(),
+                &row.addr.to_string(),
+                &say::labels(row.labels),
+                &logins.join(","),
+                &row.resource_id.to_string(),
             ]);
         }
-        table.to_string()
-    } else {
-        let mut table = Table::new(["Name", "Hostname", "Labels", "Resource ID"]);
-        for row in rows {
-            table.row([
-                &row.id,
-                &row.hostname,
-                &say::labels(&row.labels),
-                &row.resource_id,
-            ]);
-        }
-        table.to_string()
-    };
-    if !rows.is_empty() {
-        text.push_str("\n\nTo request access to these resources, run\nssh access request create");
-        for row in rows {
-            text.push_str(&format!(" --resource {} \\\n   ", row.resource_id));
-        }
-        text.push_str(" --reason \"<request reason>\"");
+        return table;
     }
-    text
+    let mut table = Table::new(["Name", "Hostname", "Labels", "Resource ID"]);
+    for row in rows {
+        table.row([
+            row.id.to_string().as_str(),
+            row.hostname.as_str(),
+            &say::labels(row.labels),
+            &row.resource_id.to_string(),
+        ]);
+    }
+    table
 }

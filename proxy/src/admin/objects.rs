@@ -427,10 +427,11 @@ impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn nodes_ls(&mut self, args: &NodesLs) -> Ended {
         self.require(AdminVerb::List, AdminResource::Node)?;
         let view = self.ctx.state.view();
-        let nodes = all_nodes(&view)
-            .into_iter()
-            .filter(|node| shows(node, &args.filter, &[]));
-        let rows: Vec<NodeRow> = nodes.map(|node| NodeRow::in_full(&view, &node)).collect();
+        let rows: Vec<NodeRow<'_>> = view
+            .nodes()
+            .filter(|node| shows(node, &args.filter, &[]))
+            .map(|node| NodeRow::in_full(&view, node))
+            .collect();
         self.listing(args.listing.format, &rows, || {
             node_table(&rows, args.filter.verbose)
         })
@@ -826,7 +827,7 @@ fn found_users(users: &[Arc<User>]) -> Found {
 }
 
 fn found_nodes(view: &View, nodes: &[Arc<Node>]) -> Found {
-    let rows: Vec<NodeRow> = nodes
+    let rows: Vec<NodeRow<'_>> = nodes
         .iter()
         .map(|node| NodeRow::in_full(view, node))
         .collect();

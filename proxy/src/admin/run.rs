@@ -268,12 +268,34 @@ pub(crate) fn some(names: impl IntoIterator<Item = impl ToString>) -> String {
 }
 
 /// Whether every one of `words` occurs in one of `texts`, whatever the case.
-pub(crate) fn matches_words(words: &[String], texts: &[&str]) -> bool {
-    let lower: Vec<String> = texts.iter().map(|text| text.to_lowercase()).collect();
-    words
-        .iter()
-        .map(|word| word.trim().to_lowercase())
-        .all(|word| lower.iter().any(|text| text.contains(&word)))
+pub(crate) fn matches_words(words: &[String], texts: &[impl AsRef<str>]) -> bool {
+    words.iter().all(|word| {
+        let word = word.trim();
+        texts
+            .iter()
+            .any(|text| contains_ignoring_case(text.as_ref(), word))
+    })
+}
+
+fn contains_ignoring_case(text: &str, word: &str) -> bool {
+    if !text.is_ascii() || !word.is_ascii() {
+        return text.to_lowercase().contains(&word.to_lowercase());
+    }
+    let Some((first, rest)) = word.as_bytes().split_first() else {
+        return true;
+    };
+    let mut left = text.as_bytes();
+    while let Some((here, after)) = left.split_first() {
+        let found = here.eq_ignore_ascii_case(first)
+            && after
+                .get(..rest.len())
+                .is_some_and(|there| there.eq_ignore_ascii_case(rest));
+        if found {
+            return true;
+        }
+        left = after;
+    }
+    false
 }
 
 /// Whether `labels` has every pair of `wanted`.

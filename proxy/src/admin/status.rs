@@ -257,9 +257,9 @@ fn extensions(view: &View, identity: &Identity, now: OffsetDateTime) -> Vec<&'st
         .into_iter()
         .take(NODES_LOOKED_AT)
     {
-        for login in usable.logins {
+        for login in usable.logins.iter() {
             let access = Access {
-                login,
+                login: login.clone(),
                 node: usable.node.id,
             };
             match policy::decide(view, identity, &access, now) {

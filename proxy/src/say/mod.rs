@@ -63,11 +63,25 @@ pub fn lines(text: &str, end: LineEnd) -> Bytes {
 pub fn labels<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
     let mut pairs: Vec<(&String, &String)> = labels.into_iter().collect();
     pairs.sort();
-    let shown: Vec<String> = pairs
-        .iter()
-        .map(|(key, value)| format!("{}={}", label_part(key), label_part(value)))
-        .collect();
-    shown.join(",")
+    let mut out = String::new();
+    for (key, value) in pairs {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        push_label_part(&mut out, key);
+        out.push('=');
+        push_label_part(&mut out, value);
+    }
+    out
+}
+
+fn push_label_part(out: &mut String, part: &str) {
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b',' | b'=' | b'"');
+    if part.bytes().all(plain) {
+        out.push_str(part);
+    } else {
+        out.push_str(&label_part(part));
+    }
 }
 
 fn label_part(part: &str) -> String {

@@ -4,11 +4,23 @@ use std::fmt;
 
 use super::text;
 
-/// A table whose cells are cleaned as they are added: no caller can forget it.
+/// A table whose cells are cleaned as they are added: no caller can forget it. Made for very many
+/// rows: all cells lie in one text.
 #[derive(Debug, Clone)]
 pub struct Table {
     header: Vec<String>,
-    rows: Vec<Vec<String>>,
+    /// Of each column, in terminal columns.
+    widths: Vec<usize>,
+    /// The cells, row by row, one after the other.
+    text: String,
+    cells: Vec<Cell>,
+}
+
+/// A cell, which begins where the one before it ends.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    end: usize,
+    width: usize,
 }
 
 impl Table {
@@ -17,56 +29,72 @@ impl Table {
     pub fn new<const N: usize>(header: [&str; N]) -> Self {
         Self {
             header: header.iter().map(|h| (*h).to_owned()).collect(),
-            rows: Vec::new(),
+            widths: header.iter().map(|h| text::width(h)).collect(),
+            text: String::new(),
+            cells: Vec::new(),
         }
     }
 
     /// Adds a row. Missing cells are empty, cells beyond the last column are not shown.
     pub fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        let mut row: Vec<String> = cells
-            .into_iter()
-            .map(|cell| text::clean(cell.as_ref()).into_owned())
-            .collect();
-        row.resize(self.header.len(), String::new());
-        self.rows.push(row);
-    }
-
-    fn widths(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.header.iter().map(|h| text::width(h)).collect();
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(text::width(cell));
+        let mut cells = cells.into_iter();
+        for widest in &mut self.widths {
+            let mut width = 0;
+            if let Some(cell) = cells.next() {
+                let cell = text::clean(cell.as_ref());
+                width = text::width(&cell);
+                self.text.push_str(&cell);
             }
+            *widest = (*widest).max(width);
+            let end = self.text.len();
+            self.cells.push(Cell { end, width });
         }
-        widths
     }
 }
 
 /// The table's lines, without trailing blanks, separated by `\n`, no final one.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths = self.widths();
-        let dashes: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
-        write_row(f, &self.header, &widths)?;
+        let header = self.header.iter().map(|h| (h.as_str(), text::width(h)));
+        write_row(f, header, &self.widths)?;
         f.write_str("\n")?;
-        write_row(f, &dashes, &widths)?;
-        for row in &self.rows {
+        let dashes: Vec<String> = self.widths.iter().map(|w| "-".repeat(*w)).collect();
+        let dashes = dashes.iter().map(|d| (d.as_str(), d.len()));
+        write_row(f, dashes, &self.widths)?;
+        let mut start = 0;
+        for row in self.cells.chunks(self.widths.len().max(1)) {
             f.write_str("\n")?;
-            write_row(f, row, &widths)?;
+            let cells = row.iter().map(|cell| {
+                let text = self.text.get(start..cell.end).unwrap_or_default();
+                start = cell.end;
+                (text, cell.width)
+            });
+            write_row(f, cells, &self.widths)?;
         }
         Ok(())
     }
 }
 
-fn write_row(f: &mut fmt::Formatter<'_>, cells: &[String], widths: &[usize]) -> fmt::Result {
-    let mut line = String::new();
-    for (cell, width) in cells.iter().zip(widths) {
-        line.push_str(cell);
+/// Writes the cells, each with its width. Blanks are written before a cell, never after the last.
+fn write_row<'a>(
+    f: &mut fmt::Formatter<'_>,
+    cells: impl Iterator<Item = (&'a str, usize)>,
+    widths: &[usize],
+) -> fmt::Result {
+    let mut gap = 0;
+    for ((cell, width), widest) in cells.zip(widths) {
+        let shown = cell.trim_end();
+        if !shown.is_empty() {
+            write!(f, "{:gap$}{shown}", "")?;
+            gap = cell.len() - shown.len();
+        }
         // Two blanks between columns, since names of columns hold single ones.
-        let gap = width.saturating_sub(text::width(cell)) + 2;
-        line.extend(std::iter::repeat_n(' ', gap));
+        gap += widest.saturating_sub(width) + 2;
+        if shown.is_empty() {
+            gap += width;
+        }
     }
-    f.write_str(line.trim_end())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,138 @@
+//! One question about every node at once.
+//!
+//! What a subject may do on a node depends on the node only through the label conditions of her
+//! roles that it satisfies, and on its ID where one of her requests or a lock names it. So nodes
+//! that satisfy the same conditions get the same answer: the first of them is evaluated, as for
+//! a decision, and the others take its answer over. A survey decides nothing itself.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::id::NodeId;
+use crate::lock::Locks;
+use crate::node::Node;
+use crate::role::Conditions;
+use crate::selector::{LabelSelector, LabelValue};
+use crate::user::User;
+
+use super::evaluate::Subject;
+
+/// How many values of one label are remembered: enough for every label that groups nodes, and a
+/// bound for those that tell them apart.
+const VALUES: usize = 4096;
+
+/// How many answers are remembered; what comes after them is evaluated every time.
+const ANSWERS: usize = 16_384;
+
+/// The answers to one question about the nodes of one view.
+pub(crate) struct Survey<'a, T> {
+    user: &'a User,
+    locks: &'a Locks,
+    now: OffsetDateTime,
+    keys: HashMap<&'a str, Key<'a>>,
+    /// Nodes that open requests name: what holds there holds nowhere else.
+    named: HashSet<NodeId>,
+    answers: HashMap<Box<[u64]>, Arc<T>>,
+    /// The conditions that the node at hand satisfies.
+    satisfied: Vec<u64>,
+}
+
+/// What the subject's roles want of one label.
+#[derive(Default)]
+struct Key<'a> {
+    /// Numbered through all keys; each is satisfied by any of its values.
+    conditions: Vec<(usize, &'a [LabelValue])>,
+    /// The conditions that a value satisfies.
+    seen: HashMap<&'a str, Box<[u64]>>,
+}
+
+impl<'a, T> Survey<'a, T> {
+    pub(crate) fn new(subject: &Subject<'a>) -> Self {
+        let mut keys: HashMap<&str, Key<'_>> = HashMap::new();
+        let mut count = 0;
+        for role in subject.concerned() {
+            for selector in [selector(&role.allow), selector(&role.deny)] {
+                for (key, values) in selector.conditions() {
+                    let key = keys.entry(key).or_default();
+                    key.conditions.push((count, values));
+                    count += 1;
+                }
+            }
+        }
+        Self {
+            user: subject.user,
+            locks: subject.locks,
+            now: subject.now,
+            keys,
+            named: subject.named_nodes().collect(),
+            answers: HashMap::new(),
+            satisfied: vec![0; count.div_ceil(64)],
+        }
+    }
+
+    /// The answer for `node`, which `evaluate` finds if no node like it has been asked about.
+    pub(crate) fn answer(&mut self, node: &'a Node, evaluate: impl FnOnce(&Node) -> T) -> Arc<T> {
+        let locked = self.locks.on_node(&node.id, self.now).is_some();
+        if locked || self.named.contains(&node.id) {
+            return Arc::new(evaluate(node));
+        }
+        self.satisfied.fill(0);
+        for (name, value) in &node.labels {
+            if let Some(key) = self.keys.get_mut(name.as_str()) {
+                key.add_satisfied(value, self.user, &mut self.satisfied);
+            }
+        }
+        if let Some(answer) = self.answers.get(self.satisfied.as_slice()) {
+            return Arc::clone(answer);
+        }
+        let answer = Arc::new(evaluate(node));
+        if self.answers.len() < ANSWERS {
+            let satisfied = self.satisfied.clone().into_boxed_slice();
+            self.answers.insert(satisfied, Arc::clone(&answer));
+        }
+        answer
+    }
+}
+
+impl<'a> Key<'a> {
+    /// Adds to `satisfied` the conditions that the label's `value` satisfies.
+    fn add_satisfied(&mut self, value: &'a str, user: &User, satisfied: &mut [u64]) {
+        if let Some(seen) = self.seen.get(value) {
+            union(satisfied, seen);
+            return;
+        }
+        let mut found = vec![0; satisfied.len()];
+        for (number, values) in &self.conditions {
+            if values.iter().any(|wanted| wanted.matches(value, user))
+                && let Some(word) = found.get_mut(number / 64)
+            {
+                *word |= 1_u64 << (number % 64);
+            }
+        }
+        union(satisfied, &found);
+        if self.seen.len() < VALUES {
+            self.seen.insert(value, found.into_boxed_slice());
+        }
+    }
+}
+
+fn union(into: &mut [u64], from: &[u64]) {
+    for (into, from) in into.iter_mut().zip(from) {
+        *into |= from;
+    }
+}
+
+/// The part of `conditions` that looks at a node. Every field is named here: one that looks at a
+/// node in another way has to become a condition of the survey as well.
+fn selector(conditions: &Conditions) -> &LabelSelector {
+    let Conditions {
+        logins: _,
+        node_labels,
+        request: _,
+        review_requests: _,
+        rules: _,
+    } = conditions;
+    node_labels
+}
