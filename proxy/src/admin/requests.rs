@@ -58,6 +58,7 @@ pub(crate) struct RequestRow {
     request_reason: String,
     reason: String,
     suggested_reviewers: Vec<String>,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     system_annotations: anteroom_core::request::Annotations,
     reviews: Vec<ReviewRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
