@@ -4,8 +4,11 @@
 //! Teleport has and Anteroom does not serve yet: a rule that is ignored would be a hole. What the
 //! store does with a document, and whether the roles it names exist, is the caller's business.
 
+mod nothing;
+mod options;
 mod role;
 mod tree;
+mod words;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +97,12 @@ fn position(document: usize, name: Option<&str>, line: u64, column: u64) -> Stri
     out
 }
 
+fn did_you_mean(similar: &Option<&str>) -> String {
+    similar
+        .map(|field| format!(" (did you mean `{field}`?)"))
+        .unwrap_or_default()
+}
+
 /// What is wrong with a document. `field` is the path, as in `spec.allow.logins`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -113,10 +122,12 @@ pub enum DocumentProblem {
     #[error("there is no document in the text; start one with `kind: role`")]
     Nothing,
     /// A field that nobody knows.
-    #[error("`{field}` is not a field; the fields here are {known}")]
+    #[error("`{field}` is not a field{}; the fields here are {known}", did_you_mean(.similar))]
     UnknownField {
         /// The path.
         field: String,
+        /// The field that is spelt almost so.
+        similar: Option<&'static str>,
         /// The fields that are served there.
         known: String,
     },
@@ -126,11 +137,29 @@ pub enum DocumentProblem {
         /// The path.
         field: String,
     },
+    /// A value of a Teleport field that asks for something, where others ask for nothing.
+    #[error(
+        "`{field}` is a Teleport field that Anteroom does not serve yet; write {accepted}, which asks for nothing, or leave it out"
+    )]
+    AsksFor {
+        /// The path.
+        field: String,
+        /// The values that ask for nothing.
+        accepted: String,
+    },
     /// An option of our own that nothing serves yet.
     #[error("`{field}` is not served yet; leave it out")]
     NotYet {
         /// The path.
         field: String,
+    },
+    /// A certificate extension that Anteroom writes itself.
+    #[error("`{field}`: `{name}` is an extension that Anteroom writes itself; leave it out")]
+    OwnExtension {
+        /// The path.
+        field: String,
+        /// Its name.
+        name: String,
     },
     /// A kind that is planned.
     #[error("kind `{0}` is not served yet; the kinds are role, user and node")]
@@ -371,8 +400,9 @@ const TOP: Fields = Fields {
     only_allow: &[],
 };
 const METADATA: Fields = Fields {
-    served: &["name", "description", "labels"],
-    teleport: &["namespace", "expires", "id", "revision"],
+    // `id` and `revision` number the versions of Teleport's own store; in ours they mean nothing.
+    served: &["name", "description", "labels", "id", "revision"],
+    teleport: &["namespace", "expires"],
     later: &[],
     only_allow: &[],
 };

@@ -11,11 +11,12 @@ mod survey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
 use crate::lock::LockTarget;
 use crate::node::Node;
+use crate::request::AccessRequest;
 use crate::role::ReasonMode;
 use crate::target::NodeRef;
 use crate::view::View;
@@ -83,7 +84,23 @@ pub struct Permit {
     node: Arc<Node>,
     grant: Grant,
     ends: Option<OffsetDateTime>,
+    opened: Option<OffsetDateTime>,
     capabilities: Capabilities,
+    limits: SessionLimits,
+}
+
+/// What bounds the sessions of a user, besides the permit's own end: the least that any of her
+/// standing roles, or of those of the request that grants, says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// How long a session lasts (`max_session_ttl`; under a request also what it was filed with).
+    pub session_ttl: Option<Duration>,
+    /// How long it lasts without data (`client_idle_timeout`).
+    pub idle_timeout: Option<Duration>,
+    /// Connections to nodes at a time, over all of the user's (`max_connections`).
+    pub connections: Option<u32>,
+    /// Sessions in one connection at a time (`max_sessions`).
+    pub sessions: Option<u32>,
 }
 
 /// What a permit rests on.
@@ -185,10 +202,29 @@ impl Permit {
         self.ends
     }
 
+    /// The instant at which a session is over that belongs to a connection authenticated at
+    /// `since`: the permit's end, or earlier where a role bounds how long sessions last. It never
+    /// moves with the time at which this is asked.
+    ///
+    /// What waited for an approval has its time from the approval on; what rests on standing
+    /// access, from the proof of the key.
+    #[must_use]
+    pub fn session_ends(&self, since: OffsetDateTime) -> Option<OffsetDateTime> {
+        let from = self.opened.map_or(since, |opened| opened.max(since));
+        let by_ttl = self.limits.session_ttl.map(|ttl| from + ttl);
+        evaluate::least(self.ends, by_ttl)
+    }
+
     /// What the session may do.
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// What bounds it.
+    #[must_use]
+    pub fn limits(&self) -> &SessionLimits {
+        &self.limits
     }
 
     /// The request it rests on; `None` under standing access.
@@ -215,7 +251,7 @@ pub struct Ask {
     /// Whom the user's roles suggest as reviewers.
     pub suggested_reviewers: Vec<UserName>,
     /// The longest access, if the user's roles set one.
-    pub max_duration: Option<time::Duration>,
+    pub max_duration: Option<Duration>,
     /// A pending request of the same user and key for exactly this: filing joins it.
     pub joins: Option<RequestId>,
     /// An approved request of this key that will grant this, and when it opens.
@@ -288,6 +324,12 @@ pub enum Reason {
         /// The logins she has there or may ask for. Never empty.
         logins: BTreeSet<Login>,
     },
+    /// A standing role would grant it, but the user's roles demand an approved request
+    /// (`request_access`), and no role that she may ask for grants it.
+    RequestDemanded {
+        /// The role that demands it.
+        role: RoleName,
+    },
     /// An approved request would grant it, but the user may no longer ask for its role.
     NoLongerRequestable {
         /// The request.
@@ -321,6 +363,11 @@ impl Reason {
                 let logins: Vec<String> = logins.iter().map(|login| format!("`{login}`")).collect();
                 let logins = logins.join(", ");
                 format!("no role grants the login there; the logins that can be had are: {logins}")
+            }
+            Self::RequestDemanded { role } => {
+                format!(
+                    "role `{role}` demands an approved request (request_access), and no role that the user may ask for grants the node"
+                )
             }
             Self::NoLongerRequestable { request, role } => {
                 format!(
@@ -360,7 +407,9 @@ impl Permit {
             node: Arc::clone(node),
             grant: Grant::new(granted),
             ends: granted.request.map(|request| request.access_expires),
+            opened: granted.request.and_then(AccessRequest::opened),
             capabilities: granted.capabilities,
+            limits: granted.limits.clone(),
         }
     }
 }

@@ -308,6 +308,14 @@ impl AccessRequest {
             .map_or(self.created, |start| start.max(self.created))
     }
 
+    /// When the access opened, or will: its approval, or its start where that is later. `None`
+    /// before the approval.
+    #[must_use]
+    pub fn opened(&self) -> Option<OffsetDateTime> {
+        let granted = self.granted.as_ref()?;
+        Some(self.starts().max(granted.at))
+    }
+
     /// Whether access is open at `now`: approved, not before its start, and before its end.
     #[must_use]
     pub fn is_open(&self, now: OffsetDateTime) -> bool {

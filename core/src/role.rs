@@ -187,6 +187,29 @@ pub struct Options {
     pub permit_x11_forwarding: Option<bool>,
     /// scp and sftp.
     pub ssh_file_copy: Option<bool>,
+    /// A session without data for so long ends; of several roles the least.
+    pub client_idle_timeout: Option<Duration>,
+    /// So many connections to nodes at a time, over all of the user's; of several roles the least.
+    pub max_connections: Option<u32>,
+    /// So many sessions in one connection at a time; of several roles the least.
+    pub max_sessions: Option<u32>,
+    /// Whether standing roles reach nodes without a request.
+    pub request_access: RequestAccess,
+    /// What to prompt with for a reason where `request.reason` has no words of its own.
+    pub request_prompt: Option<String>,
+}
+
+/// `options.request_access`: whether standing roles reach nodes without a request. Of several
+/// roles the strictest counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RequestAccess {
+    /// They do.
+    #[default]
+    Optional,
+    /// They do while an approved role request of the user is open, and not otherwise.
+    Always,
+    /// The same, and every request of the user needs a reason.
+    Reason,
 }
 
 impl RequestConditions {

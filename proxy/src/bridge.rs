@@ -13,6 +13,7 @@ use anteroom_core::request::State;
 use anteroom_core::view::View;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::exit::Exit;
 use crate::proxy::Proxy;
@@ -64,10 +65,40 @@ pub struct Watch {
     shown: String,
     uses: Uses,
     permit: Permit,
+    /// When the connection proved its key.
+    since: OffsetDateTime,
+    /// What is relayed under it; `None` for what carries no data of its own.
+    activity: Option<Arc<Activity>>,
+}
+
+/// When something last went through a bridge, in either direction.
+struct Activity {
+    began: Instant,
+    /// Milliseconds from there to the last event.
+    last: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Activity {
+        Activity {
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.began + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
 }
 
 impl Watch {
-    /// Watches over `permit`, which was decided for `identity` and `access`.
+    /// Watches over `permit`, which was decided for `identity` and `access` on a connection that
+    /// proved its key at `since`.
     pub fn new(
         proxy: Arc<Proxy>,
         identity: Identity,
@@ -75,6 +106,7 @@ impl Watch {
         shown: String,
         uses: Uses,
         permit: Permit,
+        since: OffsetDateTime,
     ) -> Watch {
         Watch {
             proxy,
@@ -83,7 +115,16 @@ impl Watch {
             shown,
             uses,
             permit,
+            since,
+            activity: None,
         }
+    }
+
+    /// Watches from now on over how long nothing is relayed, too.
+    fn watch_activity(&mut self) -> Arc<Activity> {
+        let activity = Arc::new(Activity::new());
+        self.activity = Some(activity.clone());
+        activity
     }
 
     /// The same permit watched for another use.
@@ -117,15 +158,36 @@ impl Watch {
         match policy::decide(&view, &self.identity, &self.access, now) {
             Decision::Permit(permit) => {
                 self.permit = permit;
-                let allowed = self.uses.allowed_by(self.permit.capabilities());
-                let why = "this use is no longer allowed by the role".to_owned();
-                (!allowed).then(|| self.said(&SessionEnd::NoLongerAllowed { why }))
+                if !self.uses.allowed_by(self.permit.capabilities()) {
+                    let why = "this use is no longer allowed by the role".to_owned();
+                    return Some(self.said(&SessionEnd::NoLongerAllowed { why }));
+                }
+                self.out_of_time(now)
             }
             Decision::Ask(_) => Some(self.access_ended(&view, now)),
             Decision::Deny(denial) => Some(self.said(&SessionEnd::NoLongerAllowed {
                 why: say::denial(&denial, &self.shown),
             })),
         }
+    }
+
+    /// There is a permit, and a role bounds how long a session lasts or may be silent.
+    fn out_of_time(&self, now: OffsetDateTime) -> Option<String> {
+        let limits = self.permit.limits();
+        let over = self.permit.session_ends(self.since);
+        if let (Some(ttl), true) = (limits.session_ttl, over.is_some_and(|at| at <= now)) {
+            return Some(self.said(&SessionEnd::TooLong { ttl }));
+        }
+        let silent_until = self.silent_until()?;
+        let after = limits.idle_timeout?;
+        (silent_until <= Instant::now()).then(|| self.said(&SessionEnd::Idle { after }))
+    }
+
+    /// When it is over if nothing is relayed until then.
+    fn silent_until(&self) -> Option<Instant> {
+        let activity = self.activity.as_ref()?;
+        let after = self.permit.limits().idle_timeout?.unsigned_abs();
+        Some(activity.last() + after)
     }
 
     /// The permit rested on a request or a role, and does no more: which, and how it ended.
@@ -156,7 +218,7 @@ impl Watch {
 
     async fn next_turn(&self, changes: &mut watch::Receiver<u64>) {
         let end = async {
-            match self.permit.ends() {
+            match self.permit.session_ends(self.since) {
                 Some(ends) => {
                     let left = (ends - self.proxy.state.now()).max(time::Duration::ZERO);
                     tokio::time::sleep(left.try_into().unwrap_or(Duration::MAX)).await;
@@ -164,10 +226,18 @@ impl Watch {
                 None => std::future::pending().await,
             }
         };
+        let silence = async {
+            match self.silent_until() {
+                // What is relayed meanwhile moves the end; it is looked at anew when this is over.
+                Some(instant) => tokio::time::sleep_until(instant).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // The sender lives in the state, which `self.proxy` keeps alive.
             _ = changes.changed() => {}
             () = end => {}
+            () = silence => {}
         }
     }
 }
@@ -307,14 +377,19 @@ async fn relay(
 ) -> Ended {
     let (user_out, node_out) = (user.outbox.clone(), node.outbox.clone());
     let proxy = watch.proxy.clone();
+    let activity = watch.watch_activity();
+    let (to_node, to_user) = (
+        Counted::new(&tally.to_node, tally, &activity),
+        Counted::new(&tally.to_user, tally, &activity),
+    );
     let up = async {
-        match pump(user.inbox, node.outbox, &tally.to_node, tally, line_end).await {
+        match pump(user.inbox, node.outbox, to_node, line_end).await {
             Stopped::SourceClosed | Stopped::SourceLost => {}
             // The node takes no more input; what it still has to say goes on: `yes | ssh node head -1`.
             Stopped::SinkGone => std::future::pending().await,
         }
     };
-    let down = pump(node.inbox, user.outbox, &tally.to_user, tally, line_end);
+    let down = pump(node.inbox, user.outbox, to_user, line_end);
     let ended = tokio::select! {
         // What the node still had to say is worth more than the news that the user's side closed.
         biased;
@@ -343,22 +418,39 @@ enum Stopped {
     SinkGone,
 }
 
+/// Where one direction is counted.
+struct Counted<'t> {
+    bytes: &'t AtomicU64,
+    tally: &'t Tally,
+    activity: &'t Activity,
+}
+
+impl<'t> Counted<'t> {
+    fn new(bytes: &'t AtomicU64, tally: &'t Tally, activity: &'t Activity) -> Self {
+        Counted {
+            bytes,
+            tally,
+            activity,
+        }
+    }
+
+    fn add(&self, data: &[u8]) {
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+    }
+}
+
 /// Moves everything from one side to the other, in order, until a side is over.
-async fn pump(
-    mut from: Inbox,
-    to: Outbox,
-    bytes: &AtomicU64,
-    tally: &Tally,
-    line_end: LineEnd,
-) -> Stopped {
+async fn pump(mut from: Inbox, to: Outbox, counted: Counted<'_>, line_end: LineEnd) -> Stopped {
+    let tally = counted.tally;
     while let Some(event) = from.next().await {
+        counted.activity.touch();
         let sent = match event {
             Event::Data(data) => {
-                bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                counted.add(&data);
                 to.data(data).await
             }
             Event::Stderr(data) => {
-                bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                counted.add(&data);
                 to.stderr(data).await
             }
             Event::Request(request) => to.request(request).await,

@@ -45,6 +45,7 @@ enum Phase {
 struct Counts {
     held: HashMap<UserName, u32>,
     connections: HashMap<UserName, u32>,
+    to_nodes: HashMap<UserName, u32>,
 }
 
 /// A place among a user's held channels. Bounded (`max_held_channels`), because each one keeps a
@@ -57,6 +58,12 @@ pub struct HoldSlot<'p> {
 
 /// One authenticated connection of a user, counted against `max_connections_per_user`.
 pub struct UserPlace {
+    proxy: Arc<Proxy>,
+    user: UserName,
+}
+
+/// One connection of a user to a node, counted against the `max_connections` of her roles.
+pub struct NodePlace {
     proxy: Arc<Proxy>,
     user: UserName,
 }
@@ -148,6 +155,17 @@ impl Proxy {
         })
     }
 
+    /// Counts a connection to a node, or refuses it where the user has as many as `limit`. Without
+    /// a limit it counts as well: a limit that comes later finds it there.
+    pub fn node_place(self: &Arc<Self>, user: &UserName, limit: Option<u32>) -> Option<NodePlace> {
+        let limit = limit.unwrap_or(u32::MAX);
+        take(&mut self.counts().to_nodes, user, limit)?;
+        Some(NodePlace {
+            proxy: self.clone(),
+            user: user.clone(),
+        })
+    }
+
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
         // A panic while counting leaves counts off by one, not unsafe: going on is right.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,6 +175,12 @@ impl Proxy {
 impl Drop for HoldSlot<'_> {
     fn drop(&mut self) {
         give_back(&mut self.proxy.counts().held, &self.user);
+    }
+}
+
+impl Drop for NodePlace {
+    fn drop(&mut self) {
+        give_back(&mut self.proxy.counts().to_nodes, &self.user);
     }
 }
 

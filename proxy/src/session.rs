@@ -21,6 +21,7 @@ use anteroom_core::policy::Identity;
 use anteroom_core::target::{NodeRef, Target};
 use anteroom_core::view::View;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::lobby::Lobby;
@@ -239,14 +240,15 @@ impl Front for Outer {
         };
         record_login(&self.proxy, &identity, self.peer);
         let ending = connection.clone();
+        let since = self.proxy.state.now();
         self.door = match purpose {
             Purpose::Lobby => {
-                let lobby = Lobby::new(self.proxy.clone(), identity, self.peer);
+                let lobby = Lobby::new(self.proxy.clone(), identity, self.peer, since);
                 Door::Lobby(lobby)
             }
             Purpose::Node(wanted) => {
-                let door =
-                    NodeDoor::new(self.proxy.clone(), identity, self.peer, wanted, connection);
+                let proxy = self.proxy.clone();
+                let door = NodeDoor::new(proxy, identity, self.peer, wanted, connection, since);
                 close_with(&ending, door.clone());
                 Door::Node(door)
             }
@@ -307,6 +309,8 @@ struct Inner {
     proxy: Arc<Proxy>,
     identity: Identity,
     from: SocketAddr,
+    /// When the outer connection proved its key.
+    since: OffsetDateTime,
     node: NodeRef,
     login: Option<String>,
     door: Option<Arc<NodeDoor>>,
@@ -356,6 +360,7 @@ impl Front for Inner {
                 node: self.node.clone(),
             },
             connection.clone(),
+            self.since,
         );
         close_with(&connection, door.clone());
         self.door = Some(door);
@@ -445,6 +450,7 @@ fn close_with(connection: &Connection, door: Arc<NodeDoor>) {
     let connection = connection.clone();
     tokio::spawn(async move {
         connection.closed().await;
+        door.leave();
         door.close_forwards().await;
     });
 }

@@ -16,7 +16,7 @@ use crate::role::{
 use crate::selector::{LabelSelector, LabelValue, Template};
 
 use super::tree::{At, Fields, Map, Yaml, alternatives};
-use super::{DocumentProblem, Mistake, read_metadata};
+use super::{DocumentProblem, Mistake, options, read_metadata, words};
 
 /// The longest `request.max_duration` (REQUESTS section 3).
 const MAX_DURATION_LIMIT: Duration = Duration::days(14);
@@ -151,59 +151,6 @@ const RULE: Fields = Fields {
     only_allow: &[],
 };
 
-const OPTIONS: Fields = Fields {
-    served: &[
-        "max_session_ttl",
-        "port_forwarding",
-        "ssh_port_forwarding",
-        "forward_agent",
-        "permit_x11_forwarding",
-        "ssh_file_copy",
-    ],
-    teleport: &[
-        "cert_extensions",
-        "cert_format",
-        "client_idle_timeout",
-        "create_db_user",
-        "create_db_user_mode",
-        "create_desktop_user",
-        "create_host_user",
-        "create_host_user_default_shell",
-        "create_host_user_mode",
-        "desktop_clipboard",
-        "desktop_directory_sharing",
-        "device_trust_mode",
-        "disconnect_expired_cert",
-        "enhanced_recording",
-        "idp",
-        "lock",
-        "max_connections",
-        "max_kubernetes_connections",
-        "max_sessions",
-        "mfa_verification_interval",
-        "pin_source_ip",
-        "record_session",
-        "request_access",
-        "request_prompt",
-        "require_session_mfa",
-    ],
-    later: &["direct", "require_certificate", "require_review_mfa"],
-    only_allow: &[],
-};
-
-const FORWARDING: Fields = Fields {
-    served: &["local", "remote"],
-    teleport: &[],
-    later: &[],
-    only_allow: &[],
-};
-const DIRECTION: Fields = Fields {
-    served: &["enabled"],
-    teleport: &[],
-    later: &[],
-    only_allow: &[],
-};
-
 /// Which side of a role is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -233,7 +180,7 @@ pub(super) fn read(top: &Map<'_>, tree: &Yaml) -> Result<Role, Mistake> {
             role.deny = read_conditions(&deny, Side::Deny)?;
         }
         if let Some(options) = spec.get("options") {
-            role.options = read_options(&options)?;
+            role.options = options::read(&options)?;
         }
     }
     let version = top.get("version").map(|at| at.text()).transpose()?;
@@ -445,60 +392,50 @@ fn read_rule(at: &At<'_>) -> Result<Rule, Mistake> {
     let map = at.map(&RULE)?;
     let resources = map.required("resources", HINT)?;
     let verbs = map.required("verbs", HINT)?;
+    let resource = |text: &str| AdminResource::ALL.into_iter().find(|r| r.as_str() == text);
+    let verb = |text: &str| match text {
+        // Nothing that Anteroom shows has a secret in it.
+        "readnosecrets" => Some(AdminVerb::Read),
+        _ => AdminVerb::ALL
+            .into_iter()
+            .find(|verb| verb.as_str() == text),
+    };
+    let resource_words = AdminResource::ALL.map(AdminResource::as_str);
+    let verb_words = AdminVerb::ALL.map(AdminVerb::as_str);
     Ok(Rule {
-        resources: read_set(&resources, &AdminResource::ALL, AdminResource::as_str)?,
-        verbs: read_set(&verbs, &AdminVerb::ALL, AdminVerb::as_str)?,
+        resources: read_set(&resources, &resource_words, resource, words::RESOURCES)?,
+        verbs: read_set(&verbs, &verb_words, verb, words::VERBS)?,
     })
 }
 
-fn read_set<T: Copy>(
+/// `elsewhere` are words of Teleport's for which there is nothing here to allow or to deny.
+fn read_set<T>(
     at: &At<'_>,
-    all: &[T],
-    word: fn(T) -> &'static str,
+    served: &[&str],
+    known: impl Fn(&str) -> Option<T>,
+    elsewhere: &[&str],
 ) -> Result<Set<T>, Mistake> {
     let mut only = Vec::new();
     let mut every = false;
     for item in at.list()? {
         let text = item.text()?;
-        if text == "*" {
-            every = true;
-            continue;
+        match known(text) {
+            _ if text == "*" => every = true,
+            Some(known) => only.push(known),
+            None if elsewhere.contains(&text) => {}
+            None if words::LATER_VERBS.contains(&text) => {
+                let field = format!("{}: {text}", item.path());
+                return Err(item.mistake(DocumentProblem::NotServed { field }));
+            }
+            None => {
+                let words: Vec<&str> = served.iter().copied().chain(["'*'"]).collect();
+                return Err(item.mistake(DocumentProblem::Value {
+                    field: item.path(),
+                    value: crate::id::printable(text),
+                    wanted: alternatives(&words),
+                }));
+            }
         }
-        let known = all
-            .iter()
-            .copied()
-            .find(|candidate| word(*candidate) == text);
-        only.push(known.ok_or_else(|| {
-            let words: Vec<&str> = all.iter().copied().map(word).chain(["'*'"]).collect();
-            item.mistake(DocumentProblem::Value {
-                field: item.path(),
-                value: crate::id::printable(text),
-                wanted: alternatives(&words),
-            })
-        })?);
     }
     Ok(if every { Set::Every } else { Set::Only(only) })
-}
-
-fn read_options(at: &At<'_>) -> Result<Options, Mistake> {
-    let map = at.map(&OPTIONS)?;
-    let forwarding = map
-        .get("ssh_port_forwarding")
-        .map(|at| at.map(&FORWARDING))
-        .transpose()?;
-    let direction = |field: &str| -> Result<Option<bool>, Mistake> {
-        let Some(at) = forwarding.as_ref().and_then(|map| map.get(field)) else {
-            return Ok(None);
-        };
-        at.map(&DIRECTION)?.bool("enabled")
-    };
-    Ok(Options {
-        max_session_ttl: map.duration("max_session_ttl")?,
-        port_forwarding: map.bool("port_forwarding")?,
-        local_forwarding: direction("local")?,
-        remote_forwarding: direction("remote")?,
-        forward_agent: map.bool("forward_agent")?,
-        permit_x11_forwarding: map.bool("permit_x11_forwarding")?,
-        ssh_file_copy: map.bool("ssh_file_copy")?,
-    })
 }

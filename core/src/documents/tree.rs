@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 use crate::id::IdError;
 use crate::selector::TemplateError;
 
-use super::{DocumentProblem, Mistake};
+use super::{DocumentProblem, Mistake, nothing};
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -213,6 +213,17 @@ impl Yaml {
         }
     }
 
+    /// Whether there is nothing in it: an empty list is nothing, and so are an empty map and text.
+    fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::Text(text) => text.is_empty(),
+            Value::List(items) => items.is_empty(),
+            Value::Map(map) => map.is_empty(),
+            Value::Bool(_) | Value::Int(_) | Value::OtherNumber(_) => false,
+        }
+    }
+
     /// The same as JSON.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match &self.value {
@@ -251,6 +262,97 @@ pub(super) struct Fields {
     pub(super) later: &'static [&'static str],
     /// Those that `allow` has and `deny` has not; empty where there is no such difference.
     pub(super) only_allow: &'static [&'static str],
+}
+
+/// A value to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plain {
+    /// A boolean, however Teleport spells it.
+    Flag(bool),
+    /// A number.
+    Number(i64),
+    /// A text.
+    Text(&'static str),
+    /// A list of texts, in any order.
+    List(&'static [&'static str]),
+}
+
+impl Plain {
+    fn is(self, yaml: &Yaml) -> bool {
+        match (self, &yaml.value) {
+            (Self::Flag(wanted), Value::Bool(found)) => wanted == *found,
+            (Self::Flag(wanted), Value::Text(text)) => as_flag(text) == Some(wanted),
+            (Self::Number(wanted), Value::Int(found)) => wanted == *found,
+            (Self::Text(wanted), Value::Text(found)) => wanted == found,
+            (Self::List(wanted), Value::List(items)) => {
+                wanted.len() == items.len()
+                    && wanted
+                        .iter()
+                        .all(|text| items.iter().any(|item| item.text() == Some(*text)))
+            }
+            (Self::Flag(_) | Self::Number(_) | Self::Text(_) | Self::List(_), _) => false,
+        }
+    }
+}
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(value) => value.fmt(f),
+            Self::Number(value) => value.fmt(f),
+            Self::Text("") => f.write_str("''"),
+            Self::Text(text) => f.write_str(text),
+            Self::List(texts) => write!(f, "[{}]", texts.join(", ")),
+        }
+    }
+}
+
+/// The words that Teleport takes for booleans beside YAML's own.
+fn as_flag(text: &str) -> Option<bool> {
+    match text {
+        "yes" | "on" => Some(true),
+        "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// The one of `fields` that is spelt almost like `key`: two letters added, left out, changed or
+/// swapped at most, and not more than a third of them.
+fn similar(key: &str, fields: &[&'static str]) -> Option<&'static str> {
+    let allowed = (key.len() / 3).min(2);
+    let close = fields.iter().map(|field| (distance(key, field), *field));
+    close
+        .filter(|(far, _)| *far <= allowed)
+        .min_by_key(|(far, _)| *far)
+        .map(|(_, field)| field)
+}
+
+/// How many letters have to be added, left out, changed or swapped with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut previous = None;
+    for (row, c) in a.chars().enumerate() {
+        let mut line = vec![row + 1];
+        for (column, d) in b.iter().enumerate() {
+            let at = |line: &[usize], place: usize| line.get(place).copied().unwrap_or(usize::MAX);
+            let changed = at(&last, column).saturating_add(usize::from(c != *d));
+            let more = at(&last, column + 1)
+                .min(at(&line, column))
+                .saturating_add(1);
+            let neighbour = column.checked_sub(1).and_then(|left| b.get(left));
+            let swapped = if neighbour == Some(&c) && previous == Some(*d) {
+                at(&before, column - 1).saturating_add(1)
+            } else {
+                usize::MAX
+            };
+            line.push(changed.min(more).min(swapped));
+        }
+        previous = Some(c);
+        before = std::mem::replace(&mut last, line);
+    }
+    last.last().copied().unwrap_or(usize::MAX)
 }
 
 /// A value at a path.
@@ -301,14 +403,26 @@ impl<'a> At<'a> {
 
     /// A map with only these fields.
     pub(super) fn map(&self, fields: &Fields) -> Result<Map<'a>, Mistake> {
-        for (name, _) in self.names()? {
+        for (name, value) in self.names()? {
             let key = name.text.as_str();
             if fields.served.contains(&key) {
                 continue;
             }
             let field = join(&self.path, &crate::id::printable(key));
+            let foreign = fields.teleport.contains(&key) || fields.later.contains(&key);
+            let quiet = nothing::values(&field);
+            if foreign && (value.is_empty() || quiet.iter().any(|plain| plain.is(value))) {
+                continue;
+            }
             let problem = if fields.only_allow.contains(&key) {
                 DocumentProblem::OnlyAllow { field }
+            } else if fields.teleport.contains(&key) && !quiet.is_empty() {
+                let quiet: Vec<String> = quiet.iter().map(ToString::to_string).collect();
+                let quiet: Vec<&str> = quiet.iter().map(String::as_str).collect();
+                DocumentProblem::AsksFor {
+                    field,
+                    accepted: alternatives(&quiet),
+                }
             } else if fields.teleport.contains(&key) {
                 DocumentProblem::NotServed { field }
             } else if fields.later.contains(&key) {
@@ -316,6 +430,7 @@ impl<'a> At<'a> {
             } else {
                 DocumentProblem::UnknownField {
                     field,
+                    similar: similar(key, fields.served).or_else(|| similar(key, fields.teleport)),
                     known: fields.served.join(", "),
                 }
             };
@@ -473,6 +588,14 @@ impl<'a> At<'a> {
             | Value::Text(_)
             | Value::List(_)
             | Value::Map(_) => Err(self.wrong_type("true or false")),
+        }
+    }
+
+    /// The same, or `yes`, `no`, `on` or `off`.
+    pub(super) fn flag(&self) -> Result<bool, Mistake> {
+        match self.yaml.text().and_then(as_flag) {
+            Some(flag) => Ok(flag),
+            None => self.bool(),
         }
     }
 

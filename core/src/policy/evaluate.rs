@@ -12,11 +12,11 @@ use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, 
 use crate::lock::Locks;
 use crate::node::Node;
 use crate::request::{AccessRequest, Annotations, Reach, State};
-use crate::role::{ReasonMode, RequestConditions, Role};
+use crate::role::{ReasonMode, RequestAccess, RequestConditions, Role};
 use crate::user::User;
 use crate::view::View;
 
-use super::{Access, Ask, Capabilities, Capability, Denial, Reason, Visibility};
+use super::{Access, Ask, Capabilities, Capability, Denial, Reason, SessionLimits, Visibility};
 
 /// Whose requests count.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) standing: Vec<&'a Role>,
     /// Approved requests that are open at `now` and that the holder holds, with their roles.
     pub(super) open: Vec<Open<'a>>,
+    /// The role that says most strictly that standing roles alone reach no node, if one does.
+    pub(super) demands: Option<&'a Role>,
     pub(super) now: OffsetDateTime,
 }
 
@@ -64,6 +66,7 @@ pub(crate) struct Granted<'a> {
     pub(crate) role: &'a Role,
     pub(crate) request: Option<&'a AccessRequest>,
     pub(crate) capabilities: Capabilities,
+    pub(crate) limits: SessionLimits,
 }
 
 impl<'a> Subject<'a> {
@@ -93,6 +96,13 @@ impl<'a> Subject<'a> {
             .filter_map(|request| Open::new(view, request, now))
             .collect();
         let standing = roles(view, &user.roles);
+        // The first of several that say it equally, so that the same role is always named.
+        let demands = standing
+            .iter()
+            .rev()
+            .filter(|role| role.options.request_access > RequestAccess::Optional)
+            .max_by_key(|role| role.options.request_access)
+            .copied();
         Ok(Self {
             view,
             user,
@@ -100,6 +110,7 @@ impl<'a> Subject<'a> {
             locks,
             standing,
             open,
+            demands,
             now,
         })
     }
@@ -156,14 +167,19 @@ impl<'a> Subject<'a> {
                 .collect()
         };
         let standing = granting(&self.standing);
-        if let Some(role) = standing.first().copied() {
-            return Some(Granted {
-                role,
-                request: None,
-                capabilities: capabilities(&standing),
-            });
-        }
         let mut found: Vec<(&AccessRequest, Vec<&Role>)> = Vec::new();
+        if let Some(role) = standing.first().copied() {
+            if self.demands.is_none() {
+                return Some(Granted {
+                    role,
+                    request: None,
+                    capabilities: capabilities(&standing),
+                    limits: self.limits(None),
+                });
+            }
+            // Standing access rests on the request that unlocks it, and ends with it.
+            found.extend(self.unlocking().map(|open| (open.request, standing)));
+        }
         for open in self.giving() {
             if reaches(open.reach, self.view, node, login) {
                 let mut roles = granting(&open.roles);
@@ -180,7 +196,44 @@ impl<'a> Subject<'a> {
             role,
             request: Some(request),
             capabilities: capabilities(&roles),
+            limits: self.limits(Some(request)),
         })
+    }
+
+    /// The open role request, the longest of several, through which standing roles reach nodes
+    /// although one of them demands a request.
+    fn unlocking(&self) -> Option<&Open<'a>> {
+        self.giving()
+            .filter(|open| {
+                let mut roles = open.roles.iter();
+                *open.reach == Reach::Roles
+                    && roles.any(|role| self.may_request(open.reach, &role.name))
+            })
+            .max_by_key(|open| (open.request.access_expires, Reverse(open.request.id)))
+    }
+
+    /// Whether standing roles reach nodes.
+    fn standing_reaches(&self) -> bool {
+        self.demands.is_none() || self.unlocking().is_some()
+    }
+
+    /// What bounds a session under `request`, or under standing access.
+    fn limits(&self, request: Option<&AccessRequest>) -> SessionLimits {
+        let requested = self.open.iter();
+        let requested = requested.filter(|open| request.is_some_and(|r| r.id == open.request.id));
+        let requested = requested.flat_map(|open| open.roles.iter());
+        let mut limits = SessionLimits {
+            session_ttl: request.map(|request| request.session_ttl),
+            ..SessionLimits::default()
+        };
+        for role in self.standing.iter().chain(requested) {
+            let options = &role.options;
+            limits.session_ttl = least(limits.session_ttl, options.max_session_ttl);
+            limits.idle_timeout = least(limits.idle_timeout, options.client_idle_timeout);
+            limits.connections = least(limits.connections, options.max_connections);
+            limits.sessions = least(limits.sessions, options.max_sessions);
+        }
+        limits
     }
 
     /// What can be asked for to get `login` on `node`.
@@ -259,6 +312,15 @@ impl<'a> Subject<'a> {
         let logins = self.known_logins(node);
         let visibility = Visibility::from_rule(!logins.is_empty());
         let mut reasons = Vec::new();
+        let standing = self
+            .standing
+            .iter()
+            .any(|role| grants(role, self.user, node, login));
+        if let (true, Some(role)) = (standing, self.demands) {
+            reasons.push(Reason::RequestDemanded {
+                role: role.name.clone(),
+            });
+        }
         for open in self
             .open
             .iter()
@@ -296,25 +358,31 @@ impl<'a> Subject<'a> {
         !self.known_logins(node).is_empty()
     }
 
-    /// The logins that the user has on `node` or could ask for.
+    /// The logins that the user has on `node` or could ask for, those of standing roles included
+    /// that only a request unlocks.
     fn known_logins(&self, node: &Node) -> BTreeSet<Login> {
         if !self.locks.is_empty() {
             // A lock shuts and does not hide: she is told why, and what it was that she had.
             return self.as_if_nothing_were_locked().known_logins(node);
         }
-        let mut logins = self.usable_logins(node);
+        let mut logins = self.logins_with(node, true);
         logins.extend(self.askable_logins(node).into_keys());
         logins
     }
 
     /// The logins that work on `node` now: those for which [`Self::evaluate`] grants.
     pub(crate) fn usable_logins(&self, node: &Node) -> BTreeSet<Login> {
+        self.logins_with(node, self.standing_reaches())
+    }
+
+    fn logins_with(&self, node: &Node, standing: bool) -> BTreeSet<Login> {
         if self.denies_node(node) || self.locks.on_node(&node.id, self.now).is_some() {
             return BTreeSet::new();
         }
         let selects = |role: &Role| role.allow.node_labels.matches(&node.labels, self.user);
         let mut logins = BTreeSet::new();
-        for role in self.standing.iter().filter(|role| selects(role)) {
+        let standing = self.standing.iter().filter(|_| standing);
+        for role in standing.filter(|role| selects(role)) {
             logins.extend(role.allow.logins_for(self.user));
         }
         for open in self.giving() {
@@ -516,6 +584,16 @@ impl<'a> Subject<'a> {
             terms.max_duration = least(terms.max_duration, request.max_duration);
             terms.sources.push(role);
         }
+        if self
+            .demands
+            .is_some_and(|role| role.options.request_access == RequestAccess::Reason)
+        {
+            terms.reason_mode = ReasonMode::Required;
+        }
+        terms.reason_prompt = terms.reason_prompt.or_else(|| {
+            let mut prompts = self.standing.iter();
+            prompts.find_map(|role| role.options.request_prompt.clone())
+        });
         terms.suggested_reviewers.remove(&self.user.name);
         terms
     }

@@ -27,9 +27,10 @@ pub use self::waiting::{
     Audience, CREATING, LOCAL_FORWARDING_REFUSED, NOTHING_FILED, REASON_PROMPT, SessionEnd, Stage,
     TOO_MANY_CONNECTIONS, TOO_MANY_HELD, access_denied, access_over, ambiguous_node,
     approval_received, approved_for_later, approved_without_this, assumable, attempting,
-    file_copy_refused, joining, left_pending, no_access, node_unavailable, reason_required,
-    request_canceled, request_deleted, request_denied, request_expired, request_revoked,
-    session_ended, shutting_down, waiting, waiting_for_start,
+    connection_too_old, file_copy_refused, joining, left_pending, no_access, node_unavailable,
+    reason_required, request_canceled, request_deleted, request_denied, request_expired,
+    request_revoked, session_ended, shutting_down, too_many_connections, too_many_sessions,
+    waiting, waiting_for_start,
 };
 pub use anteroom_core::duration::parse as parse_duration;
 

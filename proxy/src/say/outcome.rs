@@ -245,6 +245,7 @@ fn hidden(denial: &Denial, target: &str) -> String {
         | Reason::NodeDenied { .. }
         | Reason::NotGranted
         | Reason::LoginNotGranted { .. }
+        | Reason::RequestDemanded { .. }
         | Reason::NoLongerRequestable { .. } => None,
     });
     own.unwrap_or_else(|| no_such_node(target.rsplit_once('@').map_or(target, |(_, node)| node)))
@@ -296,6 +297,9 @@ fn visible(reason: &Reason, target: &str) -> String {
                 logins.join(", ")
             )
         }
+        Reason::RequestDemanded { role } => format!(
+            "your role `{role}` demands an approved request before `{target}` can be reached; ask for a role with `ssh access request create --roles ROLE` (`ssh access request search --roles` shows those you may ask for)"
+        ),
         Reason::NoLongerRequestable { request, role } => format!(
             "request {request} was approved, but you may no longer ask for its role `{role}`; `ssh access request search --kind node` shows what you may ask for"
         ),

@@ -1,6 +1,7 @@
 //! What a connection (or `request create`) says from its denial to the end of its wait. The words of the
 //! guides are kept as they are: people's scripts read them.
 
+use anteroom_core::duration::format as format_duration;
 use time::{Duration, OffsetDateTime};
 
 use super::text::{clean, quote};
@@ -282,6 +283,16 @@ pub enum SessionEnd {
         /// The refusal as [`super::denial`] words it.
         why: String,
     },
+    /// It lasted as long as the roles let a session last.
+    TooLong {
+        /// How long that is.
+        ttl: Duration,
+    },
+    /// Nothing went through it for as long as the roles let it be silent.
+    Idle {
+        /// How long that is.
+        after: Duration,
+    },
     /// Somebody ended it.
     Killed {
         /// Who.
@@ -293,12 +304,56 @@ pub enum SessionEnd {
     StoreUnavailable,
 }
 
+/// A session that is asked for on a connection that is older than sessions may be.
+#[must_use]
+pub fn connection_too_old(target: &str, ttl: Duration) -> String {
+    format!(
+        "ERROR: no session to {}: this connection has lasted {} (max_session_ttl); connect again",
+        clean(target),
+        format_duration(ttl)
+    )
+}
+
+/// A connection beyond what the roles allow.
+#[must_use]
+pub fn too_many_connections(target: &str, limit: u32) -> String {
+    format!(
+        "ERROR: no session to {}: your roles allow {limit} {} to nodes at a time (max_connections); end {} first",
+        clean(target),
+        if limit == 1 {
+            "connection"
+        } else {
+            "connections"
+        },
+        if limit == 1 { "it" } else { "one of them" }
+    )
+}
+
+/// A session beyond what the roles allow.
+#[must_use]
+pub fn too_many_sessions(target: &str, limit: u32) -> String {
+    format!(
+        "ERROR: no session to {}: your roles allow {limit} {} in a connection at a time (max_sessions); end {} first, or connect anew",
+        clean(target),
+        if limit == 1 { "session" } else { "sessions" },
+        if limit == 1 { "it" } else { "one of them" }
+    )
+}
+
 /// The line on stderr before the session is closed.
 #[must_use]
 pub fn session_ended(target: &str, end: &SessionEnd) -> String {
     let why = match end {
         SessionEnd::AccessEnded { at } => format!("access ended at {}", when::long_stamp(*at)),
         SessionEnd::NoLongerAllowed { why } => clean(why).into_owned(),
+        SessionEnd::TooLong { ttl } => format!(
+            "a session may last {} (max_session_ttl); connect again",
+            format_duration(*ttl)
+        ),
+        SessionEnd::Idle { after } => format!(
+            "nothing was sent or received for {} (client_idle_timeout)",
+            format_duration(*after)
+        ),
         SessionEnd::Killed { by } => format!("ended by {}", clean(by)),
         SessionEnd::Shutdown => "the proxy is being stopped".to_owned(),
         SessionEnd::StoreUnavailable => "the proxy's database is unavailable".to_owned(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anteroom_core::policy::Identity;
 use anteroom_core::target::NodeRef;
 use ssh_key::{Certificate, PrivateKey};
+use time::OffsetDateTime;
 
 use super::Inner;
 use super::io::ChannelIo;
@@ -21,14 +22,22 @@ pub(super) struct Lobby {
     proxy: Arc<Proxy>,
     identity: Identity,
     from: SocketAddr,
+    /// When the key was proven.
+    since: OffsetDateTime,
 }
 
 impl Lobby {
-    pub(super) fn new(proxy: Arc<Proxy>, identity: Identity, from: SocketAddr) -> Arc<Lobby> {
+    pub(super) fn new(
+        proxy: Arc<Proxy>,
+        identity: Identity,
+        from: SocketAddr,
+        since: OffsetDateTime,
+    ) -> Arc<Lobby> {
         Arc::new(Lobby {
             proxy,
             identity,
             from,
+            since,
         })
     }
 
@@ -78,6 +87,7 @@ impl Lobby {
             proxy: self.proxy.clone(),
             identity: self.identity.clone(),
             from: self.from,
+            since: self.since,
             node,
             login: None,
             door: None,

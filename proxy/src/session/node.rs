@@ -7,12 +7,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anteroom_core::id::{Login, NodeId, SessionId, UserName};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{self, Access, Decision, Identity, Permit, Resolved};
 use anteroom_core::target::NodeRef;
+use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::forward::{self, Expects, Forwards};
@@ -23,7 +25,7 @@ use crate::bridge::{self, Ended, Tally, Uses, Watch};
 use crate::dial::{self, Caller};
 use crate::exit::{Exit, Exits};
 use crate::hold::{self, Need, Refusal, Voice};
-use crate::proxy::Proxy;
+use crate::proxy::{NodePlace, Proxy};
 use crate::say;
 use crate::ssh::{Channel, Connection, NodeConnection, Opening};
 use crate::state::SessionEnded;
@@ -47,6 +49,21 @@ pub(super) struct NodeDoor {
     /// opens meanwhile joins that request instead of filing its own without a reason.
     asking: Mutex<()>,
     pub(super) forwards: Forwards,
+    /// When the key was proven.
+    since: OffsetDateTime,
+    /// This connection's place among the user's, from its first permit on.
+    place: std::sync::Mutex<Option<NodePlace>>,
+    /// Sessions of this connection that have a permit.
+    sessions: Arc<AtomicU32>,
+}
+
+/// One session of a connection, counted against the `max_sessions` of the roles.
+struct SessionSlot(Arc<AtomicU32>);
+
+impl Drop for SessionSlot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The target as the user wrote it: the login may still turn out not to be one.
@@ -69,6 +86,7 @@ impl NodeDoor {
         from: SocketAddr,
         wanted: Wanted,
         connection: Connection,
+        since: OffsetDateTime,
     ) -> Arc<NodeDoor> {
         Arc::new(NodeDoor {
             proxy,
@@ -79,6 +97,9 @@ impl NodeDoor {
             settings: std::sync::Mutex::default(),
             asking: Mutex::new(()),
             forwards: Forwards::default(),
+            since,
+            place: std::sync::Mutex::default(),
+            sessions: Arc::default(),
         })
     }
 
@@ -98,7 +119,8 @@ impl NodeDoor {
             say::LineEnd::Lf
         };
         let refusal = match self.admitted(&mut channel, &mut startup, &program).await {
-            Ok((access, permit)) => {
+            // The slot is given back when the session is over.
+            Ok((access, permit, _slot)) => {
                 match self
                     .bridged(channel, startup, &program, access, permit, line_end)
                     .await
@@ -126,7 +148,7 @@ impl NodeDoor {
         channel: &mut Channel,
         startup: &mut Startup,
         program: &Program,
-    ) -> Result<(Access, Permit), Refusal> {
+    ) -> Result<(Access, Permit, SessionSlot), Refusal> {
         let access = self.access()?;
         let need = self.need(&access, startup.settings(), program.purpose())?;
         let terminal = startup.terminal();
@@ -135,7 +157,21 @@ impl NodeDoor {
         if program.copies_files() && !permit.capabilities().file_copy.is_allowed() {
             return Err(refusal(Exit::Denied, say::file_copy_refused(&need.shown)));
         }
-        Ok((access, permit))
+        let slot = self.session_slot(&permit)?;
+        Ok((access, permit, slot))
+    }
+
+    /// A place among the sessions of this connection, if the roles leave one.
+    fn session_slot(&self, permit: &Permit) -> Result<SessionSlot, Refusal> {
+        let limit = permit.limits().sessions.unwrap_or(u32::MAX);
+        let one_more = |count: u32| (count < limit).then_some(count + 1);
+        self.sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|_| {
+                let shown = self.wanted.shown();
+                refusal(Exit::Denied, say::too_many_sessions(&shown, limit))
+            })?;
+        Ok(SessionSlot(self.sessions.clone()))
     }
 
     async fn bridged(
@@ -276,13 +312,51 @@ impl NodeDoor {
         let access = self.access().ok()?;
         let view = self.proxy.state.view();
         match policy::decide(&view, &self.identity, &access, self.proxy.state.now()) {
-            Decision::Permit(permit) => Some((access, permit)),
+            Decision::Permit(permit) => {
+                self.enter(&permit).ok()?;
+                Some((access, permit))
+            }
             Decision::Ask(_) | Decision::Deny(_) => None,
         }
     }
 
     async fn wait(&self, need: &Need, voice: &mut impl Voice) -> Result<Permit, Refusal> {
-        hold::wait_for_permit(&self.proxy, need, &self.asking, voice).await
+        let permit = hold::wait_for_permit(&self.proxy, need, &self.asking, voice).await?;
+        self.enter(&permit)?;
+        Ok(permit)
+    }
+
+    /// What the roles bound beside the access itself: how old a connection gets, and how many
+    /// there are. A connection keeps its place until it ends.
+    fn enter(&self, permit: &Permit) -> Result<(), Refusal> {
+        let (limits, shown) = (permit.limits(), self.wanted.shown());
+        let over = permit.session_ends(self.since);
+        let over = over.is_some_and(|at| at <= self.proxy.state.now());
+        if let (Some(ttl), true) = (limits.session_ttl, over) {
+            return Err(refusal(Exit::Denied, say::connection_too_old(&shown, ttl)));
+        }
+        let mut place = self
+            .place
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if place.is_none() {
+            let taken = self
+                .proxy
+                .node_place(self.identity.user(), limits.connections);
+            *place = Some(taken.ok_or_else(|| {
+                let limit = limits.connections.unwrap_or(u32::MAX);
+                refusal(Exit::Denied, say::too_many_connections(&shown, limit))
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Gives this connection's place back: it has ended.
+    pub(super) fn leave(&self) {
+        self.place
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
     }
 
     pub(super) fn watch(&self, access: Access, permit: Permit, uses: Uses) -> Watch {
@@ -293,6 +367,7 @@ impl NodeDoor {
             self.wanted.shown(),
             uses,
             permit,
+            self.since,
         )
     }
 
