@@ -317,6 +317,11 @@ pub enum Reason {
         /// The role.
         role: RoleName,
     },
+    /// A role of hers is stored in a form that this version can't read: it denies everything.
+    RoleUnreadable {
+        /// The role.
+        role: RoleName,
+    },
     /// No role of the user, and none that she may ask for, grants the node.
     NotGranted,
     /// She has the node or may ask for it, but not with this login.
@@ -355,6 +360,9 @@ impl Reason {
             Self::TargetLocked { target, message } => format!("{target} is locked: {message}"),
             Self::UnknownNode => "there is no such node".to_owned(),
             Self::LoginDenied { role } => format!("role `{role}` denies the login on every node"),
+            Self::RoleUnreadable { role } => format!(
+                "role `{role}` can't be read by this version, and denies everything until it is replaced"
+            ),
             Self::NodeDenied { role } => format!("role `{role}` denies the node for every login"),
             Self::NotGranted => {
                 "no role that the user has or may ask for grants the node".to_owned()

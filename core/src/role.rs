@@ -33,6 +33,9 @@ pub struct Role {
     pub options: Options,
     /// The document as it was created, for `get`.
     pub source: serde_json::Value,
+    /// Why the stored document can't be read by this version, if it can't: such a role grants
+    /// nothing and denies everything.
+    pub unreadable: Option<String>,
 }
 
 /// One side of a role, `allow` or `deny`.
@@ -210,6 +213,43 @@ pub enum RequestAccess {
     Always,
     /// The same, and every request of the user needs a reason.
     Reason,
+}
+
+impl Role {
+    /// A role that is stored as `source` and can't be read, because of `why`.
+    ///
+    /// What it allowed it allows no more, and what it denied is not known: so it denies everything
+    /// to its holders, whatever other roles give them. The local administrator replaces it.
+    #[must_use]
+    pub fn unreadable(name: RoleName, source: serde_json::Value, why: String) -> Self {
+        let anything: Vec<Pattern> = Pattern::parse("*").into_iter().collect();
+        let deny = Conditions {
+            node_labels: LabelSelector::everything(),
+            request: RequestConditions {
+                roles: anything.clone(),
+                ..RequestConditions::default()
+            },
+            review_requests: ReviewConditions {
+                roles: anything,
+                ..ReviewConditions::default()
+            },
+            rules: vec![Rule {
+                resources: Set::Every,
+                verbs: Set::Every,
+            }],
+            ..Conditions::default()
+        };
+        Self {
+            name,
+            description: Some(format!("can't be read, and denies everything: {why}")),
+            labels: BTreeMap::new(),
+            allow: Conditions::default(),
+            deny,
+            options: Options::default(),
+            source,
+            unreadable: Some(why),
+        }
+    }
 }
 
 impl RequestConditions {

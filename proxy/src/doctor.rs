@@ -42,6 +42,7 @@ pub async fn run(dir: &Path) -> Exit {
     }
     let reader = Reader::of(dir);
     findings.take("schema", schema(&reader).await);
+    findings.take("roles", roles(&reader).await);
     findings.take("audit log", log(&reader).await);
     findings.conclude()
 }
@@ -103,6 +104,23 @@ async fn schema(reader: &Reader) -> Result<String, String> {
         )),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// A role that can't be read denies everything to its holders, which they should not have to find
+/// out by themselves.
+async fn roles(reader: &Reader) -> Result<String, String> {
+    let (count, unreadable) = reader.roles().await.map_err(|error| error.to_string())?;
+    if unreadable.is_empty() {
+        return Ok(format!("{count} can be read"));
+    }
+    let each: Vec<String> = unreadable
+        .iter()
+        .map(|(name, why)| format!("role `{name}` can't be read and denies everything: {why}"))
+        .collect();
+    let each = each.join("; ");
+    Err(format!(
+        "{each}; look with `anteroom ctl get role/NAME`, replace with `anteroom ctl create --force -f FILE`"
+    ))
 }
 
 async fn log(reader: &Reader) -> Result<String, String> {

@@ -79,6 +79,7 @@ fn role(name: &str, allow: Conditions, options: Options) -> Role {
         deny: Conditions::default(),
         options,
         source: serde_json::Value::Null,
+        unreadable: None,
     }
 }
 

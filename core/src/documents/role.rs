@@ -170,6 +170,7 @@ pub(super) fn read(top: &Map<'_>, tree: &Yaml) -> Result<Role, Mistake> {
         deny: Conditions::default(),
         options: Options::default(),
         source: tree.to_json(),
+        unreadable: None,
     };
     if let Some(spec) = top.get("spec") {
         let spec = spec.map(&SPEC)?;

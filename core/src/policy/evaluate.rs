@@ -538,9 +538,9 @@ impl<'a> Subject<'a> {
     }
 
     fn denies_search(&self, name: &RoleName) -> bool {
-        self.standing
-            .iter()
-            .any(|role| role.deny.request.search_as_roles.contains(name))
+        self.standing.iter().any(|role| {
+            role.unreadable.is_some() || role.deny.request.search_as_roles.contains(name)
+        })
     }
 
     /// Whether the user's standing roles let her ask for `role` with that reach. Judged anew for
@@ -685,6 +685,11 @@ pub(crate) fn grants(role: &Role, user: &User, node: &Node, login: &Login) -> bo
 
 /// What one role says against the access.
 pub(crate) fn denial_by(role: &Role, user: &User, node: &Node, login: &Login) -> Vec<Reason> {
+    if role.unreadable.is_some() {
+        return vec![Reason::RoleUnreadable {
+            role: role.name.clone(),
+        }];
+    }
     let mut reasons = Vec::new();
     if role.deny.names_login(user, login) {
         reasons.push(Reason::LoginDenied {

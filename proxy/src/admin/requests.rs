@@ -12,6 +12,7 @@ use anteroom_core::request::{
     ReviewError as Unreviewed, State as RequestState, Terms, TransitionError, Verdict, Wanted,
     may_review,
 };
+use anteroom_core::role::DurationFrom;
 use anteroom_core::target::{NodeRef, Target};
 use anteroom_core::view::{FindRequestError, View};
 use serde::Serialize;
@@ -63,6 +64,10 @@ pub(crate) struct RequestRow {
     reviews: Vec<ReviewRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_duration: Option<String>,
+    /// `approval`, where the access is counted from there; `expires` is then known after it only,
+    /// and shows before when the access would end if it were approved at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_from: Option<&'static str>,
     session_ttl: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     assume_start_time: Option<String>,
@@ -119,6 +124,10 @@ impl RequestRow {
             system_annotations: request.system_annotations.clone(),
             reviews: request.reviews.iter().map(ReviewRow::new).collect(),
             max_duration: request.max_duration.map(anteroom_core::duration::format),
+            duration_from: match request.duration_from {
+                DurationFrom::Creation => None,
+                DurationFrom::Approval => Some("approval"),
+            },
             session_ttl: anteroom_core::duration::format(request.session_ttl),
             assume_start_time: request.assume_start.map(say::rfc3339),
             command: request.command.clone(),

@@ -1,6 +1,7 @@
 //! The block that shows one access request, the same to the requester while she waits and to those who review it.
 
-use time::OffsetDateTime;
+use anteroom_core::duration::format as format_duration;
+use time::{Duration, OffsetDateTime};
 
 use super::text::{clean, quote};
 use super::when;
@@ -26,6 +27,9 @@ pub struct RequestBlock {
     pub remote_addr: Option<String>,
     /// The instant at which access would end or ends.
     pub until: Option<OffsetDateTime>,
+    /// How long access would last, where it is counted from an approval that has not come yet:
+    /// then nobody knows until when.
+    pub lasts: Option<Duration>,
     /// Not before this instant, if it was asked for.
     pub start: Option<OffsetDateTime>,
     /// The stated reason, possibly empty.
@@ -126,10 +130,15 @@ impl RequestBlock {
 
     /// What an approval opens, in words a reviewer need not translate.
     fn grants(&self) -> String {
-        let until = self
-            .until
-            .map(|at| format!(" until {}", when::stamp(at)))
-            .unwrap_or_default();
+        let until = match (self.lasts, self.start, self.until) {
+            (Some(lasts), None, _) => format!(" for {} from the approval", format_duration(lasts)),
+            (Some(lasts), Some(_), _) => format!(
+                " for {} from the start, or from the approval where that is later",
+                format_duration(lasts)
+            ),
+            (None, _, Some(at)) => format!(" until {}", when::stamp(at)),
+            (None, _, None) => String::new(),
+        };
         if self.resources.is_empty() {
             let what = if self.roles.len() == 1 {
                 "the role"
@@ -224,6 +233,22 @@ Reason:      "please"
 Reviewers:   [none] (suggested)
 Status:      PENDING"#;
         assert_eq!(block().render(), expected);
+    }
+
+    #[test]
+    fn what_is_counted_from_the_approval_has_no_end_before_it() {
+        let lasting = RequestBlock {
+            lasts: Some(Duration::hours(1)),
+            ..block()
+        };
+        let said = "Grants:      any command on iot as root for 1h from the approval\n";
+        assert!(lasting.render().contains(said), "{}", lasting.render());
+        let scheduled = RequestBlock {
+            start: Some(datetime!(2026-11-21 08:00:00 UTC)),
+            ..lasting
+        };
+        let said = " for 1h from the start, or from the approval where that is later\nStarts:";
+        assert!(scheduled.render().contains(said), "{}", scheduled.render());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use anteroom_core::lock::LockTarget;
 use anteroom_core::node::Node;
 use anteroom_core::policy::{Denial, Reason, Visibility};
 use anteroom_core::request::{AccessRequest, Actor, Reach, State, Verdict};
+use anteroom_core::role::DurationFrom;
 use anteroom_core::view::View;
 use time::OffsetDateTime;
 
@@ -45,6 +46,8 @@ impl RequestBlock {
             command: request.command.clone(),
             remote_addr: request.remote_addr.clone(),
             until: Some(request.access_expires),
+            lasts: (request.duration_from == DurationFrom::Approval && request.granted.is_none())
+                .then_some(request.duration),
             start: request.assume_start,
             reason: request.reason.clone(),
             reviewers: strings(&request.suggested_reviewers),
@@ -243,6 +246,7 @@ fn hidden(denial: &Denial, target: &str) -> String {
         Reason::UnknownNode
         | Reason::LoginDenied { .. }
         | Reason::NodeDenied { .. }
+        | Reason::RoleUnreadable { .. }
         | Reason::NotGranted
         | Reason::LoginNotGranted { .. }
         | Reason::RequestDemanded { .. }
@@ -280,6 +284,9 @@ fn visible(reason: &Reason, target: &str) -> String {
                 "your role `{role}` denies the login of `{target}` on every node; use another login, or ask the proxy's administrator"
             )
         }
+        Reason::RoleUnreadable { role } => format!(
+            "your role `{role}` can't be read by this version of the proxy, and denies everything until it is replaced; ask the proxy's administrator"
+        ),
         Reason::NodeDenied { role } => {
             format!(
                 "your role `{role}` denies the node of `{target}` for every login; ask the proxy's administrator"

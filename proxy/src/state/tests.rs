@@ -27,6 +27,8 @@ use super::*;
 use crate::audit::{Event, Tampered};
 use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
+mod unreadable;
+
 const START: OffsetDateTime = datetime!(2026-11-20 20:00 UTC);
 
 const ROLES: &str = "

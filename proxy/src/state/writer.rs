@@ -359,6 +359,11 @@ impl Memory {
             requests,
             last_issued,
         } = snapshot;
+        for role in &roles {
+            if let Some(why) = &role.unreadable {
+                tracing::error!(role = %role.name, "a stored role can't be read and denies everything: {why}");
+            }
+        }
         let revisions = requests
             .iter()
             .map(|(request, revision)| (request.id, *revision))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anteroom_core::documents;
-use anteroom_core::id::RequestId;
+use anteroom_core::id::{RequestId, RoleName};
 use anteroom_core::node::Node;
 use anteroom_core::request::AccessRequest;
 use anteroom_core::role::Role;
@@ -309,6 +309,19 @@ impl Reader {
         self.pool.close().await;
     }
 
+    /// How many roles there are, and those that this version can't read, each with the reason.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn roles(&self) -> Result<(usize, Vec<(String, String)>), StoreError> {
+        let roles = roles(&mut *self.pool.acquire().await?).await?;
+        let unreadable = roles.iter().filter_map(|role| {
+            let why = role.unreadable.clone()?;
+            Some((role.name.to_string(), why))
+        });
+        Ok((roles.len(), unreadable.collect()))
+    }
+
     /// The end of the audit chain.
     ///
     /// # Errors
@@ -602,18 +615,29 @@ async fn objects<T: DeserializeOwned>(
     rows.iter().map(|row| parsed(what, row)).collect()
 }
 
+/// A document that an older version accepted and this one refuses must neither keep the proxy from
+/// starting nor be left out, since it may deny something: see [`Role::unreadable`].
 async fn roles(connection: &mut SqliteConnection) -> Result<Vec<Role>, StoreError> {
     let rows = sqlx::query("SELECT name, body FROM roles ORDER BY name")
         .fetch_all(connection)
         .await?;
-    let parsed = |row: &SqliteRow| {
-        let (name, body): (String, String) = (row.try_get("name")?, row.try_get("body")?);
-        documents::parse_role(&body).map_err(|error| StoreError::Unreadable {
-            what: format!("role `{name}`"),
-            why: error.to_string(),
-        })
+    rows.iter().map(role).collect()
+}
+
+fn role(row: &SqliteRow) -> Result<Role, StoreError> {
+    let (name, body): (String, String) = (row.try_get("name")?, row.try_get("body")?);
+    let why = match documents::parse_role(&body) {
+        Ok(role) if role.name.as_str() == name => return Ok(role),
+        Ok(role) => format!("the document is that of role `{}`", role.name),
+        Err(error) => error.problem.to_string(),
     };
-    rows.iter().map(parsed).collect()
+    let id = RoleName::parse(&name).map_err(|error| StoreError::Unreadable {
+        what: format!("role `{name}`"),
+        why: error.to_string(),
+    })?;
+    // What is no JSON at all is shown as a text, so that nothing is lost.
+    let source = serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body));
+    Ok(Role::unreadable(id, source, why))
 }
 
 async fn requests(

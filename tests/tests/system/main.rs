@@ -20,6 +20,7 @@ mod forward;
 mod guides;
 mod hold;
 mod input;
+mod limits;
 mod matrix;
 mod nodes;
 mod people;
