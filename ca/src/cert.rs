@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use anteroom_core::id::NodeId;
+use anteroom_core::id::{NodeId, UserName};
 use rand::CryptoRng;
 use sha2::{Digest, Sha256};
 use ssh_key::certificate::{Builder, CertType};
@@ -81,6 +81,8 @@ impl Certificate {
 pub(crate) enum Class {
     /// One login on one node, signed by the node authority.
     Access,
+    /// A person, signed by the user authority.
+    Identity,
     /// The proxy's own host certificate.
     Proxy,
     /// The inner server behind one ProxyJump channel.
@@ -92,7 +94,7 @@ pub(crate) enum Class {
 impl Class {
     fn cert_type(self) -> CertType {
         match self {
-            Self::Access => CertType::User,
+            Self::Access | Self::Identity => CertType::User,
             Self::Proxy | Self::Inner | Self::Node => CertType::Host,
         }
     }
@@ -102,6 +104,8 @@ impl Class {
         match self {
             // The minute before now is part of it.
             Self::Access => Duration::minutes(2),
+            // More than any session: the roles' `max_session_ttl` and the configuration say less.
+            Self::Identity => Duration::days(7),
             // Checked once, when the inner connection begins: a rekey compares with the key seen then.
             Self::Inner => Duration::hours(1),
             // Renewed long before; a node without an agent is renewed by hand.
@@ -114,6 +118,8 @@ impl Class {
             Self::Access => Extension::ALL
                 .iter()
                 .any(|extension| extension.name() == name),
+            // Read and compared as a whole in `lint_options`.
+            Self::Identity => true,
             Self::Proxy | Self::Inner | Self::Node => false,
         }
     }
@@ -121,7 +127,7 @@ impl Class {
 
 /// Every extension an access certificate can have. `permit-user-rc` is not among them: `~/.ssh/rc` runs a
 /// program before the one that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Extension {
     Pty,
     PortForwarding,
@@ -129,6 +135,8 @@ pub(crate) enum Extension {
     X11Forwarding,
     /// Ours: a JSON list of resource IDs.
     AllowedResources,
+    /// One of those that identity certificates have beside these; see `user::claims`.
+    Named(String),
 }
 
 impl Extension {
@@ -140,13 +148,14 @@ impl Extension {
         Self::AllowedResources,
     ];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Pty => "permit-pty",
             Self::PortForwarding => "permit-port-forwarding",
             Self::AgentForwarding => "permit-agent-forwarding",
             Self::X11Forwarding => "permit-X11-forwarding",
             Self::AllowedResources => "allowed-resources@anteroom",
+            Self::Named(name) => name,
         }
     }
 }
@@ -325,6 +334,7 @@ impl Class {
     fn name(self) -> &'static str {
         match self {
             Self::Access => "an access certificate",
+            Self::Identity => "an identity certificate",
             Self::Proxy => "the proxy's host certificate",
             Self::Inner => "an inner server's host certificate",
             Self::Node => "a node's host certificate",
@@ -354,6 +364,9 @@ fn lint(
         });
     }
     lint_key_id(cert.key_id())?;
+    if class == Class::Identity && cert.valid_principals() != [cert.key_id().to_owned()] {
+        return Err(LintError::KeyId);
+    }
     lint_principals(class, cert.valid_principals())?;
     lint_times(class, cert, at)?;
     lint_options(class, cert)?;
@@ -391,8 +404,10 @@ fn lint_principals(class: Class, principals: &[String]) -> Result<(), LintError>
         }
     }
     match (class, principals) {
-        (Class::Access | Class::Inner, [_]) | (Class::Proxy, _) => Ok(()),
-        (Class::Access | Class::Inner, _) => Err(LintError::PrincipalCount { found }),
+        (Class::Access | Class::Identity | Class::Inner, [_]) | (Class::Proxy, _) => Ok(()),
+        (Class::Access | Class::Identity | Class::Inner, _) => {
+            Err(LintError::PrincipalCount { found })
+        }
         (Class::Node, [first, ..]) if NodeId::parse(first).is_ok() => Ok(()),
         (Class::Node, _) => {
             let principal = principals
@@ -422,6 +437,7 @@ fn is_of_class(class: Class, principal: &str) -> bool {
                 && login.bytes().all(plain)
                 && NodeId::parse(node).is_ok_and(|id| id.to_string() == node)
         }),
+        Class::Identity => UserName::parse(principal).is_ok_and(|name| name.as_str() == principal),
         Class::Proxy | Class::Inner | Class::Node => {
             HostName::parse(principal).is_ok_and(|name| name.as_str() == principal)
         }
@@ -456,6 +472,8 @@ fn lint_options(class: Class, cert: &Wire) -> Result<(), LintError> {
         Class::Access => {
             matches!(options.as_slice(), [(SOURCE_ADDRESS, value)] if is_block_list(value))
         }
+        // Pinned or not, and nothing else: `claims::read` compares it with what the extension says.
+        Class::Identity => crate::user::claims::read(cert).is_ok(),
         Class::Proxy | Class::Inner | Class::Node => options.is_empty(),
     };
     if !fits {
@@ -485,19 +503,23 @@ fn is_block_list(value: &str) -> bool {
     })
 }
 
-fn lint_keys(cert: &Wire, ca: &PublicKey) -> Result<(), LintError> {
+/// Whether a key of this kind and size is certified.
+pub(crate) fn is_certifiable(key: &KeyData) -> bool {
     // Kinds are let in by name: the enum is another crate's and may grow.
-    let strong = match cert.public_key().rsa() {
+    match key.rsa() {
         Some(rsa) => (MIN_RSA..=MAX_RSA).contains(&rsa.key_size()),
         None => matches!(
-            cert.public_key(),
+            key,
             KeyData::Ed25519(_)
                 | KeyData::Ecdsa(_)
                 | KeyData::SkEd25519(_)
                 | KeyData::SkEcdsaSha2NistP256(_)
         ),
-    };
-    if !strong {
+    }
+}
+
+fn lint_keys(cert: &Wire, ca: &PublicKey) -> Result<(), LintError> {
+    if !is_certifiable(cert.public_key()) {
         let found = cert.public_key().algorithm().to_string();
         return Err(LintError::Subject { found });
     }
@@ -510,7 +532,7 @@ fn lint_keys(cert: &Wire, ca: &PublicKey) -> Result<(), LintError> {
     }
 }
 
-fn from_seconds(seconds: u64) -> Option<OffsetDateTime> {
+pub(crate) fn from_seconds(seconds: u64) -> Option<OffsetDateTime> {
     i64::try_from(seconds)
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())

@@ -216,6 +216,12 @@ pub enum Origin {
 #[derive(Debug)]
 pub struct NodeCa(Key);
 
+/// The authority that signs what people hold, and that proxies alone trust.
+///
+/// It signs through [`crate::user::certify`] only; the private key cannot be taken out again.
+#[derive(Debug)]
+pub struct UserCa(Key);
+
 /// The authority that vouches for the proxy, its inner servers and nodes (`@cert-authority`).
 ///
 /// It signs through [`crate::host`] only; the private key cannot be taken out again.
@@ -229,6 +235,22 @@ impl NodeCa {
     }
 
     /// What nodes are to trust.
+    pub fn public_key(&self) -> &PublicKey {
+        self.0.public_key()
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.0
+    }
+}
+
+impl UserCa {
+    /// Makes `key` the user authority.
+    pub fn new(key: Key) -> Self {
+        Self(key)
+    }
+
+    /// What proxies are to trust.
     pub fn public_key(&self) -> &PublicKey {
         self.0.public_key()
     }

@@ -5,7 +5,10 @@
 //!  key files ──► key ──► NodeCa ──────────────┐        HostCa ◄──── key
 //!                                             ▼          ▼
 //!  policy::Permit ──► node::certify ──► draft ──► sign ──► lint ──► Certificate
-//!  names::AdmittedName ──► host::certify_* ──┘
+//!  names::AdmittedName ──► host::certify_* ──┤
+//!  policy::LoginPermit ──► user::certify ────┘
+//!
+//!  what a person presents ──► user::verify ──► VerifiedIdentity, or the reason
 //!
 //!  what a dialled node shows ──► host::verify ──► Ok, or the reason
 //!  public halves ──► export: authorized_keys, known_hosts, sshd_config
@@ -34,6 +37,7 @@ pub mod node;
 mod serial;
 mod source;
 mod time_of_issue;
+pub mod user;
 
 pub use cert::{Certificate, LintError, SignError};
 pub use serial::Serial;

@@ -26,6 +26,7 @@
 
 pub mod admin;
 pub mod claims;
+pub mod credential;
 pub mod documents;
 pub mod duration;
 pub mod id;

@@ -6,6 +6,7 @@
 pub(crate) mod evaluate;
 mod explain;
 mod locked;
+mod login;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use time::{Duration, OffsetDateTime};
 
+use crate::credential::Credential;
 use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
 use crate::lock::LockTarget;
 use crate::node::Node;
@@ -21,16 +23,20 @@ use crate::role::ReasonMode;
 use crate::target::NodeRef;
 use crate::view::View;
 
-use evaluate::{Granted, Holder, Subject, Verdict};
+use evaluate::{Granted, Holder, Subject, Verdict, least};
 use survey::Survey;
+
+pub use login::{LoginPermit, LoginRefused, LoginWanted, drop_requests, login};
 
 pub use explain::{Explanation, Match, Outcome, RoleFinding, Via, explain};
 
-/// A person who has proven to hold a registered key.
+/// A person who has proven to hold a registered key, or the key of an identity certificate that
+/// she got with one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     user: UserName,
     key: KeyFingerprint,
+    credential: Option<Arc<Credential>>,
 }
 
 impl Identity {
@@ -38,7 +44,26 @@ impl Identity {
     /// signature by that key; nothing else is proof.
     #[must_use]
     pub fn from_proven_key(user: UserName, key: KeyFingerprint) -> Self {
-        Self { user, key }
+        Self {
+            user,
+            key,
+            credential: None,
+        }
+    }
+
+    /// The one who proved to hold the key of an identity certificate, which she got by a login with
+    /// `key`. Only `ca::user` calls this, with a certificate that it has verified.
+    #[must_use]
+    pub fn from_verified_certificate(
+        user: UserName,
+        key: KeyFingerprint,
+        credential: Credential,
+    ) -> Self {
+        Self {
+            user,
+            key,
+            credential: Some(Arc::new(credential)),
+        }
     }
 
     /// Who.
@@ -47,10 +72,23 @@ impl Identity {
         &self.user
     }
 
-    /// By which key.
+    /// By which registered key; with a certificate, the key that the login was made with.
     #[must_use]
     pub fn key(&self) -> &KeyFingerprint {
         &self.key
+    }
+
+    /// The identity certificate that limits her, if she came with one.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_deref()
+    }
+
+    pub(crate) fn holder(&self) -> Holder<'_> {
+        match &self.credential {
+            None => Holder::Key(&self.key),
+            Some(credential) => Holder::Certificate(&self.key, credential),
+        }
     }
 }
 
@@ -196,7 +234,7 @@ impl Permit {
         &self.grant
     }
 
-    /// The instant at which it is over; `None` under standing access.
+    /// The instant at which it is over; `None` under standing access with a plain key.
     #[must_use]
     pub fn ends(&self) -> Option<OffsetDateTime> {
         self.ends
@@ -305,6 +343,18 @@ pub enum Reason {
         /// Why, as the administrator wrote.
         message: String,
     },
+    /// The identity certificate has ended.
+    CertificateEnded,
+    /// The identity certificate was revoked, or is none of those that were issued.
+    CertificateRevoked {
+        /// Why.
+        message: String,
+    },
+    /// The certificate is restricted to resources, and this is not among them.
+    NotAllowedByCertificate {
+        /// The request in it that restricts it.
+        request: Option<RequestId>,
+    },
     /// There is no such node.
     UnknownNode,
     /// A role denies the login, everywhere.
@@ -358,6 +408,19 @@ impl Reason {
                 format!("{target} is locked")
             }
             Self::TargetLocked { target, message } => format!("{target} is locked: {message}"),
+            Self::CertificateEnded => {
+                "your certificate has ended; get another one with `ssh access login`".to_owned()
+            }
+            Self::CertificateRevoked { message } => format!(
+                "your certificate is revoked: {message}; get another one with `ssh access login`"
+            ),
+            Self::NotAllowedByCertificate { request } => {
+                let id = request.map(|id| format!(" {id}")).unwrap_or_default();
+                format!(
+                    "not in the allowed resources of your certificate; drop the request with \
+                     `ssh access request drop{id}`"
+                )
+            }
             Self::UnknownNode => "there is no such node".to_owned(),
             Self::LoginDenied { role } => format!("role `{role}` denies the login on every node"),
             Self::RoleUnreadable { role } => format!(
@@ -391,7 +454,7 @@ impl Reason {
 /// grant node and login together.
 #[must_use]
 pub fn decide(view: &View, identity: &Identity, access: &Access, now: OffsetDateTime) -> Decision {
-    let subject = match Subject::new(view, &identity.user, Holder::Key(&identity.key), now) {
+    let subject = match Subject::new(view, &identity.user, identity.holder(), now) {
         Ok(subject) => subject,
         Err(reason) => return Decision::Deny(Denial::hidden(reason)),
     };
@@ -414,7 +477,12 @@ impl Permit {
             login: access.login.clone(),
             node: Arc::clone(node),
             grant: Grant::new(granted),
-            ends: granted.request.map(|request| request.access_expires),
+            ends: least(
+                granted.request.map(|request| request.access_expires),
+                identity
+                    .credential()
+                    .map(|credential| credential.valid_before),
+            ),
             opened: granted.request.and_then(AccessRequest::opened),
             capabilities: granted.capabilities,
             limits: granted.limits.clone(),
@@ -467,7 +535,7 @@ pub struct RequestableNode {
 /// The nodes that `identity` may log in to at `now`, by name and ID.
 #[must_use]
 pub fn visible_nodes(view: &View, identity: &Identity, now: OffsetDateTime) -> Vec<UsableNode> {
-    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
         return Vec::new();
     };
     let mut survey = Survey::new(&subject);
@@ -486,7 +554,7 @@ pub fn requestable_nodes(
     identity: &Identity,
     now: OffsetDateTime,
 ) -> Vec<RequestableNode> {
-    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
         return Vec::new();
     };
     let mut survey = Survey::new(&subject);
@@ -504,7 +572,7 @@ pub fn requestable_roles(
     identity: &Identity,
     now: OffsetDateTime,
 ) -> Vec<Arc<crate::role::Role>> {
-    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
         return Vec::new();
     };
     let roles = subject.requestable_roles().into_iter();
@@ -529,7 +597,7 @@ pub enum Resolved {
 /// make nothing ambiguous and are not found by ID either.
 #[must_use]
 pub fn resolve(view: &View, identity: &Identity, node: &NodeRef, now: OffsetDateTime) -> Resolved {
-    let Ok(subject) = Subject::new(view, &identity.user, Holder::Key(&identity.key), now) else {
+    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
         return Resolved::Unknown;
     };
     let mut found: Vec<&Arc<Node>> = match node {

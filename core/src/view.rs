@@ -11,6 +11,7 @@ use imbl::{OrdMap, OrdSet};
 use time::Duration;
 use uuid::Uuid;
 
+use crate::credential::IssuedCredential;
 use crate::id::{
     ClusterName, KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceId, RoleName,
     UserName,
@@ -84,6 +85,7 @@ pub struct View {
     requests: Requests,
     // Few, and changed seldom: copied on a change, and nothing else is then.
     locks: Arc<Locks>,
+    credentials: OrdMap<u64, Arc<IssuedCredential>>,
 }
 
 // An index whose key leads to many objects has the object's ID in the key and is read by range, so
@@ -142,6 +144,7 @@ impl View {
             nodes: Nodes::default(),
             requests: Requests::default(),
             locks: Arc::default(),
+            credentials: OrdMap::default(),
         }
     }
 
@@ -277,6 +280,36 @@ impl View {
             .live_of
             .range(first..=last)
             .filter_map(|(_, id)| self.request(id))
+    }
+
+    /// The identity certificate of that serial number, if one was issued that may still be valid.
+    #[must_use]
+    pub fn credential(&self, serial: u64) -> Option<&Arc<IssuedCredential>> {
+        self.credentials.get(&serial)
+    }
+
+    /// All identity certificates that may still be valid, in no order.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<IssuedCredential>> {
+        self.credentials.values()
+    }
+
+    /// Adds or replaces what is remembered of identity certificates.
+    #[must_use]
+    pub fn with_credentials(
+        mut self,
+        credentials: impl IntoIterator<Item = IssuedCredential>,
+    ) -> Self {
+        let issued = credentials.into_iter();
+        self.credentials
+            .extend(issued.map(|issued| (issued.serial, Arc::new(issued))));
+        self
+    }
+
+    /// Forgets an identity certificate, which counts for nothing from then on.
+    #[must_use]
+    pub fn without_credential(mut self, serial: u64) -> Self {
+        self.credentials.remove(&serial);
+        self
     }
 
     /// Changes settings.

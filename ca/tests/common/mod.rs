@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anteroom_ca::key::{HostCa, Key, NodeCa};
+use anteroom_ca::key::{HostCa, Key, NodeCa, UserCa};
 use anteroom_ca::names::HostNames;
 use anteroom_ca::node::{self, Terms};
 use anteroom_ca::{Certificate, IssueTime, Serial, SourceAddresses};
@@ -39,6 +39,10 @@ pub(crate) fn node_ca() -> NodeCa {
 
 pub(crate) fn host_ca() -> HostCa {
     HostCa::new(Key::from_seed("anteroom host CA", &[2; 32]))
+}
+
+pub(crate) fn user_ca() -> UserCa {
+    UserCa::new(Key::from_seed("anteroom user CA", &[5; 32]))
 }
 
 pub(crate) fn subject() -> Key {
@@ -83,7 +87,7 @@ fn role(name: &str, allow: Conditions, options: Options) -> Role {
     }
 }
 
-fn user(name: &str, roles: &[&str], now: OffsetDateTime) -> User {
+pub(crate) fn user(name: &str, roles: &[&str], now: OffsetDateTime) -> User {
     let mut user = User::new(UserName::parse(name).unwrap());
     user.roles = roles
         .iter()
@@ -91,18 +95,22 @@ fn user(name: &str, roles: &[&str], now: OffsetDateTime) -> User {
         .collect();
     user.keys = vec![UserKey {
         fingerprint: key_of(name),
-        openssh: String::new(),
+        openssh: person_key(name).public_key().to_openssh().unwrap(),
         added: now,
     }];
     user
 }
 
-fn key_of(name: &str) -> KeyFingerprint {
-    let seed = [name.bytes().next().unwrap(); 32];
-    KeyFingerprint::parse(&Key::from_seed("", &seed).fingerprint().to_string()).unwrap()
+/// The key that a person registered.
+pub(crate) fn person_key(name: &str) -> Key {
+    Key::from_seed("", &[name.bytes().next().unwrap(); 32])
 }
 
-fn identity(name: &str) -> Identity {
+pub(crate) fn key_of(name: &str) -> KeyFingerprint {
+    KeyFingerprint::parse(&person_key(name).fingerprint().to_string()).unwrap()
+}
+
+pub(crate) fn identity(name: &str) -> Identity {
     Identity::from_proven_key(UserName::parse(name).unwrap(), key_of(name))
 }
 
@@ -152,6 +160,17 @@ pub(crate) fn standing(access: Role, login: &str, id: &str, now: OffsetDateTime)
 
 /// What carol gets by a request that was approved `ends_in` before its end.
 pub(crate) fn requested(login: &str, id: &str, now: OffsetDateTime, ends_in: Duration) -> Permit {
+    let view = view_with_request(login, id, now, ends_in);
+    decided(&view, "carol", login, id, now)
+}
+
+/// Carol's request for one login on one node is approved, and ends `ends_in` after `now`.
+pub(crate) fn view_with_request(
+    login: &str,
+    id: &str,
+    now: OffsetDateTime,
+    ends_in: Duration,
+) -> View {
     let filed_at = now - Duration::minutes(30);
     let view = view(
         access_role(&["root", "deploy"], Options::default()),
@@ -170,13 +189,7 @@ pub(crate) fn requested(login: &str, id: &str, now: OffsetDateTime, ends_in: Dur
     let bob = UserName::parse("bob").unwrap();
     let verdict = Verdict::Approve(Approval::default());
     let reviewed = request::review(&view, &bob, &new.request, verdict, "okay", filed_at).unwrap();
-    decided(
-        &view.with_request(reviewed.request),
-        "carol",
-        login,
-        id,
-        now,
-    )
+    view.with_request(reviewed.request)
 }
 
 pub(crate) struct Issuing {

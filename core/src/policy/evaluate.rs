@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
+use crate::credential::{AllowedResources, Credential};
 use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
 use crate::lock::Locks;
 use crate::node::Node;
@@ -23,6 +24,8 @@ use super::{Access, Ask, Capabilities, Capability, Denial, Reason, SessionLimits
 pub(crate) enum Holder<'a> {
     /// Those that this key holds.
     Key(&'a KeyFingerprint),
+    /// Those of them that the certificate names, which was got with this key.
+    Certificate(&'a KeyFingerprint, &'a Credential),
     /// Those that any of the user's keys holds, for questions about a user in general.
     AnyKey,
 }
@@ -35,8 +38,10 @@ pub(crate) struct Subject<'a> {
     holder: Holder<'a>,
     /// What is locked; see [`super::locked`].
     pub(super) locks: &'a Locks,
-    /// Standing roles, in the order of their names.
+    /// Standing roles, in the order of their names; with a certificate, those that it names.
     pub(crate) standing: Vec<&'a Role>,
+    /// Standing roles that the certificate does not name: what they deny counts all the same.
+    unnamed: Vec<&'a Role>,
     /// Approved requests that are open at `now` and that the holder holds, with their roles.
     pub(super) open: Vec<Open<'a>>,
     /// The role that says most strictly that standing roles alone reach no node, if one does.
@@ -78,7 +83,7 @@ impl<'a> Subject<'a> {
         now: OffsetDateTime,
     ) -> Result<Self, Reason> {
         let user = view.user(user).ok_or(Reason::UnknownUser)?;
-        if let Holder::Key(key) = holder
+        if let Some(key) = holder.key()
             && !user.has_key(key)
         {
             return Err(Reason::UnknownKey);
@@ -90,12 +95,15 @@ impl<'a> Subject<'a> {
         }
         let locks = view.locks();
         super::locked::admit(locks, user, holder, now)?;
+        if let Some(credential) = holder.credential() {
+            still_good(view, &user.name, credential, now)?;
+        }
         let open = view
             .live_requests_of(&user.name)
             .filter(|request| request.is_open(now) && holder.holds(request, user))
             .filter_map(|request| Open::new(view, request, now))
             .collect();
-        let standing = roles(view, &user.roles);
+        let mut standing = roles(view, &user.roles);
         // The first of several that say it equally, so that the same role is always named.
         let demands = standing
             .iter()
@@ -103,12 +111,19 @@ impl<'a> Subject<'a> {
             .filter(|role| role.options.request_access > RequestAccess::Optional)
             .max_by_key(|role| role.options.request_access)
             .copied();
+        let mut unnamed = Vec::new();
+        if let Some(credential) = holder.credential() {
+            (standing, unnamed) = standing
+                .into_iter()
+                .partition(|role| credential.claims.roles.contains(&role.name));
+        }
         Ok(Self {
             view,
             user,
             holder,
             locks,
             standing,
+            unnamed,
             open,
             demands,
             now,
@@ -123,6 +138,13 @@ impl<'a> Subject<'a> {
                 visibility: Visibility::Hidden,
             });
         };
+        // The allowed resources come first (REQUESTS section 2).
+        if !self.includes(node, &access.login) {
+            return Verdict::Deny(Denial {
+                reasons: vec![self.outside()],
+                visibility: self.visibility(node),
+            });
+        }
         let denials = self.denials(node, &access.login);
         if !denials.is_empty() {
             return Verdict::Deny(Denial {
@@ -221,12 +243,12 @@ impl<'a> Subject<'a> {
     fn limits(&self, request: Option<&AccessRequest>) -> SessionLimits {
         let requested = self.open.iter();
         let requested = requested.filter(|open| request.is_some_and(|r| r.id == open.request.id));
-        let requested = requested.flat_map(|open| open.roles.iter());
+        let requested = requested.flat_map(|open| open.roles.iter().copied());
         let mut limits = SessionLimits {
             session_ttl: request.map(|request| request.session_ttl),
             ..SessionLimits::default()
         };
-        for role in self.standing.iter().chain(requested) {
+        for role in self.stored().chain(requested) {
             let options = &role.options;
             limits.session_ttl = least(limits.session_ttl, options.max_session_ttl);
             limits.idle_timeout = least(limits.idle_timeout, options.client_idle_timeout);
@@ -280,7 +302,7 @@ impl<'a> Subject<'a> {
             match request.state {
                 State::Pending => {
                     let mine = match self.holder {
-                        Holder::Key(key) => request.key == *key,
+                        Holder::Key(key) | Holder::Certificate(key, _) => request.key == *key,
                         Holder::AnyKey => true,
                     };
                     let current =
@@ -358,20 +380,53 @@ impl<'a> Subject<'a> {
         !self.known_logins(node).is_empty()
     }
 
-    /// The logins that the user has on `node` or could ask for, those of standing roles included
-    /// that only a request unlocks.
+    /// The logins that the user has on `node` or could ask for: those of standing roles included
+    /// that only a request unlocks, and what a restricted certificate leaves out.
     fn known_logins(&self, node: &Node) -> BTreeSet<Login> {
         if !self.locks.is_empty() {
             // A lock shuts and does not hide: she is told why, and what it was that she had.
             return self.as_if_nothing_were_locked().known_logins(node);
         }
         let mut logins = self.logins_with(node, true);
-        logins.extend(self.askable_logins(node).into_keys());
+        logins.extend(self.requestable_logins(node).into_keys());
         logins
+    }
+
+    /// Whether a restricted certificate does not leave `login` on `node` out. This is the one place
+    /// of that rule: whatever opens, lists or files asks here.
+    fn includes(&self, node: &Node, login: &Login) -> bool {
+        match self.holder.allowed() {
+            AllowedResources::Unrestricted => true,
+            restricted @ AllowedResources::Only(_) => {
+                let mut buffer = uuid::Uuid::encode_buffer();
+                let name: &str = node.id.uuid().hyphenated().encode_lower(&mut buffer);
+                restricted.includes(self.view.cluster(), name, login)
+            }
+        }
+    }
+
+    /// Why a resource that a restricted certificate leaves out is refused.
+    pub(crate) fn outside(&self) -> Reason {
+        let mut named = self.open.iter().filter(|open| *open.reach != Reach::Roles);
+        Reason::NotAllowedByCertificate {
+            request: named.next().map(|open| open.request.id),
+        }
+    }
+
+    /// How much of the certificate is left; `None` with a plain key.
+    pub(crate) fn certificate_rest(&self) -> Option<time::Duration> {
+        let credential = self.holder.credential()?;
+        Some(credential.valid_before - self.now)
     }
 
     /// The logins that work on `node` now: those for which [`Self::evaluate`] grants.
     pub(crate) fn usable_logins(&self, node: &Node) -> BTreeSet<Login> {
+        let mut logins = self.granted_logins(node);
+        logins.retain(|login| self.includes(node, login));
+        logins
+    }
+
+    fn granted_logins(&self, node: &Node) -> BTreeSet<Login> {
         self.logins_with(node, self.standing_reaches())
     }
 
@@ -403,11 +458,17 @@ impl<'a> Subject<'a> {
     /// The logins on `node` that do not work now and could be asked for, each with the roles to
     /// ask through: those for which [`Self::evaluate`] asks.
     pub(crate) fn askable_logins(&self, node: &Node) -> BTreeMap<Login, BTreeSet<RoleName>> {
+        let mut logins = self.requestable_logins(node);
+        logins.retain(|login, _| self.includes(node, login));
+        logins
+    }
+
+    fn requestable_logins(&self, node: &Node) -> BTreeMap<Login, BTreeSet<RoleName>> {
         let mut out: BTreeMap<Login, BTreeSet<RoleName>> = BTreeMap::new();
         if self.denies_node(node) || self.locks.on_node(&node.id, self.now).is_some() {
             return out;
         }
-        let usable = self.usable_logins(node);
+        let usable = self.granted_logins(node);
         for role in self.search_roles() {
             let selected = role.allow.node_labels.matches(&node.labels, self.user)
                 && !role.deny.node_labels.matches(&node.labels, self.user);
@@ -432,20 +493,27 @@ impl<'a> Subject<'a> {
         self.deniers().chain(self.searchable())
     }
 
-    /// The nodes that open requests name.
+    /// The nodes that open requests name, or a restricted certificate.
     pub(crate) fn named_nodes(&self) -> impl Iterator<Item = NodeId> {
         let reaches = self.open.iter().map(|open| open.reach);
+        let allowed = match self.holder.allowed() {
+            AllowedResources::Unrestricted => None,
+            AllowedResources::Only(ids) => Some(ids),
+        };
         reaches
             .flat_map(Reach::resources)
+            .chain(allowed.into_iter().flatten())
             .filter_map(ResourceId::node_id)
     }
 
     /// All roles that speak against: standing ones and those of open requests.
     fn deniers(&self) -> impl Iterator<Item = &'a Role> {
-        self.standing
-            .iter()
-            .copied()
-            .chain(self.requested().map(|(role, _)| role))
+        self.stored().chain(self.requested().map(|(role, _)| role))
+    }
+
+    /// Every role that the user has, also those that her certificate does not name.
+    fn stored(&self) -> impl Iterator<Item = &'a Role> {
+        self.standing.iter().chain(&self.unnamed).copied()
     }
 
     fn denies_node(&self, node: &Node) -> bool {
@@ -538,7 +606,7 @@ impl<'a> Subject<'a> {
     }
 
     fn denies_search(&self, name: &RoleName) -> bool {
-        self.standing.iter().any(|role| {
+        self.stored().any(|role| {
             role.unreadable.is_some() || role.deny.request.search_as_roles.contains(name)
         })
     }
@@ -548,8 +616,7 @@ impl<'a> Subject<'a> {
     pub(crate) fn may_request(&self, reach: &Reach, role: &RoleName) -> bool {
         let denied = match reach {
             Reach::Roles => self
-                .standing
-                .iter()
+                .stored()
                 .any(|r| names(&r.deny.request, self.user, reach, role)),
             Reach::Resources(_) => self.denies_search(role),
         };
@@ -643,10 +710,34 @@ fn names(request: &RequestConditions, user: &User, reach: &Reach, role: &RoleNam
     }
 }
 
-impl Holder<'_> {
+impl<'a> Holder<'a> {
+    pub(super) fn key(self) -> Option<&'a KeyFingerprint> {
+        match self {
+            Self::Key(key) | Self::Certificate(key, _) => Some(key),
+            Self::AnyKey => None,
+        }
+    }
+
+    pub(super) fn credential(self) -> Option<&'a Credential> {
+        match self {
+            Self::Certificate(_, credential) => Some(credential),
+            Self::Key(_) | Self::AnyKey => None,
+        }
+    }
+
+    fn allowed(self) -> &'a AllowedResources {
+        match self {
+            Self::Certificate(_, credential) => &credential.claims.allowed,
+            Self::Key(_) | Self::AnyKey => &AllowedResources::Unrestricted,
+        }
+    }
+
     fn holds(self, request: &AccessRequest, user: &User) -> bool {
         match self {
             Self::Key(key) => request.is_held_by(key),
+            Self::Certificate(key, credential) => {
+                credential.claims.requests.contains(&request.id) && request.is_held_by(key)
+            }
             Self::AnyKey => user
                 .keys
                 .iter()
@@ -666,6 +757,31 @@ impl<'a> Open<'a> {
             roles: roles(view, &granted.roles),
             locked: super::locked::gives_nothing(view.locks(), request.id, &granted.roles, now),
         })
+    }
+}
+
+/// Whether the certificate counts at `now`: issued to this user, not over, not revoked.
+fn still_good(
+    view: &View,
+    user: &UserName,
+    credential: &Credential,
+    now: OffsetDateTime,
+) -> Result<(), Reason> {
+    if now >= credential.valid_before {
+        return Err(Reason::CertificateEnded);
+    }
+    let never_issued = || Reason::CertificateRevoked {
+        message: "it was never issued".to_owned(),
+    };
+    let issued = view
+        .credential(credential.serial)
+        .ok_or_else(never_issued)?;
+    match &issued.revoked {
+        Some(message) => Err(Reason::CertificateRevoked {
+            message: message.clone(),
+        }),
+        None if issued.user == *user => Ok(()),
+        None => Err(never_issued()),
     }
 }
 
@@ -721,7 +837,7 @@ pub(crate) fn reaches(reach: &Reach, view: &View, node: &Node, login: &Login) ->
 /// direction of forwarding (`ssh_port_forwarding`) decides over any `port_forwarding`, and a
 /// refusal there or of file copies over another role's permission; elsewhere one role that
 /// permits suffices.
-fn capabilities(roles: &[&Role]) -> Capabilities {
+pub(crate) fn capabilities(roles: &[&Role]) -> Capabilities {
     let options = || roles.iter().map(|role| &role.options);
     let any =
         |set: fn(&crate::role::Options) -> Option<bool>| options().any(|o| set(o) == Some(true));

@@ -20,11 +20,15 @@ pub(super) fn admit(
     holder: Holder<'_>,
     now: OffsetDateTime,
 ) -> Result<(), Reason> {
-    let key = match holder {
-        Holder::Key(key) => Some(key),
-        Holder::AnyKey => None,
-    };
-    match locks.on_person(user, key, now) {
+    let person = locks.on_person(user, holder.key(), now);
+    // A certificate has a key of its own, which may be another than the login was made with.
+    let lock = person.or_else(|| {
+        let credential = holder.credential()?;
+        locks
+            .on_serial(credential.serial, now)
+            .or_else(|| locks.on_key(&credential.key, now))
+    });
+    match lock {
         Some(lock) => Err(Reason::of(lock)),
         None => Ok(()),
     }

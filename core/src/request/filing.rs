@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::duration::{format as format_duration, format_instant};
 use crate::id::{Login, NodeId, RequestId, ResourceId, ResourceKind, RoleName, UserName};
-use crate::policy::evaluate::{Holder, RequestTerms, Subject, least};
+use crate::policy::evaluate::{RequestTerms, Subject, least};
 use crate::policy::{Ask, Identity, Reason};
 use crate::role::{DurationFrom, ReasonMode, Role, Threshold};
 use crate::view::{Settings, View};
@@ -263,8 +263,8 @@ pub fn file(
     }
     // What works already is judged at the instant for which access is wanted.
     let at = wanted.assume_start.unwrap_or(now);
-    let subject = Subject::new(view, identity.user(), Holder::Key(identity.key()), at)
-        .map_err(FilingError::Refused)?;
+    let subject =
+        Subject::new(view, identity.user(), identity.holder(), at).map_err(FilingError::Refused)?;
     let choice = match &wanted.reach {
         Reach::Roles => choose_roles(&subject, &wanted.roles)?,
         Reach::Resources(ids) => choose_resources(&subject, &wanted.roles, ids)?,
@@ -507,7 +507,12 @@ fn choose_resource(
     let usable = subject.usable_logins(node);
     let mut askable = subject.askable_logins(node);
     if usable.is_empty() && askable.is_empty() {
-        return Err(FilingError::UnknownResource(id));
+        return Err(if subject.may_know(node) {
+            // Known, and left out by a restricted certificate.
+            FilingError::Refused(subject.outside())
+        } else {
+            FilingError::UnknownResource(id)
+        });
     }
     if !through.is_empty() {
         askable
@@ -613,7 +618,8 @@ impl Times {
         let role_ttl = roles
             .filter_map(|role: &Role| role.options.max_session_ttl)
             .min();
-        let session_ttl = [Some(settings.session_ttl), wanted.session_ttl, role_ttl]
+        let rest = subject.certificate_rest();
+        let session_ttl = [rest, wanted.session_ttl, role_ttl]
             .into_iter()
             .fold(settings.session_ttl, |ttl, limit| {
                 limit.map_or(ttl, |limit| ttl.min(limit))

@@ -229,7 +229,10 @@ pub fn ambiguous_name(name: &str, cluster: &ClusterName, nodes: &[Arc<Node>]) ->
 fn hidden(denial: &Denial, target: &str) -> String {
     let own = denial.reasons.iter().find_map(|reason| match reason {
         Reason::Locked { .. } => Some(visible(reason, target)),
-        Reason::UnknownUser | Reason::UnknownKey => Some(visible(reason, target)),
+        Reason::UnknownUser
+        | Reason::UnknownKey
+        | Reason::CertificateEnded
+        | Reason::CertificateRevoked { .. } => Some(visible(reason, target)),
         Reason::TargetLocked {
             target:
                 LockTarget::User(_)
@@ -243,7 +246,9 @@ fn hidden(denial: &Denial, target: &str) -> String {
             target: LockTarget::Login(_) | LockTarget::Node(_),
             ..
         } => None,
-        Reason::UnknownNode
+        // Said of nodes she may know of alone; others are answered as if there were none.
+        Reason::NotAllowedByCertificate { .. }
+        | Reason::UnknownNode
         | Reason::LoginDenied { .. }
         | Reason::NodeDenied { .. }
         | Reason::RoleUnreadable { .. }
@@ -265,6 +270,9 @@ fn visible(reason: &Reason, target: &str) -> String {
             "the key you came with is not registered any more; ask the proxy's administrator"
                 .to_owned()
         }
+        Reason::CertificateEnded
+        | Reason::CertificateRevoked { .. }
+        | Reason::NotAllowedByCertificate { .. } => clean(&reason.as_sentence()).into_owned(),
         Reason::Locked { message } if message.is_empty() => {
             "you are locked out; ask the proxy's administrator".to_owned()
         }
