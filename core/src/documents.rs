@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{IdError, Login, NodeId, NodeName, RoleName, UserName};
 use crate::node::{HostProof, NodeAddr, NodeAddrError};
 use crate::pattern::PatternError;
+use crate::predicate::PredicateError;
 use crate::role::Role;
 use crate::selector::TemplateError;
 
@@ -221,6 +222,14 @@ pub enum DocumentProblem {
         field: String,
         /// What is wrong.
         problem: PatternError,
+    },
+    /// A broken expression.
+    #[error("`{field}`: {problem}")]
+    Predicate {
+        /// The path.
+        field: String,
+        /// What is wrong, and where in the expression.
+        problem: PredicateError,
     },
     /// A broken duration.
     #[error("`{field}`: {problem}")]

@@ -5,7 +5,7 @@
 //! is a type with one maker.
 //!
 //! ```text
-//!  text ──► id, target, documents          parsed once, at the edge
+//!  text ──► id, target, documents, predicate   parsed once, at the edge
 //!              │
 //!  store ──► view: users, roles, nodes, requests at one instant
 //!              │

@@ -7,6 +7,7 @@
 
 mod filing;
 mod life;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -128,6 +129,10 @@ pub struct ThresholdSet {
     pub thresholds: Vec<Threshold>,
 }
 
+/// The place of a threshold in a request: which set, and which in it, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ThresholdIndex(pub usize, pub usize);
+
 /// What one person said about a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {
@@ -142,6 +147,10 @@ pub struct Review {
     pub created: OffsetDateTime,
     /// Whether it counted.
     pub effect: Effect,
+    /// Which thresholds with a filter count it, decided when it was given: what its author's
+    /// roles become later changes nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub filters: BTreeSet<ThresholdIndex>,
 }
 
 /// A reviewer's word.

@@ -13,6 +13,7 @@ use crate::admin::{AdminResource, AdminVerb};
 use crate::claims::{self, ClaimMapping};
 use crate::id::{Login, RoleName, UserName};
 use crate::pattern::Pattern;
+use crate::predicate::{Predicate, ReviewEnv, ReviewWhere, Stored, ThresholdFilter};
 use crate::selector::{LabelSelector, Template};
 use crate::user::User;
 
@@ -116,6 +117,9 @@ pub enum DurationFrom {
 pub struct Threshold {
     /// For people; may be empty.
     pub name: String,
+    /// Which reviews it counts; without one, all. Kept with the request as its text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Stored<ThresholdFilter>>,
     /// So many approvals approve.
     pub approve: u32,
     /// So many denials deny.
@@ -127,6 +131,7 @@ impl Default for Threshold {
     fn default() -> Self {
         Self {
             name: String::new(),
+            filter: None,
             approve: 1,
             deny: 1,
         }
@@ -140,6 +145,8 @@ pub struct ReviewConditions {
     pub roles: Vec<Pattern>,
     /// Further such roles, for reviewers whose traits match.
     pub claims_to_roles: Vec<ClaimMapping>,
+    /// `where`: a condition on reviewer and request beside the roles.
+    pub condition: Option<Predicate<ReviewWhere>>,
     /// The roles whose nodes a reviewer may look at while reviewing.
     pub preview_as_roles: Vec<RoleName>,
 }
@@ -284,6 +291,22 @@ impl ReviewConditions {
             .iter()
             .any(|pattern| pattern.matches(role.as_str()))
             || claims::any_names(&self.claims_to_roles, user, role)
+    }
+}
+
+impl ReviewConditions {
+    /// Under `allow`: whether the reviewer of `env` may review a request for `role`.
+    #[must_use]
+    pub fn allows(&self, role: &RoleName, env: &ReviewEnv<'_>) -> bool {
+        let holds = |condition: &Predicate<ReviewWhere>| condition.allows(env);
+        self.names_role(env.reviewer, role) && self.condition.as_ref().is_none_or(holds)
+    }
+
+    /// Under `deny`: whether the reviewer of `env` must not.
+    #[must_use]
+    pub fn denies(&self, role: &RoleName, env: &ReviewEnv<'_>) -> bool {
+        let holds = |condition: &Predicate<ReviewWhere>| condition.denies(env);
+        self.names_role(env.reviewer, role) && self.condition.as_ref().is_none_or(holds)
     }
 }
 

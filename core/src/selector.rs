@@ -1,18 +1,40 @@
 //! Label selectors: the part of a role that is evaluated for a certain node and a certain user.
+//!
+//! [`LabelSelector::matches`] is the one answer to "does this side of the role speak of this
+//! node": labels and expression are asked there together and nowhere else.
 
 use std::collections::BTreeMap;
 
 use crate::pattern::{Pattern, same};
+use crate::predicate::{NodeLabels, NodeLabelsEnv, Predicate};
 use crate::user::User;
 
 pub use crate::template::{Template, TemplateError};
 
-/// Which nodes a role speaks of. Every key must match (AND); a key's values are alternatives (OR).
+/// Which nodes a role speaks of: by `node_labels`, of which every key must match (AND) and a key's
+/// values are alternatives (OR), and by `node_labels_expression`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LabelSelector {
     // Each key once, those that cost least to compare first: most nodes fail at the first key,
     // and a decision asks every role of the user.
     keys: Vec<(String, Vec<LabelValue>)>,
+    expression: Option<Box<Expression>>,
+}
+
+/// An expression beside the labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expression {
+    predicate: Predicate<NodeLabels>,
+    effect: Effect,
+}
+
+/// What an expression does, by the side of the role it stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Under `allow`: labels, where there are any, and expression must both match.
+    Narrows,
+    /// Under `deny`: one of them suffices.
+    Widens,
 }
 
 /// One alternative for a label's value.
@@ -31,6 +53,7 @@ impl LabelSelector {
         let any = Pattern::parse("*").map(LabelValue::Pattern);
         Self {
             keys: vec![("*".to_owned(), any.into_iter().collect())],
+            expression: None,
         }
     }
 
@@ -40,13 +63,40 @@ impl LabelSelector {
         let mut keys: Vec<_> = keys.into_iter().collect();
         // Stable, so that equal documents give equal selectors.
         keys.sort_by_key(|(_, values)| values.iter().map(LabelValue::cost).sum::<usize>());
-        Self { keys }
+        Self {
+            keys,
+            expression: None,
+        }
+    }
+
+    /// The nodes that these labels select *and* for which `predicate` is true; without labels
+    /// those for which it is true. For `allow`: what can't be evaluated selects nothing.
+    #[must_use]
+    pub fn narrowed_by(mut self, predicate: Predicate<NodeLabels>) -> Self {
+        let effect = Effect::Narrows;
+        self.expression = Some(Box::new(Expression { predicate, effect }));
+        self
+    }
+
+    /// The nodes that these labels select *or* for which `predicate` is true. For `deny`, which
+    /// is greedy: what can't be evaluated selects everything.
+    #[must_use]
+    pub fn widened_by(mut self, predicate: Predicate<NodeLabels>) -> Self {
+        let effect = Effect::Widens;
+        self.expression = Some(Box::new(Expression { predicate, effect }));
+        self
+    }
+
+    /// The expression, if there is one.
+    #[must_use]
+    pub fn expression(&self) -> Option<&Predicate<NodeLabels>> {
+        self.expression.as_ref().map(|found| &found.predicate)
     }
 
     /// Whether nothing is selected: no selector matches nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.expression.is_none()
     }
 
     /// What it wants of single labels: each key with the values that satisfy it.
@@ -58,6 +108,35 @@ impl LabelSelector {
     /// Whether a node with `labels` is selected for `user`.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>, user: &User) -> bool {
+        match &self.expression {
+            None => self.labels_match(labels, user),
+            Some(expression) if expression.effect == Effect::Narrows => {
+                (self.keys.is_empty() || self.labels_match(labels, user))
+                    && self.expression_matches(labels, user) == Some(true)
+            }
+            Some(_) => {
+                self.labels_match(labels, user)
+                    || self.expression_matches(labels, user) == Some(true)
+            }
+        }
+    }
+
+    /// Whether the expression, if there is one, speaks for the selection of a node with `labels`.
+    #[must_use]
+    pub fn expression_matches(
+        &self,
+        labels: &BTreeMap<String, String>,
+        user: &User,
+    ) -> Option<bool> {
+        let expression = self.expression.as_ref()?;
+        let env = NodeLabelsEnv { labels, user };
+        Some(match expression.effect {
+            Effect::Narrows => expression.predicate.allows(&env),
+            Effect::Widens => expression.predicate.denies(&env),
+        })
+    }
+
+    fn labels_match(&self, labels: &BTreeMap<String, String>, user: &User) -> bool {
         !self.keys.is_empty()
             && self.keys.iter().all(|(key, values)| {
                 if key == "*" {

@@ -23,7 +23,7 @@ use anteroom_core::view::View;
 use world::*;
 
 /// Roles of the table; each is the only standing role of the user named after it.
-const ROLES: &str = r"
+const ROLES: &str = r#"
 kind: role
 metadata: {name: staging}
 spec: {allow: {logins: ['{{internal.logins}}', deploy], node_labels: {env: staging}}}
@@ -53,6 +53,45 @@ metadata: {name: team-of-trait}
 spec: {allow: {logins: [alice], node_labels: {team: '{{external.team}}'}}}
 ---
 kind: role
+metadata: {name: expression}
+spec:
+  allow:
+    logins: [alice]
+    node_labels_expression: labels["env"] == "prod" || contains(user.spec.traits["team"], labels["team"])
+---
+kind: role
+metadata: {name: labels-and-expression}
+spec:
+  allow:
+    logins: [alice]
+    node_labels: {env: '^prod|staging$'}
+    node_labels_expression: labels["team"] != "red"
+---
+kind: role
+metadata: {name: no-labels-or-expression}
+spec:
+  deny:
+    node_labels: {env: 'pr*'}
+    node_labels_expression: '!exists(labels["env"])'
+---
+kind: role
+metadata: {name: expression-fault}
+spec:
+  allow:
+    logins: [alice]
+    node_labels_expression: email.local("nobody") == "x" || true
+---
+kind: role
+metadata: {name: no-expression-fault}
+spec:
+  deny:
+    node_labels_expression: contains(email.local(user.spec.traits["team"]), "never")
+---
+kind: role
+metadata: {name: search-expression}
+spec: {allow: {request: {search_as_roles: [expression]}}}
+---
+kind: role
 metadata: {name: search-wide}
 spec: {allow: {request: {search_as_roles: [access, root-prod]}}}
 ---
@@ -69,9 +108,9 @@ spec: {allow: {request: {roles: [staging, 'root-*']}}}
 kind: role
 metadata: {name: asks-no-root}
 spec: {allow: {logins: [root], node_labels: {env: staging}, request: {roles: [no-root]}}}
-";
+"#;
 
-const HOLDINGS: [&[&str]; 14] = [
+const HOLDINGS: [&[&str]; 20] = [
     &[],
     &["access"],
     &["staging"],
@@ -86,6 +125,12 @@ const HOLDINGS: [&[&str]; 14] = [
     &["search-denied"],
     &["requester", "no-root"],
     &["auditor", "editor", "reviewer"],
+    &["expression"],
+    &["labels-and-expression"],
+    &["access", "no-labels-or-expression"],
+    &["expression-fault"],
+    &["access", "no-expression-fault"],
+    &["search-expression", "no-labels-or-expression"],
 ];
 
 fn table_view() -> View {

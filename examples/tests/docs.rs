@@ -12,6 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anteroom_core::documents;
+use anteroom_core::predicate::{
+    Context, MonitoringRule, NodeLabels, Predicate, Resource, ReviewWhere, ThresholdFilter,
+};
 use anteroom_core::preset::presets;
 
 fn root() -> PathBuf {
@@ -74,6 +77,45 @@ fn every_served_field_of_a_role_is_in_the_documentation() {
     let page = page("roles.md");
     for field in fields {
         assert!(page.contains(field), "{field}");
+    }
+}
+
+#[test]
+fn every_expression_that_is_shown_is_read() {
+    fn read<C: Context>(page: &str, word: &str) {
+        let blocks = blocks(page, word);
+        assert!(!blocks.is_empty(), "{word}");
+        for line in blocks.iter().flat_map(|block| block.lines()) {
+            Predicate::<C>::parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+    let page = page("predicates.md");
+    read::<NodeLabels>(&page, "label-expression");
+    read::<ReviewWhere>(&page, "where");
+    read::<ThresholdFilter>(&page, "filter");
+    read::<Resource>(&page, "query");
+    read::<MonitoringRule>(&page, "condition");
+}
+
+/// The words of the table of functions and of the tables of names.
+#[test]
+fn every_function_and_name_of_the_predicate_language_is_in_the_documentation() {
+    let page = page("predicates.md");
+    let table = source("core/src/predicate/function.rs");
+    let (_, list) = table.split_once("FUNCTIONS: &[Signature] = &[").unwrap();
+    let (list, _) = list.split_once("];").unwrap();
+    let names = ["both(", "plain(", "method("];
+    let entries = names.iter().flat_map(|start| list.split(start).skip(1));
+    let mut count = 0;
+    for name in entries.filter_map(|entry| entry.split('"').nth(1)) {
+        count += 1;
+        assert!(page.contains(&format!("{name}(")), "{name}");
+    }
+    assert!(count > 20, "{count}");
+    let names = source("core/tests/predicate_contexts.txt");
+    let names = names.lines().filter_map(|line| line.strip_prefix("    "));
+    for name in names.filter(|name| !name.contains(' ')) {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
     }
 }
 

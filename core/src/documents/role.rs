@@ -9,6 +9,7 @@ use crate::claims::ClaimMapping;
 use crate::duration::format as format_duration;
 use crate::id::{Login, RoleName, UserName};
 use crate::pattern::{Pattern, PatternError};
+use crate::predicate::Stored;
 use crate::role::{
     Conditions, DurationFrom, Options, ReasonConditions, ReasonMode, RequestConditions,
     ReviewConditions, Role, Rule, Set, Threshold,
@@ -32,6 +33,7 @@ const CONDITIONS: Fields = Fields {
     served: &[
         "logins",
         "node_labels",
+        "node_labels_expression",
         "request",
         "review_requests",
         "rules",
@@ -68,7 +70,6 @@ const CONDITIONS: Fields = Fields {
         "kubernetes_users",
         "mcp",
         "namespaces",
-        "node_labels_expression",
         "require_session_join",
         "spiffe",
         "windows_desktop_labels",
@@ -118,21 +119,21 @@ const REASON: Fields = Fields {
 };
 
 const THRESHOLD: Fields = Fields {
-    served: &["name", "approve", "deny"],
-    teleport: &["filter"],
+    served: &["name", "filter", "approve", "deny"],
+    teleport: &[],
     later: &[],
     only_allow: &[],
 };
 
 const REVIEW: Fields = Fields {
-    served: &["roles", "claims_to_roles", "preview_as_roles"],
-    teleport: &["where"],
+    served: &["roles", "claims_to_roles", "where", "preview_as_roles"],
+    teleport: &[],
     later: &[],
     only_allow: &[],
 };
 
 const DENY_REVIEW: Fields = Fields {
-    served: &["roles", "claims_to_roles"],
+    served: &["roles", "claims_to_roles", "where"],
     only_allow: &["preview_as_roles"],
     ..REVIEW
 };
@@ -204,6 +205,12 @@ fn read_conditions(at: &At<'_>, side: Side) -> Result<Conditions, Mistake> {
     }
     if let Some(labels) = map.get("node_labels") {
         conditions.node_labels = read_labels(&labels)?;
+    }
+    if let Some(expression) = map.condition("node_labels_expression")? {
+        conditions.node_labels = match side {
+            Side::Allow => conditions.node_labels.narrowed_by(expression),
+            Side::Deny => conditions.node_labels.widened_by(expression),
+        };
     }
     if let Some(request) = map.get("request") {
         conditions.request = read_request(&request, side)?;
@@ -371,6 +378,7 @@ fn read_threshold(at: &At<'_>) -> Result<Threshold, Mistake> {
     let count = |field| map.get(field).map_or(Ok(0), |at| at.count());
     Ok(Threshold {
         name: map.text("name")?.unwrap_or_default(),
+        filter: map.condition("filter")?.map(Stored::from),
         approve: count("approve")?,
         deny: count("deny")?,
     })
@@ -384,6 +392,7 @@ fn read_review(at: &At<'_>, side: Side) -> Result<ReviewConditions, Mistake> {
     Ok(ReviewConditions {
         roles: read_patterns(&map, "roles")?,
         claims_to_roles: read_claims(&map)?,
+        condition: map.condition("where")?,
         preview_as_roles: map.all("preview_as_roles", RoleName::parse)?,
     })
 }

@@ -8,6 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use crate::id::IdError;
+use crate::predicate::{Context, Predicate};
 use crate::selector::TemplateError;
 
 use super::{DocumentProblem, Mistake, nothing};
@@ -545,6 +546,24 @@ impl<'a> At<'a> {
         })
     }
 
+    /// A condition, which may be written over several lines.
+    pub(super) fn condition<C: Context>(&self) -> Result<Predicate<C>, Mistake> {
+        let text = self
+            .yaml
+            .text()
+            .ok_or_else(|| self.wrong_type("an expression, in quotes"))?;
+        let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+        if text.chars().any(control) {
+            return Err(self.mistake(DocumentProblem::Control { field: self.path() }));
+        }
+        Predicate::parse(text).map_err(|problem| {
+            self.mistake(DocumentProblem::Predicate {
+                field: self.path(),
+                problem,
+            })
+        })
+    }
+
     /// A text that parses.
     pub(super) fn parsed<T>(&self, parse: fn(&str) -> Result<T, IdError>) -> Result<T, Mistake> {
         let problem = |problem| {
@@ -714,6 +733,15 @@ impl<'a> Map<'a> {
         self.get(field)
             .map(|at| at.text().map(str::to_owned))
             .transpose()
+    }
+
+    /// The condition under `field`, if it is there: as everywhere, an empty text is nothing.
+    pub(super) fn condition<C: Context>(
+        &self,
+        field: &str,
+    ) -> Result<Option<Predicate<C>>, Mistake> {
+        let at = self.get(field).filter(|at| at.yaml.text() != Some(""));
+        at.map(|at| at.condition()).transpose()
     }
 
     /// The duration under `field`, if it is there.

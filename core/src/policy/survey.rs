@@ -32,6 +32,8 @@ pub(crate) struct Survey<'a, T> {
     locks: &'a Locks,
     now: OffsetDateTime,
     keys: HashMap<&'a str, Key<'a>>,
+    /// Those with an expression, which may look at any label: one more numbered condition each.
+    expressions: Vec<(usize, &'a LabelSelector)>,
     /// Nodes that open requests name: what holds there holds nowhere else.
     named: HashSet<NodeId>,
     answers: HashMap<Box<[u64]>, Arc<T>>,
@@ -51,12 +53,17 @@ struct Key<'a> {
 impl<'a, T> Survey<'a, T> {
     pub(crate) fn new(subject: &Subject<'a>) -> Self {
         let mut keys: HashMap<&str, Key<'_>> = HashMap::new();
+        let mut expressions = Vec::new();
         let mut count = 0;
         for role in subject.concerned() {
             for selector in [selector(&role.allow), selector(&role.deny)] {
                 for (key, values) in selector.conditions() {
                     let key = keys.entry(key).or_default();
                     key.conditions.push((count, values));
+                    count += 1;
+                }
+                if selector.expression().is_some() {
+                    expressions.push((count, selector));
                     count += 1;
                 }
             }
@@ -66,6 +73,7 @@ impl<'a, T> Survey<'a, T> {
             locks: subject.locks,
             now: subject.now,
             keys,
+            expressions,
             named: subject.named_nodes().collect(),
             answers: HashMap::new(),
             satisfied: vec![0; count.div_ceil(64)],
@@ -82,6 +90,11 @@ impl<'a, T> Survey<'a, T> {
         for (name, value) in &node.labels {
             if let Some(key) = self.keys.get_mut(name.as_str()) {
                 key.add_satisfied(value, self.user, &mut self.satisfied);
+            }
+        }
+        for (number, selector) in &self.expressions {
+            if selector.expression_matches(&node.labels, self.user) == Some(true) {
+                set(&mut self.satisfied, *number);
             }
         }
         if let Some(answer) = self.answers.get(self.satisfied.as_slice()) {
@@ -105,16 +118,20 @@ impl<'a> Key<'a> {
         }
         let mut found = vec![0; satisfied.len()];
         for (number, values) in &self.conditions {
-            if values.iter().any(|wanted| wanted.matches(value, user))
-                && let Some(word) = found.get_mut(number / 64)
-            {
-                *word |= 1_u64 << (number % 64);
+            if values.iter().any(|wanted| wanted.matches(value, user)) {
+                set(&mut found, *number);
             }
         }
         union(satisfied, &found);
         if self.seen.len() < VALUES {
             self.seen.insert(value, found.into_boxed_slice());
         }
+    }
+}
+
+fn set(satisfied: &mut [u64], number: usize) {
+    if let Some(word) = satisfied.get_mut(number / 64) {
+        *word |= 1_u64 << (number % 64);
     }
 }
 

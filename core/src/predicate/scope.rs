@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use time::OffsetDateTime;
 
 use crate::id::{RoleName, UserName};
+use crate::request::Annotations;
 use crate::user::User;
 
 use super::eval::Stop;
@@ -101,11 +102,7 @@ fn visit_trait<'e>(user: &'e User, key: &str, visit: Visit<'_, 'e>) -> ControlFl
 }
 
 /// The values under `key`.
-fn visit_entry<'e>(
-    map: &'e BTreeMap<String, Vec<String>>,
-    key: &str,
-    visit: Visit<'_, 'e>,
-) -> ControlFlow<Stop> {
+fn visit_entry<'e>(map: &'e Annotations, key: &str, visit: Visit<'_, 'e>) -> ControlFlow<Stop> {
     visit_all(
         map.get(key).into_iter().flatten().map(String::as_str),
         visit,
@@ -113,7 +110,7 @@ fn visit_entry<'e>(
 }
 
 /// `node_labels_expression` of a role.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeLabels;
 
 /// What a label expression is asked about.
@@ -182,7 +179,7 @@ impl Lookup for NodeLabels {
 }
 
 /// `--query` of `ls` and `request search`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resource;
 
 /// The resource that a query is asked about.
@@ -302,11 +299,11 @@ impl Lookup for Resource {
 }
 
 /// `review_requests.where` of a role.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReviewWhere;
 
 /// `thresholds[].filter` of a role.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThresholdFilter;
 
 /// Who reviews what, for [`ReviewWhere`] and [`ThresholdFilter`].
@@ -319,7 +316,7 @@ pub struct ReviewEnv<'e> {
     /// `request.reason`.
     pub reason: &'e str,
     /// `request.system_annotations`.
-    pub annotations: &'e BTreeMap<String, Vec<String>>,
+    pub annotations: &'e Annotations,
     /// `review.reason`; nothing reads it in [`ReviewWhere`], where there is no review yet.
     pub review_reason: &'e str,
 }
@@ -454,7 +451,7 @@ review_context!(
 );
 
 /// `spec.condition` of an access monitoring rule.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MonitoringRule;
 
 /// The request that the condition of an access monitoring rule is asked about.
@@ -465,7 +462,7 @@ pub struct MonitoringEnv<'e> {
     /// `access_request.spec.suggested_reviewers`.
     pub suggested_reviewers: &'e BTreeSet<UserName>,
     /// `access_request.spec.system_annotations`.
-    pub annotations: &'e BTreeMap<String, Vec<String>>,
+    pub annotations: &'e Annotations,
     /// `access_request.spec.user` and, with the stored traits, `user.traits`.
     pub user: &'e User,
     /// `access_request.spec.request_reason`.

@@ -343,7 +343,7 @@ fn a_rule_knows_the_request_and_its_requester() {
         labels(&[("env", "dev"), ("os", "y")]),
     );
     let none = labels(&[]);
-    let annotations = [("team".to_owned(), vec!["red".to_owned()])].into();
+    let annotations = [("team".to_owned(), ["red".to_owned()].into())].into();
     let env = MonitoringEnv {
         roles: &user.roles,
         suggested_reviewers: &["bob".parse().unwrap()].into(),

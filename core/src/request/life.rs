@@ -6,12 +6,14 @@ use time::{Duration, OffsetDateTime};
 
 use crate::duration::{format as format_duration, format_instant};
 use crate::id::{KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
+use crate::predicate::ReviewEnv;
 use crate::user::User;
 use crate::view::View;
 
+use super::tally::{Tally, effect_of, matching_filters, tally};
 use super::{
-    AccessRequest, Actor, DurationFrom, Effect, Granted, Reach, Resolution, Review, State, Terms,
-    Verdict,
+    AccessRequest, Actor, Annotations, DurationFrom, Effect, Granted, Reach, Resolution, Review,
+    State, Terms, Verdict,
 };
 
 /// What a review did.
@@ -273,30 +275,35 @@ pub fn may_review(
     if request.user == *reviewer {
         return Err(ReviewError::OwnRequest(request.id));
     }
-    match forbidden_role(view, user, request.roles.iter()) {
+    let env = ReviewEnv {
+        reviewer: user,
+        roles: &request.roles,
+        reason: &request.reason,
+        annotations: &request.system_annotations,
+        review_reason: "",
+    };
+    match forbidden_role(view, &env) {
         Some(role) => Err(ReviewError::NotAllowed(role.clone())),
         None => Ok(()),
     }
 }
 
-/// The first of `wanted` that `user`'s standing roles do not let her review.
-fn forbidden_role<'r>(
-    view: &View,
-    user: &User,
-    mut wanted: impl Iterator<Item = &'r RoleName>,
-) -> Option<&'r RoleName> {
-    let roles: Vec<_> = user
+/// The first of the wanted roles that the reviewer's standing roles do not let her review. The
+/// condition (`where`) of a role belongs to the roles that the same role names.
+fn forbidden_role<'r>(view: &View, env: &ReviewEnv<'r>) -> Option<&'r RoleName> {
+    let roles: Vec<_> = env
+        .reviewer
         .roles
         .iter()
         .filter_map(|name| view.role(name))
         .collect();
-    wanted.find(|wanted| {
+    env.roles.iter().find(|wanted| {
         let allowed = roles
             .iter()
-            .any(|role| role.allow.review_requests.names_role(user, wanted));
+            .any(|role| role.allow.review_requests.allows(wanted, env));
         let denied = roles
             .iter()
-            .any(|role| role.deny.review_requests.names_role(user, wanted));
+            .any(|role| role.deny.review_requests.denies(wanted, env));
         !allowed || denied
     })
 }
@@ -304,20 +311,43 @@ fn forbidden_role<'r>(
 /// The users who may review `request`, by name.
 #[must_use]
 pub fn reviewers(view: &View, request: &AccessRequest) -> Vec<UserName> {
-    reviewers_of(view, &request.user, request.roles.iter())
+    able(view, &request.user, |reviewer| ReviewEnv {
+        reviewer,
+        roles: &request.roles,
+        reason: &request.reason,
+        annotations: &request.system_annotations,
+        review_reason: "",
+    })
 }
 
-/// The users who could review a request of `requester` for `roles`, by name.
+/// The users who could review a request of `requester` for `roles`, by name, as far as that is
+/// known before it has a reason and annotations: a condition finds them empty.
 #[must_use]
 pub fn reviewers_of<'r>(
     view: &View,
     requester: &UserName,
     roles: impl Iterator<Item = &'r RoleName> + Clone,
 ) -> Vec<UserName> {
+    let (roles, annotations) = (roles.cloned().collect(), Annotations::new());
+    able(view, requester, |reviewer| ReviewEnv {
+        reviewer,
+        roles: &roles,
+        reason: "",
+        annotations: &annotations,
+        review_reason: "",
+    })
+}
+
+/// The users who may review what `env` describes, filed by `requester`.
+fn able<'v>(
+    view: &'v View,
+    requester: &UserName,
+    env: impl Fn(&'v User) -> ReviewEnv<'v>,
+) -> Vec<UserName> {
     let able = view.users().filter(|user| {
         !view.is_locked_out(user)
             && user.name != *requester
-            && forbidden_role(view, user, roles.clone()).is_none()
+            && forbidden_role(view, &env(user)).is_none()
     });
     let mut names: Vec<UserName> = able.map(|user| user.name.clone()).collect();
     names.sort_unstable();
@@ -367,7 +397,11 @@ pub fn review(
     if let Verdict::Approve(terms) = &verdict {
         check_terms(request, terms, now)?;
     }
-    let effect = effect_of(request, &verdict);
+    let filters = match view.user(reviewer) {
+        Some(user) => matching_filters(request, user, &verdict, reason),
+        None => BTreeSet::new(),
+    };
+    let effect = effect_of(request, &verdict, &filters);
     let mut request = request.clone();
     request.reviews.push(Review {
         author: reviewer.clone(),
@@ -375,6 +409,7 @@ pub fn review(
         reason: reason.to_owned(),
         created: now,
         effect,
+        filters,
     });
     // Even where the count is not reached yet, what is approved together must leave something.
     let together = approvals(&request).try_fold(Terms::default(), narrow)?;
@@ -387,60 +422,16 @@ pub fn review(
     Ok(Reviewed { request, effect })
 }
 
+/// The terms of the approvals that count; one that does not narrows nothing.
 fn approvals(request: &AccessRequest) -> impl Iterator<Item = &Terms> {
     request
         .reviews
         .iter()
+        .filter(|review| review.effect == Effect::Counted)
         .filter_map(|review| match &review.verdict {
             Verdict::Approve(terms) => Some(terms),
             Verdict::Deny => None,
         })
-}
-
-/// A verdict counts if any threshold is ever reached by its like.
-fn effect_of(request: &AccessRequest, verdict: &Verdict) -> Effect {
-    let mut thresholds = request.thresholds.iter().flat_map(|set| &set.thresholds);
-    let counted = match verdict {
-        Verdict::Approve(_) => thresholds.any(|threshold| threshold.approve > 0),
-        Verdict::Deny => thresholds.any(|threshold| threshold.deny > 0),
-    };
-    if counted {
-        Effect::Counted
-    } else {
-        Effect::Ineffectual
-    }
-}
-
-enum Tally {
-    Open,
-    Approved,
-    Denied,
-}
-
-/// Counts: one denial threshold ends it; approval needs one threshold of every set.
-fn tally(request: &AccessRequest) -> Tally {
-    // INVARIANT: no two reviews have one author, so reviews count persons.
-    let approvals = approvals(request).count();
-    let denials = request.reviews.len() - approvals;
-    // A count of 0 is never reached.
-    let reached = |needed: u32, count: usize| {
-        needed > 0 && usize::try_from(needed).is_ok_and(|needed| count >= needed)
-    };
-    let mut all = request.thresholds.iter().flat_map(|set| &set.thresholds);
-    if all.any(|threshold| reached(threshold.deny, denials)) {
-        return Tally::Denied;
-    }
-    let passed = |set: &super::ThresholdSet| {
-        set.thresholds
-            .iter()
-            .any(|threshold| reached(threshold.approve, approvals))
-    };
-    // Without any set nobody's role allows the request, so nothing approves it.
-    if !request.thresholds.is_empty() && request.thresholds.iter().all(passed) {
-        Tally::Approved
-    } else {
-        Tally::Open
-    }
 }
 
 /// Does `action` to `request`, by `by`.
