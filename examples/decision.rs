@@ -159,6 +159,7 @@ fn world(now: OffsetDateTime) -> Result<View, Box<dyn Error>> {
             Document::Node(node) => {
                 view.with_node(stored_node(node, ids.next().ok_or("no ID left")?))
             }
+            Document::Lock(_) => return Err("nothing is locked here".into()),
         };
     }
     Ok(view)

@@ -12,6 +12,7 @@
 //!
 //!  what a dialled node shows ──► host::verify ──► Ok, or the reason
 //!  public halves ──► export: authorized_keys, known_hosts, sshd_config
+//!  what is locked or revoked ──► krl: the list that sshd reads as RevokedKeys
 //! ```
 //!
 //! A [`Certificate`] is made in one place, behind the linter. The caller commits its issuance row before the
@@ -32,6 +33,7 @@ mod cert;
 pub mod export;
 pub mod host;
 pub mod key;
+pub mod krl;
 pub mod names;
 pub mod node;
 mod serial;

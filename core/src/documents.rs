@@ -4,6 +4,7 @@
 //! Teleport has and Anteroom does not serve yet: a rule that is ignored would be a hole. What the
 //! store does with a document, and whether the roles it names exist, is the caller's business.
 
+mod lock;
 mod nothing;
 mod options;
 mod role;
@@ -22,7 +23,8 @@ use crate::selector::TemplateError;
 
 use tree::{At, Fields, Map, Yaml};
 
-pub use write::{node_to_json, to_yaml, user_to_json};
+pub use lock::{LockDocument, parse_serial};
+pub use write::{lock_to_json, node_to_json, to_yaml, user_to_json};
 
 /// One checked document.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,8 @@ pub enum Document {
     User(UserDocument),
     /// `kind: node`.
     Node(NodeDocument),
+    /// `kind: lock`.
+    Lock(LockDocument),
 }
 
 /// A user as a document describes her. Fingerprints are computed where keys are parsed.
@@ -163,7 +167,7 @@ pub enum DocumentProblem {
         name: String,
     },
     /// A kind that is planned.
-    #[error("kind `{0}` is not served yet; the kinds are role, user and node")]
+    #[error("kind `{0}` is not served yet; the kinds are role, user, node and lock")]
     KindNotServed(String),
     /// A field that only `allow` may have.
     #[error("`{field}` has no meaning under deny; write it under allow")]
@@ -285,6 +289,11 @@ pub enum DocumentProblem {
     /// A node with two.
     #[error("`spec` has both `host_keys` and `host_ca`; write one of them")]
     TwoHostProofs,
+    /// A lock on nothing, or on several things.
+    #[error(
+        "`spec.target` names one thing; write one of user, key, role, request, login, node and serial"
+    )]
+    OneTarget,
     /// The same document twice.
     #[error("`{0}` is in the text twice; remove one")]
     Twice(String),
@@ -341,7 +350,7 @@ pub fn parse(text: &str) -> Result<Vec<Document>, DocumentError> {
         let document = read(tree).map_err(located)?;
         if documents
             .iter()
-            .any(|other| other.title() == document.title())
+            .any(|other| document.is_named() && other.title() == document.title())
         {
             return Err(located(
                 tree.mistake(DocumentProblem::Twice(document.title())),
@@ -360,19 +369,21 @@ pub fn parse_role(text: &str) -> Result<Role, DocumentError> {
     let mut documents = parse(text)?;
     match (documents.pop(), documents.is_empty()) {
         (Some(Document::Role(role)), true) => Ok(*role),
-        (Some(Document::Role(_) | Document::User(_) | Document::Node(_)) | None, _) => {
-            Err(DocumentError {
-                document: 1,
-                name: None,
-                line: 0,
-                column: 0,
-                problem: Box::new(DocumentProblem::Value {
-                    field: "kind".to_owned(),
-                    value: "the text".to_owned(),
-                    wanted: "one document of kind role".to_owned(),
-                }),
-            })
-        }
+        (
+            Some(Document::Role(_) | Document::User(_) | Document::Node(_) | Document::Lock(_))
+            | None,
+            _,
+        ) => Err(DocumentError {
+            document: 1,
+            name: None,
+            line: 0,
+            column: 0,
+            problem: Box::new(DocumentProblem::Value {
+                field: "kind".to_owned(),
+                value: "the text".to_owned(),
+                wanted: "one document of kind role".to_owned(),
+            }),
+        }),
     }
 }
 
@@ -385,6 +396,16 @@ impl Document {
             Self::User(user) => format!("user/{}", user.name),
             Self::Node(NodeDocument { id: Some(id), .. }) => format!("node/{id}"),
             Self::Node(node) => format!("node/{}", node.name),
+            Self::Lock(LockDocument { id: Some(id), .. }) => format!("lock/{id}"),
+            Self::Lock(lock) => format!("lock on {}", lock.target),
+        }
+    }
+
+    /// Whether the document names the object; a lock gets its name where it is made.
+    fn is_named(&self) -> bool {
+        match self {
+            Self::Role(_) | Self::User(_) | Self::Node(_) => true,
+            Self::Lock(lock) => lock.id.is_some(),
         }
     }
 }
@@ -459,6 +480,7 @@ enum Kind {
     Role,
     User,
     Node,
+    Lock,
 }
 
 fn read(tree: &Yaml) -> Result<Document, Mistake> {
@@ -467,7 +489,7 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
         read_kind(&top.required("kind", "write `kind: role`, `kind: user` or `kind: node`")?)?;
     let versions: &[&str] = match kind {
         Kind::Role => &["v3", "v4", "v5", "v6", "v7", "v8"],
-        Kind::User | Kind::Node => &["v1", "v2"],
+        Kind::User | Kind::Node | Kind::Lock => &["v1", "v2"],
     };
     // Without a version a document is of the newest, which is also the strictest.
     top.get("version").map(|at| at.word(versions)).transpose()?;
@@ -475,6 +497,7 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
         Kind::Role => role::read(&top, tree).map(|role| Document::Role(Box::new(role))),
         Kind::User => read_user(&top).map(Document::User),
         Kind::Node => read_node(&top).map(Document::Node),
+        Kind::Lock => lock::read(&top).map(Document::Lock),
     }
 }
 
@@ -484,16 +507,10 @@ fn read_kind(at: &At<'_>) -> Result<Kind, Mistake> {
         "role" => Some(Kind::Role),
         "user" => Some(Kind::User),
         "node" => Some(Kind::Node),
+        "lock" => Some(Kind::Lock),
         _ => None,
     };
-    let later = [
-        "app",
-        "db",
-        "kube_cluster",
-        "windows_desktop",
-        "token",
-        "lock",
-    ];
+    let later = ["app", "db", "kube_cluster", "windows_desktop", "token"];
     served.ok_or_else(|| {
         at.mistake(if later.contains(&text) {
             DocumentProblem::KindNotServed(text.to_owned())
@@ -501,7 +518,7 @@ fn read_kind(at: &At<'_>) -> Result<Kind, Mistake> {
             DocumentProblem::Value {
                 field: at.path(),
                 value: crate::id::printable(text),
-                wanted: "role, user or node".to_owned(),
+                wanted: "role, user, node or lock".to_owned(),
             }
         })
     })

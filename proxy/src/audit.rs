@@ -239,6 +239,8 @@ pub struct Entry {
     pub roles: Vec<String>,
     /// The resources that were asked for. `core` bounds how many.
     pub resource_ids: Vec<String>,
+    /// The lock that was made or taken away; `name` is then what it shuts, as `KIND/NAME`.
+    pub lock_id: Option<String>,
 }
 
 impl Entry {
@@ -269,6 +271,7 @@ impl Entry {
             proposed_state: None,
             roles: Vec::new(),
             resource_ids: Vec::new(),
+            lock_id: None,
         }
     }
 
@@ -335,6 +338,8 @@ setters! {
     certificate_sha256,
     /// Says what a review is for.
     proposed_state,
+    /// Names the lock.
+    lock_id,
 }
 
 /// The stored form, in the order in which fields are written.
@@ -388,6 +393,8 @@ struct Line<'a> {
     roles: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     resource_ids: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_id: Option<&'a str>,
 }
 
 /// The end of the chain: the number and hash of the last entry.
@@ -535,6 +542,7 @@ fn line(entry: &Entry, seq: i64, time: &str, cluster: &str) -> Result<String, Ap
         proposed_state,
         roles,
         resource_ids,
+        lock_id,
     } = entry;
     let line = Line {
         seq,
@@ -567,6 +575,7 @@ fn line(entry: &Entry, seq: i64, time: &str, cluster: &str) -> Result<String, Ap
         proposed_state: proposed_state.as_deref().map(cut),
         roles,
         resource_ids,
+        lock_id: lock_id.as_deref().map(cut),
     };
     let mut out = Vec::with_capacity(512);
     line.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Inert))?;

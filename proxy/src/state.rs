@@ -21,6 +21,7 @@
 
 mod certificates;
 mod clock;
+mod locks;
 mod objects;
 mod requests;
 mod sessions;
@@ -47,6 +48,7 @@ use writer::{Draft, Message, Work, Writer};
 
 pub use certificates::{IssueError, Issued, Subject};
 pub use clock::{Clock, ManualClock, SystemClock, Until};
+pub use locks::LockError;
 pub use objects::{
     Existing, NotAllowed, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
 };

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::lock::Lock;
 use crate::node::{HostProof, Node};
 use crate::user::User;
 
@@ -39,6 +40,19 @@ pub fn node_to_json(node: &Node) -> Value {
     }
     let metadata = json!({"name": node.id, "labels": node.labels});
     json!({"kind": "node", "version": "v2", "metadata": metadata, "spec": spec})
+}
+
+/// `lock` as a document. Who made it and when is not in it: that is of this one lock, in the log.
+#[must_use]
+pub fn lock_to_json(lock: &Lock) -> Value {
+    let mut target = serde_json::Map::new();
+    target.insert(lock.target.kind().to_owned(), json!(lock.target.value()));
+    let mut spec = json!({"target": target, "message": lock.message});
+    if let (Some(end), Some(spec)) = (lock.expires, spec.as_object_mut()) {
+        let end = end.format(&time::format_description::well_known::Rfc3339);
+        spec.insert("expires".to_owned(), json!(end.unwrap_or_default()));
+    }
+    json!({"kind": "lock", "version": "v2", "metadata": {"name": lock.id}, "spec": spec})
 }
 
 /// A document as YAML, with a newline at the end.

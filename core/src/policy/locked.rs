@@ -8,9 +8,10 @@ use crate::id::{Login, RequestId, RoleName};
 use crate::lock::{Lock, LockTarget, Locks};
 use crate::node::Node;
 use crate::user::User;
+use crate::view::View;
 
 use super::evaluate::{Holder, Subject};
-use super::{Ask, Denial, Reason};
+use super::{Ask, Denial, Identity, Reason};
 
 /// Refuses a person who may do nothing at all: she herself, her key, or a role that she has is
 /// locked.
@@ -57,6 +58,18 @@ fn first_lock<'l, 'r>(
         .find_map(|id| locks.on_request(&id, now))
         .or_else(|| roles.find_map(|role| locks.on_role(role, now)))
         .map(AsRef::as_ref)
+}
+
+/// Why `identity` may do nothing at all at `now`, if a lock says so.
+#[must_use]
+pub fn locked_out(view: &View, identity: &Identity, now: OffsetDateTime) -> Option<Reason> {
+    let user = view.user(&identity.user)?;
+    if let Some(message) = &user.locked {
+        return Some(Reason::Locked {
+            message: message.clone(),
+        });
+    }
+    admit(view.locks(), user, Holder::Key(&identity.key), now).err()
 }
 
 impl Reason {

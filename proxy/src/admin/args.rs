@@ -58,15 +58,20 @@ pub(crate) enum Command {
     /// Administer nodes
     #[command(subcommand)]
     Nodes(Nodes),
-    /// Create roles, users and nodes from YAML documents, all of them or none
+    /// Create roles, users, nodes and locks from YAML documents, all of them or none
     Create(Create),
-    /// Show roles, users and nodes as documents that `create` reads
+    /// Show roles, users, nodes and locks as documents that `create` reads
     Get(Get),
-    /// Remove a role, a user or a node
+    /// Remove a role, a user, a node or a lock
     Rm(Rm),
     /// Export the public keys of the certificate authorities
     #[command(subcommand)]
     Auth(Auth),
+    /// Shut out a user, key, role, request, login, node or certificate at once
+    Lock(LockArgs),
+    /// List locks, take them away
+    #[command(subcommand)]
+    Locks(Locks),
 }
 
 /// How a listing is written.
@@ -625,7 +630,7 @@ pub(crate) struct Create {
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// What: `roles`, `role/access`, `user/alice`, `node/iot`, or `all`
+    /// What: `roles`, `role/access`, `user/alice`, `node/iot`, `locks`, or `all`
     #[arg(value_parser = object, value_name = "KIND[/NAME]")]
     pub(crate) what: Object,
     /// How to write the answer
@@ -635,7 +640,7 @@ pub(crate) struct Get {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// What: `role/access`, `user/alice`, `node/iot`
+    /// What: `role/access`, `user/alice`, `node/iot`, `lock/ID`
     #[arg(value_parser = named_object, value_name = "KIND/NAME")]
     pub(crate) what: Object,
 }
@@ -652,7 +657,57 @@ pub(crate) enum ObjectKind {
     Role,
     User,
     Node,
+    Lock,
     All,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "target", required = true, multiple = false, args = ["user", "node", "role", "request", "login", "key", "serial"])]
+pub(crate) struct LockArgs {
+    /// Everything that this user does
+    #[arg(long, value_parser = UserName::parse)]
+    pub(crate) user: Option<UserName>,
+    /// This node, by name, UUID or resource ID, for every login
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Everybody who has this role, and every request that gives it
+    #[arg(long, value_parser = RoleName::parse)]
+    pub(crate) role: Option<RoleName>,
+    /// What this request gives; its ID, or at least its first 4 characters
+    #[arg(long, value_name = "ID")]
+    pub(crate) request: Option<String>,
+    /// This login, on every node
+    #[arg(long, value_parser = Login::parse)]
+    pub(crate) login: Option<Login>,
+    /// Whatever is done with this key
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) key: Option<anteroom_core::id::KeyFingerprint>,
+    /// The certificate of this serial number
+    #[arg(long, value_parser = serial, value_name = "N")]
+    pub(crate) serial: Option<u64>,
+    /// For how long; without it until `locks rm`
+    #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
+    pub(crate) ttl: Option<Duration>,
+    /// Why, shown to those whom it shuts out
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Locks {
+    /// List locks
+    Ls(Listing),
+    /// Take locks away
+    Rm(LocksRm),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LocksRm {
+    /// Which: the lock's ID, or at least its first 4 characters; `user/NAME` for `users lock`
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -714,6 +769,11 @@ fn cidrs(text: &str) -> Result<Cidrs, String> {
         .map(cidr)
         .collect::<Result<_, _>>()
         .map(Cidrs)
+}
+
+fn serial(text: &str) -> Result<u64, String> {
+    anteroom_core::documents::parse_serial(text)
+        .ok_or_else(|| "write the number that `ssh-keygen -L` shows, in decimal digits".to_owned())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -804,10 +864,11 @@ fn object(text: &str) -> Result<Object, String> {
         "role" | "roles" => ObjectKind::Role,
         "user" | "users" => ObjectKind::User,
         "node" | "nodes" => ObjectKind::Node,
+        "lock" | "locks" => ObjectKind::Lock,
         "all" if name.is_none() => ObjectKind::All,
         _ => {
             return Err(
-                "write role, user or node, alone or with a name, like role/access".to_owned(),
+                "write role, user, node or lock, alone or with a name, like role/access".to_owned(),
             );
         }
     };
@@ -854,7 +915,9 @@ impl Command {
             | Self::Nodes(Nodes::Ls(_) | Nodes::Show(_) | Nodes::Rm(_) | Nodes::SshdConfig(_))
             | Self::Get(_)
             | Self::Rm(_)
-            | Self::Auth(_) => Vec::new(),
+            | Self::Auth(_)
+            | Self::Lock(_)
+            | Self::Locks(_) => Vec::new(),
         };
         let mut keys: Vec<&String> = keys;
         keys.retain(|value| !is_inline_key(value));

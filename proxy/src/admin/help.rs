@@ -15,7 +15,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
     (
         "Administration, for those whose roles allow it",
         &[
-            "requests", "users", "nodes", "create", "get", "rm", "auth", "audit",
+            "requests", "users", "nodes", "lock", "locks", "create", "get", "rm", "auth", "audit",
         ],
     ),
     ("This program", &["help", "version"]),

@@ -300,15 +300,17 @@ impl CommandLine {
 /// nothing out: the command takes no other argument, or its request ID stands before.
 fn join_reason(words: Vec<String>) -> Vec<String> {
     let command: Vec<&str> = words.iter().take(2).map(String::as_str).collect();
-    let takes_id = match command.as_slice() {
-        ["request", "create" | "new"] => false,
-        ["request", "review"] | ["requests", "approve" | "deny" | "rm"] => true,
+    let (named, takes_id) = match command.as_slice() {
+        ["request", "create" | "new"] => ("--reason", false),
+        ["request", "review"] | ["requests", "approve" | "deny" | "rm"] => ("--reason", true),
+        ["lock", ..] => ("--message", false),
         _ => return words,
     };
-    let Some(option) = words
-        .iter()
-        .position(|word| word == "--reason" || word.starts_with("--reason="))
-    else {
+    let is_option = |word: &String| {
+        let rest = word.strip_prefix(named);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let Some(option) = words.iter().position(is_option) else {
         return words;
     };
     let (before, rest) = words.split_at(option);
@@ -332,7 +334,7 @@ fn join_reason(words: Vec<String>) -> Vec<String> {
         None => reason.join(" "),
     };
     let mut out = before.to_vec();
-    out.push(format!("--reason={joined}"));
+    out.push(format!("{named}={joined}"));
     out.extend_from_slice(after);
     out
 }
@@ -526,6 +528,10 @@ mod tests {
             "requests get ab43",
             "requests approve ab43,cd43 --reason ok",
             "requests deny ab43 --reason no",
+            "lock --user alice --ttl 1h --message left the company",
+            "lock --serial 18446744073709551615",
+            "locks ls",
+            "locks rm ab43 user/alice",
             "requests rm ab43",
             "status",
             "status --format json",
@@ -571,7 +577,7 @@ mod tests {
     #[test]
     fn later_commands_are_unknown_today() {
         for word in [
-            "tokens", "locks", "lock", "login", "cert", "sessions", "scp", "sh", "/bin/sh",
+            "tokens", "login", "cert", "sessions", "scp", "sh", "/bin/sh",
         ] {
             let said = refusal(&format!("{word} ls"));
             assert!(

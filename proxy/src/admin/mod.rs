@@ -25,6 +25,7 @@ mod help;
 mod io;
 mod keys;
 mod line;
+mod locks;
 mod nodes;
 mod objects;
 mod requests;
@@ -47,7 +48,7 @@ use crate::say::{self, LineEnd};
 use crate::state::State;
 use crate::waiting::Waiting;
 
-use self::args::{Audit, Auth, Command, Nodes, Request, Requests, Users};
+use self::args::{Audit, Auth, Command, Locks, Nodes, Request, Requests, Users};
 pub use self::io::{Caller, CommandIo, FileAnswer, Gone, Leave, StdinError, TerminalSize, Typed};
 use self::line::Parsed;
 pub use self::line::{Channel, CommandLine, LONGEST_LINE, MOST_WORDS, UsageError};
@@ -212,5 +213,8 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
         Command::Get(args) => run.get(&args).await,
         Command::Rm(args) => run.rm(&args).await,
         Command::Auth(Auth::Export(args)) => run.auth_export(&args).await,
+        Command::Lock(args) => run.lock(args).await,
+        Command::Locks(Locks::Ls(args)) => run.locks_ls(args).await,
+        Command::Locks(Locks::Rm(args)) => run.locks_rm(&args).await,
     }
 }

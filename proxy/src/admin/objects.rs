@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anteroom_core::admin::{AdminResource, AdminVerb};
 use anteroom_core::documents::{self, Document, NodeDocument, UserDocument};
-use anteroom_core::id::{KeyFingerprint, NodeId, NodeName, RoleName, UserName};
+use anteroom_core::id::{KeyFingerprint, LockId, NodeId, NodeName, RoleName, UserName};
+use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::role::Role;
 use anteroom_core::user::{User, UserKey};
@@ -21,12 +22,13 @@ use super::args::{
 use super::authorities::node_setup;
 use super::io::CommandIo;
 use super::keys::{self, CheckedKey, KeyError};
+use super::locks;
 use super::nodes::{NodeRow, all_nodes, node_table, resource_id, shows};
 use super::run::{Ended, Listing, Run, Stop, some};
 use crate::exit::Exit;
 use crate::say::{self, Table, clean};
 use crate::state::{
-    Existing, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
+    Existing, LockError, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
 };
 
 // ---- errors, as exit statuses
@@ -36,6 +38,8 @@ impl From<PutError> for Stop {
         let exit = match error {
             PutError::Store(error) => return error.into(),
             PutError::FromNode(error) => return error.into(),
+            PutError::Lock(LockError::Over(_)) => Exit::Usage,
+            PutError::Lock(LockError::TooMany) => Exit::Failed,
             PutError::NotAllowed(_) => Exit::Denied,
             PutError::UnknownRole { .. } => Exit::NotFound,
             PutError::Exists(_) | PutError::KeyTaken { .. } => Exit::Failed,
@@ -79,6 +83,7 @@ fn no_such(id: &ObjectId) -> Stop {
         ObjectId::Role(_) => "get roles",
         ObjectId::User(_) => "users ls",
         ObjectId::Node(_) => "nodes ls",
+        ObjectId::Lock(_) => "locks ls",
     };
     Stop::not_found(format!(
         "there is no {}; `{list}` shows all",
@@ -107,8 +112,9 @@ impl<I: CommandIo> Run<'_, I> {
 
     pub(crate) async fn users_ls(&mut self, listing: Listing) -> Ended {
         self.require(AdminVerb::List, AdminResource::User)?;
-        let users = all_users(&self.ctx.state.view());
-        self.listing(listing.format, &users, || user_table(&users))
+        let (view, now) = (self.ctx.state.view(), self.ctx.state.now());
+        let users = all_users(&view);
+        self.listing(listing.format, &users, || user_table(&view, &users, now))
             .await?;
         Ok(Exit::Done)
     }
@@ -119,8 +125,10 @@ impl<I: CommandIo> Run<'_, I> {
         let user = view
             .user(&args.name)
             .ok_or_else(|| no_such(&ObjectId::User(args.name.clone())))?;
-        self.listing(args.listing.format, user.as_ref(), || user_text(user))
-            .await?;
+        self.listing(args.listing.format, user.as_ref(), || {
+            user_text(&view, user, self.ctx.state.now())
+        })
+        .await?;
         Ok(Exit::Done)
     }
 
@@ -190,6 +198,14 @@ impl<I: CommandIo> Run<'_, I> {
             user.locked = None;
             Ok::<(), Refused>(())
         };
+        // `lock --user` shuts her out as well: after this she is let in, whatever it was.
+        let target = LockTarget::User(args.name.clone());
+        let view = self.ctx.state.view();
+        let locks = view.locks().iter().filter(|lock| lock.target == target);
+        let locks: Vec<ObjectId> = locks.map(|lock| ObjectId::Lock(lock.id)).collect();
+        if !locks.is_empty() {
+            self.ctx.state.remove(&self.by(), locks).await?;
+        }
         self.ctx
             .state
             .update_user(&self.by(), &args.name, change)
@@ -323,7 +339,7 @@ fn all_users(view: &View) -> Vec<Arc<User>> {
     view.users().map(Arc::clone).collect()
 }
 
-fn user_table(users: &[Arc<User>]) -> String {
+fn user_table(view: &View, users: &[Arc<User>], now: OffsetDateTime) -> String {
     let mut table = Table::new(["User", "Roles", "Logins", "Keys", "Locked"]);
     for user in users {
         table.row([
@@ -331,16 +347,35 @@ fn user_table(users: &[Arc<User>]) -> String {
             joined(&user.roles),
             joined(&user.logins),
             user.keys.len().to_string(),
-            user.locked
-                .as_deref()
-                .map(|why| say::cut(why, 40))
+            why_locked(view, user, now)
+                .map(|why| say::cut(&why, 40))
                 .unwrap_or_default(),
         ]);
     }
     table.to_string()
 }
 
-fn user_text(user: &User) -> String {
+/// Why the user is locked out, by `users lock` or by a lock on her or a role that she has.
+fn why_locked(view: &View, user: &User, now: OffsetDateTime) -> Option<String> {
+    let lock = view.locks().on_person(user, None, now);
+    let message = lock.map(|lock| match &lock.target {
+        LockTarget::User(_) => lock.message.clone(),
+        target @ (LockTarget::Key(_)
+        | LockTarget::Role(_)
+        | LockTarget::Request(_)
+        | LockTarget::Login(_)
+        | LockTarget::Node(_)
+        | LockTarget::Serial(_)) => format!("{target}: {}", lock.message),
+    });
+    let why = user.locked.clone().or(message)?;
+    Some(if why.is_empty() {
+        "yes".to_owned()
+    } else {
+        why
+    })
+}
+
+fn user_text(view: &View, user: &User, now: OffsetDateTime) -> String {
     let mut lines = vec![
         field("User", user.name.as_str()),
         field("Roles", &joined(&user.roles)),
@@ -361,8 +396,8 @@ fn user_text(user: &User) -> String {
             ),
         ));
     }
-    if let Some(why) = &user.locked {
-        lines.push(field("Locked", why));
+    if let Some(why) = why_locked(view, user, now) {
+        lines.push(field("Locked", &why));
     }
     lines.join("\n")
 }
@@ -577,6 +612,7 @@ impl<I: CommandIo> Run<'_, I> {
             AdminResource::Role,
             AdminResource::User,
             AdminResource::Node,
+            AdminResource::Lock,
         ];
         if !kinds.iter().any(|kind| self.may(AdminVerb::Create, *kind)) {
             self.require(AdminVerb::Create, AdminResource::Role)?;
@@ -619,6 +655,11 @@ impl<I: CommandIo> Run<'_, I> {
                 let there = view.node(&node.id).is_some();
                 (Object::Node(node), AdminResource::Node, there)
             }
+            Document::Lock(lock) => {
+                let lock = self.lock_of(view, lock)?;
+                let there = view.locks().get(&lock.id).is_some();
+                (Object::Lock(lock), AdminResource::Lock, there)
+            }
         };
         let verb = if there && existing == Existing::Replace {
             AdminVerb::Update
@@ -656,7 +697,8 @@ impl<I: CommandIo> Run<'_, I> {
                 self.require_one_or_all(name, AdminResource::User)?;
                 let mut users = all_users(&view);
                 users.retain(|user| name.is_none_or(|name| user.name.as_str() == name));
-                some_found("user", name, users).map(|users| found_users(&users))
+                some_found("user", name, users)
+                    .map(|users| found_users(&view, &users, self.ctx.state.now()))
             }
             ObjectKind::Node => {
                 self.require_one_or_all(name, AdminResource::Node)?;
@@ -664,18 +706,26 @@ impl<I: CommandIo> Run<'_, I> {
                 nodes.retain(|node| name.is_none_or(|name| is_called(&view, node, name)));
                 some_found("node", name, nodes).map(|nodes| found_nodes(&view, &nodes))
             }
+            ObjectKind::Lock => {
+                self.require_one_or_all(name, AdminResource::Lock)?;
+                let locks = locks::named(&view, name);
+                some_found("lock", name, locks)
+                    .map(|found| found_locks(&view, &found, self.ctx.state.now()))
+            }
             ObjectKind::All => {
                 for kind in [
                     AdminResource::Role,
                     AdminResource::User,
                     AdminResource::Node,
+                    AdminResource::Lock,
                 ] {
                     self.require_one_or_all(None, kind)?;
                 }
                 let parts = [
                     found_roles(&roles(&view, None)),
-                    found_users(&all_users(&view)),
+                    found_users(&view, &all_users(&view), self.ctx.state.now()),
                     found_nodes(&view, &all_nodes(&view)),
+                    found_locks(&view, &locks::named(&view, None), self.ctx.state.now()),
                 ];
                 let text = parts
                     .iter()
@@ -703,6 +753,7 @@ impl<I: CommandIo> Run<'_, I> {
             ObjectKind::Role => AdminResource::Role,
             ObjectKind::User => AdminResource::User,
             ObjectKind::Node => AdminResource::Node,
+            ObjectKind::Lock => AdminResource::Lock,
             ObjectKind::All => {
                 return Err(Stop::usage("say which one to remove, like role/access"));
             }
@@ -721,6 +772,10 @@ impl<I: CommandIo> Run<'_, I> {
                     UserName::parse(name).map_err(|e| usage(&e))?,
                 ))
                 .await
+            }
+            ObjectKind::Lock => {
+                self.remove(ObjectId::Lock(LockId::parse(name).map_err(|e| usage(&e))?))
+                    .await
             }
             ObjectKind::Node | ObjectKind::All => {
                 self.nodes_rm(&NodeOnly {
@@ -764,7 +819,7 @@ impl<I: CommandIo> Run<'_, I> {
     /// A node by its name beside its UUID, anything else as it is.
     fn titled(&self, id: &ObjectId) -> String {
         match id {
-            ObjectId::Role(_) | ObjectId::User(_) => id.to_string(),
+            ObjectId::Role(_) | ObjectId::User(_) | ObjectId::Lock(_) => id.to_string(),
             ObjectId::Node(uuid) => match self.ctx.state.view().node(uuid) {
                 Some(node) => format!("node `{}` ({uuid})", node.name),
                 None => id.to_string(),
@@ -772,7 +827,7 @@ impl<I: CommandIo> Run<'_, I> {
         }
     }
 
-    async fn say_warnings(&mut self, stored: &[Stored]) -> Result<(), Stop> {
+    pub(crate) async fn say_warnings(&mut self, stored: &[Stored]) -> Result<(), Stop> {
         for warning in stored.iter().flat_map(|stored| &stored.warnings) {
             self.note(&format!("WARNING: {}", clean(warning))).await?;
         }
@@ -816,13 +871,13 @@ fn found_roles(roles: &[Arc<Role>]) -> Found {
     }
 }
 
-fn found_users(users: &[Arc<User>]) -> Found {
+fn found_users(view: &View, users: &[Arc<User>], now: OffsetDateTime) -> Found {
     Found {
         documents: users
             .iter()
             .map(|user| documents::user_to_json(user))
             .collect(),
-        text: user_table(users),
+        text: user_table(view, users, now),
     }
 }
 
@@ -837,6 +892,16 @@ fn found_nodes(view: &View, nodes: &[Arc<Node>]) -> Found {
             .map(|node| documents::node_to_json(node))
             .collect(),
         text: node_table(&rows, true),
+    }
+}
+
+fn found_locks(view: &View, found: &[&Lock], now: OffsetDateTime) -> Found {
+    Found {
+        documents: found
+            .iter()
+            .map(|lock| documents::lock_to_json(lock))
+            .collect(),
+        text: locks::locks_text(view, now),
     }
 }
 

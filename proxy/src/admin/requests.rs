@@ -483,6 +483,12 @@ impl<I: CommandIo> Run<'_, I> {
         let _waiting = self.ctx.waiting.enter(id);
         loop {
             changes.borrow_and_update();
+            // Who was locked out meanwhile is told so and waits no longer.
+            self.admit()?;
+            let locks = self.ctx.state.view();
+            if let Some(lock) = locks.locks().on_request(&id, self.ctx.state.now()) {
+                return Err(Stop::denied(say::own_lock(lock)));
+            }
             let request = self.still_there(id).await?;
             if let Some(outcome) = say::outcome(&request, self.ctx.state.now()) {
                 return self.say_outcome(&request, &outcome, format).await;

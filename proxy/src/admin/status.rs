@@ -51,6 +51,10 @@ impl<I: CommandIo> Run<'_, I> {
                 "this key is not registered for you any more; use another one, or ask the proxy's administrator",
             ));
         }
+        let now = self.ctx.state.now();
+        if let Some(lock) = view.locks().on_person(user, Some(identity.key()), now) {
+            return Err(Stop::denied(say::own_lock(lock)));
+        }
         match user.locked.as_deref() {
             None => Ok(()),
             Some("") => Err(Stop::denied(

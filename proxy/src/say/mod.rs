@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml, yaml_documents};
-pub use self::outcome::{ambiguous_name, denial, no_such_node, outcome};
+pub use self::outcome::{ambiguous_name, barred, denial, no_such_node, outcome, own_lock};
 pub use self::session::{
     connection_broke, node_refused, scope_not_served, subsystem_without_node, wait_malformed,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anteroom_core::id::{ClusterName, Login, ResourceId};
-use anteroom_core::lock::LockTarget;
+use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{Denial, Reason, Visibility};
 use anteroom_core::request::{AccessRequest, Actor, Reach, State, Verdict};
@@ -319,6 +319,18 @@ fn visible(reason: &Reason, target: &str) -> String {
             "request {request} was approved, but you may no longer ask for its role `{role}`; `ssh access request search --kind node` shows what you may ask for"
         ),
     }
+}
+
+/// What a lock on a person, her key or her role says to her.
+#[must_use]
+pub fn own_lock(lock: &Lock) -> String {
+    barred(&Reason::of(lock))
+}
+
+/// Why a person may do nothing at all, said to her.
+#[must_use]
+pub fn barred(reason: &Reason) -> String {
+    visible(reason, "")
 }
 
 /// What is locked beside the person, in her words; `target` is clean.

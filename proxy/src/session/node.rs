@@ -402,6 +402,13 @@ impl NodeDoor {
             }
             Resolved::Unknown => {
                 let cluster = &self.proxy.config().cluster;
+                let now = self.proxy.state.now();
+                if let Some(reason) = policy::locked_out(&view, &self.identity, now) {
+                    let user = self.identity.user().as_str();
+                    let said = say::access_denied(user, &shown, cluster.as_str());
+                    let why = say::barred(&reason);
+                    return Err(refusal(Exit::Denied, format!("{said}\n{why}")));
+                }
                 return Err(refusal(
                     Exit::Denied,
                     say::no_access(self.identity.user().as_str(), &shown, cluster.as_str()),

@@ -1,7 +1,10 @@
 //! Users, roles and nodes: creating, changing, removing, each in one transaction with its log.
 
 use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
-use anteroom_core::id::{KeyFingerprint, Login, NodeId, NodeName, RequestId, RoleName, UserName};
+use anteroom_core::id::{
+    KeyFingerprint, LockId, Login, NodeId, NodeName, RequestId, RoleName, UserName,
+};
+use anteroom_core::lock::Lock;
 use anteroom_core::node::{HostProof, Node};
 use anteroom_core::preset::presets;
 use anteroom_core::request::{self, Action, Actor};
@@ -10,6 +13,7 @@ use anteroom_core::user::User;
 use anteroom_core::view::View;
 use thiserror::Error;
 
+use super::locks::{LockError, about_lock, put_lock};
 use super::writer::Draft;
 use super::{By, FromNode, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event};
@@ -24,6 +28,8 @@ pub enum Object {
     User(User),
     /// A node.
     Node(Node),
+    /// A lock; who makes it and when is written where it is stored.
+    Lock(Lock),
 }
 
 /// The name of something that an administrator keeps.
@@ -35,6 +41,8 @@ pub enum ObjectId {
     User(UserName),
     /// A node, by its UUID: names are not unique.
     Node(NodeId),
+    /// A lock.
+    Lock(LockId),
 }
 
 /// What to do where the object is there already.
@@ -128,6 +136,9 @@ pub enum PutError {
         /// The node.
         node: NodeName,
     },
+    /// The lock cannot be.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// It could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -199,6 +210,7 @@ impl std::fmt::Display for ObjectId {
             Self::Role(name) => write!(f, "role `{name}`"),
             Self::User(name) => write!(f, "user `{name}`"),
             Self::Node(id) => write!(f, "node `{id}`"),
+            Self::Lock(id) => write!(f, "lock `{id}`"),
         }
     }
 }
@@ -211,6 +223,7 @@ impl Object {
             Self::Role(role) => ObjectId::Role(role.name.clone()),
             Self::User(user) => ObjectId::User(user.name.clone()),
             Self::Node(node) => ObjectId::Node(node.id),
+            Self::Lock(lock) => ObjectId::Lock(lock.id),
         }
     }
 }
@@ -221,6 +234,7 @@ impl ObjectId {
             Self::Role(_) => AdminResource::Role,
             Self::User(_) => AdminResource::User,
             Self::Node(_) => AdminResource::Node,
+            Self::Lock(_) => AdminResource::Lock,
         }
     }
 
@@ -229,6 +243,7 @@ impl ObjectId {
             Self::Role(name) => view.role(name).is_some(),
             Self::User(name) => view.user(name).is_some(),
             Self::Node(id) => view.node(id).is_some(),
+            Self::Lock(id) => view.locks().get(id).is_some(),
         }
     }
 }
@@ -407,6 +422,8 @@ fn refused(
         Some(ObjectId::User(_)) => Event::UserUpdate,
         Some(ObjectId::Node(_)) if removed => Event::NodeDelete,
         Some(ObjectId::Node(_)) => Event::NodeUpdate,
+        Some(ObjectId::Lock(_)) if removed => Event::LockDelete,
+        Some(ObjectId::Lock(_)) => Event::LockCreate,
         None => Event::Admin,
     };
     let names: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
@@ -449,6 +466,14 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
     };
     let warnings = match &object {
         Object::Node(node) => twins(draft.view(), node),
+        Object::Lock(lock) => {
+            let stored = put_lock(draft, by, lock)?;
+            return Ok(Stored {
+                id,
+                written,
+                warnings: stored,
+            });
+        }
         Object::Role(_) | Object::User(_) => Vec::new(),
     };
     let event = match (&object, written) {
@@ -458,12 +483,14 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         (Object::User(_), Written::Replaced) => Event::UserUpdate,
         (Object::Node(_), Written::Created) => Event::NodeCreate,
         (Object::Node(_), Written::Replaced) => Event::NodeUpdate,
+        (Object::Lock(_), _) => Event::LockCreate,
     };
     draft.log(named(by.entry(event), &object));
     match object {
         Object::Role(role) => draft.put_role(role),
         Object::User(user) => draft.put_user(user),
         Object::Node(node) => draft.put_node(node),
+        Object::Lock(lock) => draft.put_lock(lock),
     }
     Ok(Stored {
         id,
@@ -483,6 +510,7 @@ fn named(entry: Entry, object: &Object) -> Entry {
             }
         }
         Object::Node(node) => entry.name(&node.name).node(&node.name).node_id(node.id),
+        Object::Lock(lock) => about_lock(entry, lock),
     }
 }
 
@@ -529,7 +557,7 @@ fn key_part(line: &str) -> &str {
 /// Holds an object to the rules that concern others as well.
 fn check(view: &View, id: &ObjectId) -> Result<(), PutError> {
     match id {
-        ObjectId::Role(_) => Ok(()),
+        ObjectId::Role(_) | ObjectId::Lock(_) => Ok(()),
         ObjectId::User(name) => view
             .user(name)
             .map_or(Ok(()), |user| check_user(view, user)),
@@ -638,6 +666,12 @@ fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> 
                 .node_id(node);
             draft.log(entry);
             draft.remove_node(*node);
+        }
+        ObjectId::Lock(lock) => {
+            let found = draft.view().locks().get(lock).ok_or_else(no_such)?;
+            let entry = about_lock(by.entry(Event::LockDelete), found);
+            draft.log(entry);
+            draft.remove_lock(*lock);
         }
     }
     Ok(())

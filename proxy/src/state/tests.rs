@@ -1,5 +1,7 @@
 //! The state on real SQLite, in directories of its own, under a clock moved by hand.
 
+mod locks;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -83,7 +85,9 @@ fn roles() -> Vec<Object> {
         .into_iter()
         .map(|document| match document {
             documents::Document::Role(role) => Object::Role(*role),
-            other @ (documents::Document::User(_) | documents::Document::Node(_)) => {
+            other @ (documents::Document::User(_)
+            | documents::Document::Node(_)
+            | documents::Document::Lock(_)) => {
                 panic!("{other:?} is no role")
             }
         })

@@ -13,7 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
-use anteroom_core::id::{ClusterName, NodeId, RequestId, RoleName, UserName};
+use anteroom_core::id::{ClusterName, LockId, NodeId, RequestId, RoleName, UserName};
+use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::{self, AccessRequest, Action, Actor, State as RequestState};
 use anteroom_core::role::Role;
@@ -181,6 +182,16 @@ impl Draft {
         self.turn(|view| view.without_node(&id));
     }
 
+    pub(super) fn put_lock(&mut self, lock: Lock) {
+        self.push(Change::PutLock(Arc::new(lock.clone())));
+        self.turn(|view| view.with_lock(lock));
+    }
+
+    pub(super) fn remove_lock(&mut self, id: LockId) {
+        self.push(Change::RemoveLock(id));
+        self.turn(|view| view.without_lock(&id));
+    }
+
     pub(super) fn file_request(&mut self, request: AccessRequest) {
         self.push(Change::FileRequest(Arc::new(request.clone())));
         self.revisions.insert(request.id, 1);
@@ -279,6 +290,8 @@ impl Draft {
             | Change::RemoveUser(_)
             | Change::PutNode(_)
             | Change::RemoveNode(_)
+            | Change::PutLock(_)
+            | Change::RemoveLock(_)
             | Change::Issue(..)
             | Change::StartSession(..)
             | Change::EndSession(..)
@@ -288,6 +301,7 @@ impl Draft {
 
     /// Writes down what time alone has changed.
     fn let_time_pass(&mut self, due: impl IntoIterator<Item = RequestId>) {
+        self.let_locks_end();
         for id in due {
             // Touched in any case, so that its next deadline is worked out.
             self.touched.push(id);
@@ -298,6 +312,18 @@ impl Draft {
             if is_over(&request, self.now) {
                 self.expire(&request);
             }
+        }
+    }
+
+    /// Removes locks that have ended. Nothing hangs on it: a decision looks at the time itself.
+    fn let_locks_end(&mut self) {
+        for id in self.view.locks().ended(self.now) {
+            let Some(lock) = self.view.locks().get(&id).cloned() else {
+                continue;
+            };
+            let entry = super::locks::about_lock(Entry::new(Event::LockDelete), &lock);
+            self.log(entry.user("anteroom").reason("its time is over"));
+            self.remove_lock(id);
         }
     }
 
@@ -356,6 +382,7 @@ impl Memory {
             roles,
             users,
             nodes,
+            locks,
             requests,
             last_issued,
         } = snapshot;
@@ -381,6 +408,7 @@ impl Memory {
             .with_roles(roles)
             .with_users(users)
             .with_nodes(nodes)
+            .with_locks(locks)
             .with_requests(requests);
         let mut memory = Self {
             view,
@@ -579,7 +607,9 @@ impl Writer {
     /// whatever else is there.
     async fn gather(&mut self, failed: bool) -> (Vec<Box<dyn Job>>, Next) {
         let clock = Arc::clone(&self.shared.clock);
-        let deadline = self.memory.deadlines.first().map(|(at, _)| *at);
+        let request = self.memory.deadlines.first().map(|(at, _)| *at);
+        let lock = self.memory.view.locks().next_end();
+        let deadline = request.into_iter().chain(lock).min();
         let time = async {
             match deadline {
                 Some(at) => {

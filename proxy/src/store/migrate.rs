@@ -10,7 +10,10 @@ use thiserror::Error;
 
 /// The steps, oldest first; step *n* ends with `PRAGMA user_version = n`. A step that was released
 /// is never edited.
-const STEPS: &[&str] = &[include_str!("schema/0001.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+];
 
 /// `application_id` of our databases ("ANCR"), so that another program's file is not written to.
 const APPLICATION: i64 = 0x414e_4352;

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use anteroom_core::documents;
 use anteroom_core::id::{RequestId, RoleName};
+use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::AccessRequest;
 use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 use thiserror::Error;
@@ -38,6 +40,8 @@ pub struct Snapshot {
     pub users: Vec<User>,
     /// All nodes.
     pub nodes: Vec<Node>,
+    /// All locks.
+    pub locks: Vec<Lock>,
     /// All live requests, and the latest of those that have ended, each with its revision.
     pub requests: Vec<(AccessRequest, i64)>,
     /// When the last certificate was issued.
@@ -143,6 +147,14 @@ pub enum Broken {
         request: String,
         /// What the log says of the request up to there.
         why: &'static str,
+    },
+    /// A certificate that was issued under a lock.
+    #[error("audit entry {seq} tells of a certificate that was issued while `{target}` was locked")]
+    IssuedUnderLock {
+        /// The entry.
+        seq: i64,
+        /// What was locked, as `KIND/VALUE`.
+        target: String,
     },
     /// A session that does not begin or end in the log.
     #[error("session {id} is not in the log as the database has it")]
@@ -436,6 +448,8 @@ struct Story {
     /// Serial and hash of every certificate, by the number of its entry.
     certificates: Logged,
     requests: HashMap<String, Chapter>,
+    /// The locks that are there, by ID: what each shuts, and until when.
+    locks: HashMap<String, (String, Option<OffsetDateTime>)>,
     broken: Vec<Broken>,
 }
 
@@ -463,6 +477,7 @@ impl Story {
         if record.event == Event::CertCreate.name() {
             self.certificates
                 .insert(record.seq, (text("serial"), text("certificate_sha256")));
+            self.look_for_locks(record, &fields);
             let Some(request) = request else { return };
             let why = match self.requests.get(&request) {
                 Some(Chapter::Approved) => return,
@@ -484,8 +499,50 @@ impl Story {
                 _ => Chapter::Over,
             };
             self.requests.insert(request, chapter);
+        } else if record.event == Event::LockCreate.name()
+            && let (Some(id), Some(target)) = (text("lock_id"), text("name"))
+        {
+            let end = text("expires").and_then(|end| moment(&end));
+            self.locks.insert(id, (target, end));
+        } else if record.event == Event::LockDelete.name()
+            && let Some(id) = text("lock_id")
+        {
+            self.locks.remove(&id);
         }
     }
+
+    /// Whether a certificate was issued to whom, or for what, was locked at that moment. What roles
+    /// its user had is not in the log.
+    fn look_for_locks(&mut self, record: &Record, fields: &serde_json::Map<String, Value>) {
+        let of = |kind: &str, field: &str| {
+            let value = fields.get(field)?.as_str()?;
+            Some(format!("{kind}/{value}"))
+        };
+        // A host certificate names no login, and a lock on a node is none on its name.
+        let node = of("login", "login").and_then(|_| of("node", "node_id"));
+        let named = [
+            of("user", "user"),
+            of("key", "key"),
+            of("request", "request_id"),
+            of("login", "login"),
+            of("serial", "serial"),
+            node,
+        ];
+        let at = moment(&record.time);
+        for (target, end) in self.locks.values() {
+            let in_force = end.is_none_or(|end| at.is_none_or(|at| at < end));
+            if in_force && named.iter().flatten().any(|named| named == target) {
+                self.broken.push(Broken::IssuedUnderLock {
+                    seq: record.seq,
+                    target: target.clone(),
+                });
+            }
+        }
+    }
+}
+
+fn moment(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
 }
 
 type Logged = HashMap<i64, (Option<String>, Option<String>)>;
@@ -594,6 +651,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Snapshot, 
     )
     .await?;
     let nodes = objects(connection, "node", "SELECT id, body FROM nodes ORDER BY id").await?;
+    let locks = objects(connection, "lock", "SELECT id, body FROM locks ORDER BY id").await?;
     let last: Option<i64> = sqlx::query_scalar("SELECT max(issued) FROM issuances")
         .fetch_one(&mut *connection)
         .await?;
@@ -601,6 +659,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Snapshot, 
         roles,
         users,
         nodes,
+        locks,
         requests: requests(connection).await?,
         last_issued: last.map(from_micros),
     })

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use anteroom_core::id::{NodeId, RequestId, RoleName, SessionId, UserName};
+use anteroom_core::id::{LockId, NodeId, RequestId, RoleName, SessionId, UserName};
+use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::{AccessRequest, State as RequestState};
 use anteroom_core::role::Role;
@@ -32,6 +33,10 @@ pub enum Change {
     PutNode(Arc<Node>),
     /// Removes the node.
     RemoveNode(NodeId),
+    /// Makes the lock or replaces it.
+    PutLock(Arc<Lock>),
+    /// Removes the lock.
+    RemoveLock(LockId),
     /// Writes a request that was just filed.
     FileRequest(Arc<AccessRequest>),
     /// Replaces a request, if it still is as it was when the decision was made.
@@ -245,6 +250,8 @@ impl<'a> Transaction<'a> {
             Change::RemoveUser(name) => self.remove_user(name).await,
             Change::PutNode(node) => self.put_node(node, now).await,
             Change::RemoveNode(id) => self.remove_node(*id).await,
+            Change::PutLock(lock) => self.put_lock(lock).await,
+            Change::RemoveLock(id) => self.remove_lock(*id).await,
             Change::FileRequest(request) => self.file_request(request).await,
             Change::UpdateRequest {
                 request,
@@ -364,6 +371,31 @@ impl<'a> Transaction<'a> {
             .execute(&mut self.connection)
             .await?;
         one(done.rows_affected(), || format!("node `{id}`"))
+    }
+
+    async fn put_lock(&mut self, lock: &Lock) -> Result<(), StoreError> {
+        let body = body(&format!("lock {}", lock.id), lock)?;
+        sqlx::query(
+            "INSERT INTO locks (id, kind, target, created, expires, body) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (id) DO UPDATE SET kind = $2, target = $3, created = $4, expires = $5, body = $6",
+        )
+        .bind(lock.id.to_string())
+        .bind(lock.target.kind())
+        .bind(lock.target.value())
+        .bind(micros(lock.created))
+        .bind(lock.expires.map(micros))
+        .bind(body)
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn remove_lock(&mut self, id: LockId) -> Result<(), StoreError> {
+        let done = sqlx::query("DELETE FROM locks WHERE id = $1")
+            .bind(id.to_string())
+            .execute(&mut self.connection)
+            .await?;
+        one(done.rows_affected(), || format!("lock {id}"))
     }
 
     async fn file_request(&mut self, request: &AccessRequest) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ mod guides;
 mod hold;
 mod input;
 mod limits;
+mod locks;
 mod matrix;
 mod nodes;
 mod people;

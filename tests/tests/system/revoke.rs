@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anteroom_tests::{KeyType, PATIENCE, PROMPTLY, Proc, Way, World, login};
 
-fn target() -> String {
+pub(crate) fn target() -> String {
     format!("{}@iot", login())
 }
 
 /// A session of `name` on iot that would go on for ever, once it runs.
-fn live(world: &World, name: &str, way: Way) -> Proc {
+pub(crate) fn live(world: &World, name: &str, way: Way) -> Proc {
     let session = world
         .person(name)
         .ssh(way, &[], &target(), &["echo in; exec sleep 600"])
@@ -20,7 +20,7 @@ fn live(world: &World, name: &str, way: Way) -> Proc {
 
 /// Asserts that the session ends promptly after `act`, by ours and with a word of why.
 #[track_caller]
-fn ends_when(session: Proc, act: impl FnOnce(), why: &[&str]) {
+pub(crate) fn ends_when(session: Proc, act: impl FnOnce(), why: &[&str]) {
     assert!(session.is_running(), "{}", session.err.text());
     act();
     let acted = Instant::now();

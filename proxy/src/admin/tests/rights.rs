@@ -33,6 +33,12 @@ const ADMINISTRATION: &[(&str, bool)] = &[
     ("rm user/bob", false),
     ("rm node/iot", false),
     ("auth export --type host", false),
+    ("lock --user bob", false),
+    ("lock --serial 7", false),
+    ("locks ls", false),
+    ("locks rm abcd", false),
+    ("get locks", false),
+    ("rm lock/abcd", false),
     ("explain root@iot --user erin", false),
 ];
 

@@ -1,0 +1,163 @@
+//! `ssh-keygen -Q` has the last word on what is written here, for lists made up at random.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::process::Command;
+
+use anteroom_ca::key::Key;
+use anteroom_ca::krl::{Edition, RevocationList, RevokedCertificates};
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+use ssh_key::PublicKey;
+use ssh_key::certificate::{Builder, CertType};
+use time::macros::datetime;
+
+fn edition() -> Edition {
+    Edition {
+        version: 7,
+        generated: datetime!(2026-11-20 12:00 UTC),
+        comment: "anteroom of example.com".to_owned(),
+    }
+}
+
+fn key(n: u8) -> Key {
+    Key::from_seed("", &[n; 32])
+}
+
+/// A certificate of no use but to be asked about.
+fn certificate(ca: &Key, subject: &PublicKey, serial: u64, key_id: &str) -> String {
+    let mut builder =
+        Builder::new(vec![1; 16], subject.key_data().clone(), 1, u64::MAX / 4).unwrap();
+    builder.serial(serial).unwrap().key_id(key_id).unwrap();
+    builder
+        .cert_type(CertType::User)
+        .unwrap()
+        .valid_principal("x")
+        .unwrap();
+    builder
+        .sign(ca.private_key())
+        .unwrap()
+        .to_openssh()
+        .unwrap()
+}
+
+/// Asks `ssh-keygen -Q` about each line of public key material; whether it is revoked.
+fn asked(dir: &Path, list: &[u8], lines: &[String]) -> Vec<bool> {
+    let krl = dir.join("krl");
+    std::fs::write(&krl, list).unwrap();
+    let mut command = Command::new("ssh-keygen");
+    command.arg("-Q").arg("-f").arg(&krl);
+    for (number, line) in lines.iter().enumerate() {
+        let file = dir.join(format!("{number}.pub"));
+        std::fs::write(&file, format!("{line}\n")).unwrap();
+        command.arg(file);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let verdicts: Vec<bool> = said
+        .lines()
+        .map(|line| match line.rsplit_once(' ').unwrap().1 {
+            "REVOKED" => true,
+            "ok" => false,
+            other => panic!("{other} in {said}"),
+        })
+        .collect();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(verdicts.len(), lines.len(), "{said}{complaint}");
+    verdicts
+}
+
+fn fingerprint(key: &PublicKey) -> [u8; 32] {
+    Sha256::digest(key.to_bytes().unwrap()).into()
+}
+
+/// Serials in runs, crowds and far apart.
+fn serials() -> impl Strategy<Value = BTreeSet<u64>> {
+    let run = (1_u64..300, 0_u64..40).prop_map(|(from, length)| (from..=from + length).collect());
+    let crowd = proptest::collection::vec(1_u64..400, 0..40);
+    let far = proptest::collection::vec(1_u64..=u64::MAX, 0..6);
+    (run, crowd, far).prop_map(|(run, crowd, far): (Vec<u64>, _, _)| {
+        run.into_iter().chain(crowd).chain(far).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn ssh_keygen_agrees_on_every_certificate_and_key(
+        revoked in serials(),
+        asked_about in proptest::collection::btree_set(1_u64..400, 1..24),
+        ids in proptest::collection::btree_set("[a-z]{1,2}( req=[0-9a-f]{4})?", 0..4),
+        (explicit, hashed) in (proptest::collection::btree_set(10_u8..16, 0..3), proptest::collection::btree_set(10_u8..16, 0..3)),
+    ) {
+        let (ca, other_ca) = (key(1), key(2));
+        let mut certificates = RevokedCertificates::of(ca.public_key().clone());
+        certificates.serials = revoked.iter().map(|n| NonZeroU64::new(*n).unwrap()).collect();
+        certificates.key_ids.clone_from(&ids);
+        let list = RevocationList {
+            certificates: vec![certificates],
+            keys: explicit.iter().map(|n| key(*n).public_key().clone()).collect(),
+            fingerprints: hashed.iter().map(|n| fingerprint(key(*n).public_key())).collect(),
+        };
+        let bytes = list.to_bytes(&edition()).unwrap();
+        prop_assert_eq!(&bytes, &list.to_bytes(&edition()).unwrap());
+
+        let subject = key(3);
+        let mut lines = Vec::new();
+        let mut expected = Vec::new();
+        let edges = revoked.iter().flat_map(|n| [n.saturating_sub(1).max(1), *n, n.saturating_add(1)]);
+        for serial in asked_about.iter().copied().chain(edges.take(30)) {
+            lines.push(certificate(&ca, subject.public_key(), serial, "nobody"));
+            expected.push(revoked.contains(&serial));
+            lines.push(certificate(&other_ca, subject.public_key(), serial, "nobody"));
+            expected.push(false);
+        }
+        for id in ids.iter().map(String::as_str).chain(["zz zz", "ab req"]) {
+            lines.push(certificate(&ca, subject.public_key(), u64::MAX - 1, id));
+            expected.push(ids.contains(id) || revoked.contains(&(u64::MAX - 1)));
+        }
+        for n in 10..16 {
+            let is = explicit.contains(&n) || hashed.contains(&n);
+            lines.push(key(n).public_key().to_openssh().unwrap());
+            expected.push(is);
+            lines.push(certificate(&other_ca, key(n).public_key(), 1, "nobody"));
+            expected.push(is);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        prop_assert_eq!(asked(dir.path(), &bytes, &lines), expected);
+    }
+}
+
+#[test]
+fn a_revoked_authority_takes_its_certificates_with_it() {
+    let (retired, current, subject) = (key(1), key(2), key(3));
+    let list = RevocationList {
+        keys: vec![retired.public_key().clone()],
+        ..RevocationList::default()
+    };
+    let lines = [&retired, &current].map(|ca| certificate(ca, subject.public_key(), 5, "alice"));
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = list.to_bytes(&edition()).unwrap();
+    assert_eq!(asked(dir.path(), &bytes, &lines), [true, false]);
+}
+
+#[test]
+fn an_empty_list_revokes_nothing_and_says_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = RevocationList::default().to_bytes(&edition()).unwrap();
+    let lines = [key(3).public_key().to_openssh().unwrap()];
+    assert_eq!(asked(dir.path(), &bytes, &lines), [false]);
+    let listed = Command::new("ssh-keygen")
+        .args(["-Ql", "-f"])
+        .arg(dir.path().join("krl"))
+        .output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    assert!(listed.contains("# KRL version 7\n"), "{listed}");
+    assert!(listed.contains("anteroom of example.com"), "{listed}");
+}
