@@ -2,6 +2,7 @@
 //!
 //! Nothing here makes a permit; [`super::decide`] alone turns a [`Verdict::Grant`] into one.
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub(crate) struct Subject<'a> {
     unnamed: Vec<&'a Role>,
     /// Approved requests that are open at `now` and that the holder holds, with their roles.
     pub(super) open: Vec<Open<'a>>,
+    /// Worked out when it is first asked for: most decisions permit and need not know.
+    pub(super) searchable: OnceCell<Vec<&'a Role>>,
     /// The role that says most strictly that standing roles alone reach no node, if one does.
     pub(super) demands: Option<&'a Role>,
     pub(super) now: OffsetDateTime,
@@ -125,6 +128,7 @@ impl<'a> Subject<'a> {
             standing,
             unnamed,
             open,
+            searchable: OnceCell::new(),
             demands,
             now,
         })
@@ -260,7 +264,7 @@ impl<'a> Subject<'a> {
 
     /// What can be asked for to get `login` on `node`.
     pub(crate) fn ask(&self, node: &Node, login: &Login) -> Option<Ask> {
-        let role = self.search_roles().filter(|role| {
+        let role = self.searchable().iter().filter(|role| {
             grants(role, self.user, node, login)
                 && denial_by(role, self.user, node, login).is_empty()
         });
@@ -387,9 +391,21 @@ impl<'a> Subject<'a> {
             // A lock shuts and does not hide: she is told why, and what it was that she had.
             return self.as_if_nothing_were_locked().known_logins(node);
         }
-        let mut logins = self.logins_with(node, true);
-        logins.extend(self.requestable_logins(node).into_keys());
-        logins
+        if self.closes(node) {
+            return BTreeSet::new();
+        }
+        self.known_where_open(node)
+    }
+
+    fn known_where_open(&self, node: &Node) -> BTreeSet<Login> {
+        let mut known = self.logins_with(node, true);
+        let askable = if self.standing_reaches() {
+            self.askable_beside(node, &known)
+        } else {
+            self.askable_beside(node, &self.logins_with(node, false))
+        };
+        known.extend(askable.into_keys());
+        known
     }
 
     /// Whether a restricted certificate does not leave `login` on `node` out. This is the one place
@@ -427,13 +443,32 @@ impl<'a> Subject<'a> {
     }
 
     fn granted_logins(&self, node: &Node) -> BTreeSet<Login> {
+        if self.closes(node) {
+            return BTreeSet::new();
+        }
         self.logins_with(node, self.standing_reaches())
     }
 
-    fn logins_with(&self, node: &Node, standing: bool) -> BTreeSet<Login> {
-        if self.denies_node(node) || self.locks.on_node(&node.id, self.now).is_some() {
-            return BTreeSet::new();
+    /// The logins on `node` that do not work now and could be asked for, each with the roles to
+    /// ask through: those for which [`Self::evaluate`] asks.
+    pub(crate) fn askable_logins(&self, node: &Node) -> BTreeMap<Login, BTreeSet<RoleName>> {
+        if self.closes(node) {
+            return BTreeMap::new();
         }
+        let mut logins =
+            self.askable_beside(node, &self.logins_with(node, self.standing_reaches()));
+        logins.retain(|login, _| self.includes(node, login));
+        logins
+    }
+
+    /// Whether `node` is closed for every login: a role denies it, or it is locked.
+    fn closes(&self, node: &Node) -> bool {
+        self.denies_node(node) || self.locks.on_node(&node.id, self.now).is_some()
+    }
+
+    /// The logins on `node`, which nothing closes, by standing roles if these count and by open
+    /// requests.
+    fn logins_with(&self, node: &Node, standing: bool) -> BTreeSet<Login> {
         let selects = |role: &Role| role.allow.node_labels.matches(&node.labels, self.user);
         let mut logins = BTreeSet::new();
         let standing = self.standing.iter().filter(|_| standing);
@@ -455,21 +490,15 @@ impl<'a> Subject<'a> {
         logins
     }
 
-    /// The logins on `node` that do not work now and could be asked for, each with the roles to
-    /// ask through: those for which [`Self::evaluate`] asks.
-    pub(crate) fn askable_logins(&self, node: &Node) -> BTreeMap<Login, BTreeSet<RoleName>> {
-        let mut logins = self.requestable_logins(node);
-        logins.retain(|login, _| self.includes(node, login));
-        logins
-    }
-
-    fn requestable_logins(&self, node: &Node) -> BTreeMap<Login, BTreeSet<RoleName>> {
+    /// The logins on `node`, which nothing closes, that could be asked for beside those that are
+    /// `usable`.
+    fn askable_beside(
+        &self,
+        node: &Node,
+        usable: &BTreeSet<Login>,
+    ) -> BTreeMap<Login, BTreeSet<RoleName>> {
         let mut out: BTreeMap<Login, BTreeSet<RoleName>> = BTreeMap::new();
-        if self.denies_node(node) || self.locks.on_node(&node.id, self.now).is_some() {
-            return out;
-        }
-        let usable = self.granted_logins(node);
-        for role in self.search_roles() {
+        for role in self.searchable() {
             let selected = role.allow.node_labels.matches(&node.labels, self.user)
                 && !role.deny.node_labels.matches(&node.labels, self.user);
             if !selected {
@@ -490,7 +519,7 @@ impl<'a> Subject<'a> {
 
     /// All roles that have a say on any node; one may come twice.
     pub(crate) fn concerned(&self) -> impl Iterator<Item = &'a Role> {
-        self.deniers().chain(self.searchable())
+        self.deniers().chain(self.searchable().iter().copied())
     }
 
     /// The nodes that open requests name, or a restricted certificate.
@@ -526,23 +555,29 @@ impl<'a> Subject<'a> {
             .any(|role| role.deny.names_login(self.user, login))
     }
 
-    /// The roles through which the user may ask for resources; one may come twice.
-    fn search_roles(&self) -> impl Iterator<Item = &'a Role> {
-        self.standing
-            .iter()
-            .flat_map(|role| &role.allow.request.search_as_roles)
-            .filter(|name| !self.denies_search(name))
-            .filter(|name| self.locks.on_role(name, self.now).is_none())
-            .filter_map(|name| self.view.role(name))
-            .map(Arc::as_ref)
+    /// The roles through which the user may ask for resources, in the order of their names.
+    pub(crate) fn searchable(&self) -> &[&'a Role] {
+        self.searchable.get_or_init(|| self.find_searchable())
     }
 
-    /// The same, each once and in the order of their names.
-    pub(crate) fn searchable(&self) -> Vec<&'a Role> {
-        let mut roles: Vec<&Role> = self.search_roles().collect();
-        roles.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        roles.dedup_by(|a, b| a.name == b.name);
-        roles
+    fn find_searchable(&self) -> Vec<&'a Role> {
+        if self.stored().any(|role| role.unreadable.is_some()) {
+            // It denies everything, and so asking as well.
+            return Vec::new();
+        }
+        let named = self.standing.iter();
+        let mut named: Vec<&RoleName> = named
+            .flat_map(|role| &role.allow.request.search_as_roles)
+            .collect();
+        named.sort_unstable();
+        named.dedup();
+        let denied: Vec<&RoleName> = self
+            .stored()
+            .flat_map(|role| &role.deny.request.search_as_roles)
+            .collect();
+        named.retain(|name| !denied.contains(name) && self.locks.on_role(name, self.now).is_none());
+        let found = self.view.roles_named(named.into_iter());
+        found.map(Arc::as_ref).collect()
     }
 
     /// The roles that the user may ask for by name and does not have, in the order of their names.
@@ -573,7 +608,7 @@ impl<'a> Subject<'a> {
 
     /// Whether resources may be asked for through the role, which exists.
     pub(crate) fn may_search(&self, role: &RoleName) -> bool {
-        self.search_roles().any(|found| found.name == *role)
+        self.searchable().iter().any(|found| found.name == *role)
     }
 
     /// The one of `candidates` with the fewest logins for the user, by name among equals.
@@ -787,11 +822,7 @@ fn still_good(
 
 /// The roles of these names that exist, in the order of their names.
 fn roles<'a>(view: &'a View, names: &BTreeSet<RoleName>) -> Vec<&'a Role> {
-    names
-        .iter()
-        .filter_map(|name| view.role(name))
-        .map(Arc::as_ref)
-        .collect()
+    view.roles_named(names.iter()).map(Arc::as_ref).collect()
 }
 
 /// Whether one role grants node and login together.

@@ -125,8 +125,8 @@ fn findings(subject: &Subject<'_>, access: &Access) -> Vec<RoleFinding> {
         .map(|(role, id)| (role, Via::Request(id)));
     let searchable = subject
         .searchable()
-        .into_iter()
-        .map(|role| (role, Via::Requestable));
+        .iter()
+        .map(|role| (*role, Via::Requestable));
     let finding = |(role, via): (&crate::role::Role, Via)| RoleFinding {
         role: role.name.clone(),
         via,

@@ -1,5 +1,6 @@
 //! What locks do to a decision. They only ever take away; where nothing is locked, nothing is looked up.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
@@ -97,6 +98,7 @@ impl<'a> Subject<'a> {
     pub(super) fn as_if_nothing_were_locked(&self) -> Self {
         let mut free = self.clone();
         free.locks = Locks::none();
+        free.searchable = OnceCell::new();
         free.open.iter_mut().for_each(|open| open.locked = false);
         free
     }

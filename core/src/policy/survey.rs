@@ -5,7 +5,7 @@
 //! that satisfy the same conditions get the same answer: the first of them is evaluated, as for
 //! a decision, and the others take its answer over. A survey decides nothing itself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -31,7 +31,8 @@ pub(crate) struct Survey<'a, T> {
     user: &'a User,
     locks: &'a Locks,
     now: OffsetDateTime,
-    keys: HashMap<&'a str, Key<'a>>,
+    /// Sorted by length, then by name: most labels of a node are told from these by their length.
+    keys: Vec<Key<'a>>,
     /// Those with an expression, which may look at any label: one more numbered condition each.
     expressions: Vec<(usize, &'a LabelSelector)>,
     /// Nodes that open requests name: what holds there holds nowhere else.
@@ -41,25 +42,28 @@ pub(crate) struct Survey<'a, T> {
     satisfied: Vec<u64>,
 }
 
+/// A condition's number and the values that satisfy it.
+type Numbered<'a> = (usize, &'a [LabelValue]);
+
 /// What the subject's roles want of one label.
-#[derive(Default)]
 struct Key<'a> {
+    name: &'a str,
     /// Numbered through all keys; each is satisfied by any of its values.
-    conditions: Vec<(usize, &'a [LabelValue])>,
+    conditions: Vec<Numbered<'a>>,
     /// The conditions that a value satisfies.
     seen: HashMap<&'a str, Box<[u64]>>,
 }
 
 impl<'a, T> Survey<'a, T> {
     pub(crate) fn new(subject: &Subject<'a>) -> Self {
-        let mut keys: HashMap<&str, Key<'_>> = HashMap::new();
+        let mut conditions: BTreeMap<(usize, &str), Vec<Numbered<'_>>> = BTreeMap::new();
         let mut expressions = Vec::new();
         let mut count = 0;
         for role in subject.concerned() {
             for selector in [selector(&role.allow), selector(&role.deny)] {
-                for (key, values) in selector.conditions() {
-                    let key = keys.entry(key).or_default();
-                    key.conditions.push((count, values));
+                for (name, values) in selector.conditions() {
+                    let of_key = conditions.entry(by_length(name)).or_default();
+                    of_key.push((count, values));
                     count += 1;
                 }
                 if selector.expression().is_some() {
@@ -68,11 +72,16 @@ impl<'a, T> Survey<'a, T> {
                 }
             }
         }
+        let keys = conditions.into_iter().map(|((_, name), conditions)| Key {
+            name,
+            conditions,
+            seen: HashMap::new(),
+        });
         Self {
             user: subject.user,
             locks: subject.locks,
             now: subject.now,
-            keys,
+            keys: keys.collect(),
             expressions,
             named: subject.named_nodes().collect(),
             answers: HashMap::new(),
@@ -88,7 +97,11 @@ impl<'a, T> Survey<'a, T> {
         }
         self.satisfied.fill(0);
         for (name, value) in &node.labels {
-            if let Some(key) = self.keys.get_mut(name.as_str()) {
+            let wanted = by_length(name);
+            let found = self
+                .keys
+                .binary_search_by(|key| by_length(key.name).cmp(&wanted));
+            if let Some(key) = found.ok().and_then(|place| self.keys.get_mut(place)) {
                 key.add_satisfied(value, self.user, &mut self.satisfied);
             }
         }
@@ -133,6 +146,10 @@ fn set(satisfied: &mut [u64], number: usize) {
     if let Some(word) = satisfied.get_mut(number / 64) {
         *word |= 1_u64 << (number % 64);
     }
+}
+
+fn by_length(name: &str) -> (usize, &str) {
+    (name.len(), name)
 }
 
 fn union(into: &mut [u64], from: &[u64]) {
