@@ -56,27 +56,55 @@ fn blocks<'a>(page: &'a str, word: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_document_that_is_shown_is_read() {
-    let page = page("roles.md");
-    let blocks = blocks(&page, "yaml");
-    assert_eq!(blocks.len(), 2);
-    for block in blocks {
-        documents::parse(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+    for (name, page) in pages() {
+        for block in blocks(&page, "yaml") {
+            documents::parse(block).unwrap_or_else(|error| panic!("{name}: {error}\n{block}"));
+        }
     }
 }
 
 /// The words of the parser's own lists, so that a field that is served tomorrow is missed here.
-#[test]
-fn every_served_field_of_a_role_is_in_the_documentation() {
-    let parser = source("core/src/documents/role.rs");
-    let lists = parser.split("served: &[").skip(1);
-    let fields: BTreeSet<&str> = lists
-        .filter_map(|rest| rest.split(']').next())
-        .flat_map(|list| list.split('"').skip(1).step_by(2))
-        .collect();
+fn served_fields() -> BTreeSet<String> {
+    let mut fields = BTreeSet::new();
+    for file in ["role.rs", "options.rs"] {
+        let parser = source(&format!("core/src/documents/{file}"));
+        for list in parser.split("served: &[").skip(1) {
+            let list = list.split(']').next().unwrap();
+            fields.extend(list.split('"').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
     assert!(fields.contains("search_as_roles"), "{fields:?}");
+    fields
+}
+
+/// What an extension of a certificate is made of: read only to say which one is refused.
+const NO_EXAMPLE: [&str; 2] = ["type", "mode"];
+
+#[test]
+fn every_served_field_of_a_role_has_an_example_in_the_documentation() {
     let page = page("roles.md");
-    for field in fields {
-        assert!(page.contains(field), "{field}");
+    let examples = blocks(&page, "yaml").concat();
+    for field in served_fields() {
+        let shown = examples.contains(&format!("{field}:"));
+        assert!(shown || NO_EXAMPLE.contains(&field.as_str()), "{field}");
+    }
+}
+
+#[test]
+fn every_value_that_asks_for_nothing_is_in_the_documentation() {
+    let page = page("roles.md");
+    let table = source("core/src/documents/nothing.rs");
+    let options: Vec<&str> = table
+        .split("(\"spec.options.")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(options.len() > 10, "{options:?}");
+    for option in options {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with("| `") && line.contains(&format!("`{option}`")));
+        assert!(row.is_some(), "{option}");
     }
 }
 
@@ -160,12 +188,19 @@ fn read_sources(folder: &Path, into: &mut String) {
 
 /// Tests are claims: what stands in backticks and has at least four words joined by underscores.
 fn named_tests(page: &str) -> BTreeSet<&str> {
+    let fields = source("core/src/documents/role.rs")
+        + &source("core/src/documents/options.rs")
+        + &source("core/src/documents/nothing.rs");
+    let is_field = |word: &str| {
+        fields.contains(&format!("\"{word}\"")) || fields.contains(&format!(".{word}\""))
+    };
     page.split('`')
         .filter(|word| word.matches('_').count() >= 3)
         .filter(|word| {
             word.chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         })
+        .filter(|word| !is_field(word))
         // Keys of the configuration.
         .filter(|word| !word.starts_with("max_") && !word.starts_with("per_source_"))
         .collect()

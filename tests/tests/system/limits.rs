@@ -124,6 +124,44 @@ fn a_session_under_standing_roles_ends_with_their_max_session_ttl() {
 }
 
 #[test]
+fn a_connection_has_as_many_sessions_as_the_roles_allow() {
+    let world = dave("max_sessions: 2");
+    let dave = world.person("dave");
+    let path = world.path("cm");
+    let control = format!("ControlPath={}", path.display());
+    let master = dave
+        .ssh(Way::Jump, &["-M", "-N", "-o", &control], &target(), &[])
+        .start();
+    let until = Instant::now() + PATIENCE;
+    while !path.exists() {
+        assert!(
+            master.is_running() && Instant::now() < until,
+            "{}",
+            master.err.text()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let through = ["-o", &control, "-o", "ControlMaster=no"];
+    let one = |command: &str| dave.ssh(Way::Jump, &through, &target(), &[command]).start();
+    let live = [
+        one("echo in; exec sleep 600"),
+        one("echo in; exec sleep 601"),
+    ];
+    live.iter().for_each(|session| {
+        session.expect_out("in\n");
+    });
+    let third = one("echo in").finish(PATIENCE);
+    third
+        .exits(77)
+        .prints("")
+        .says("(max_sessions); end one of them first, or connect anew");
+    // Another connection has its own.
+    let elsewhere = dave.ssh(Way::OneHop, &[], &target(), &["echo in"]).run();
+    elsewhere.exits(0).prints("in\n");
+    drop(live);
+}
+
+#[test]
 fn where_a_role_demands_a_request_standing_access_waits_for_one() {
     let roles = "
 kind: role
@@ -159,7 +197,7 @@ spec: {allow: {review_requests: {roles: ['*']}}}
         "--nowait",
     ];
     let created = dave.access(&create).run();
-    created.exits(75);
+    created.exits(0);
     let id = anteroom_tests::request_id(&String::from_utf8_lossy(&created.stdout));
     let judy = world.person("judy");
     judy.access(&["request", "review", &id, "--approve"])
