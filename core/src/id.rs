@@ -266,6 +266,16 @@ text_id!(
     is_fingerprint
 );
 
+impl UserName {
+    /// The node that the name would mean if it were read as `LOGIN@NODE`.
+    #[must_use]
+    pub fn read_as_target(&self) -> Option<NodeName> {
+        let (login, node) = self.as_str().rsplit_once('@')?;
+        Login::parse(login).ok()?;
+        NodeName::parse(node).ok()
+    }
+}
+
 /// Declares a newtype over a UUID in its canonical form. Randomness is the caller's.
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {

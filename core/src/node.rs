@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,35 @@ pub enum HostProof {
     Pinned(Vec<String>),
     /// By a host certificate of the cluster's host CA that names the node's UUID.
     HostCa,
+}
+
+impl Node {
+    /// The host keys that it is known by, each as type and key without its comment.
+    pub fn pinned_keys(&self) -> impl Iterator<Item = &str> {
+        let lines: &[String] = match &self.host_proof {
+            HostProof::Pinned(keys) => keys,
+            HostProof::HostCa => &[],
+        };
+        lines.iter().map(|line| without_comment(line))
+    }
+}
+
+/// Type and key of an OpenSSH public key line.
+fn without_comment(line: &str) -> &str {
+    line.match_indices(' ')
+        .nth(1)
+        .and_then(|(end, _)| line.get(..end))
+        .unwrap_or(line)
+}
+
+/// Whether two hosts are one: the same name, or two spellings of one IP address.
+#[must_use]
+pub fn same_host(a: &str, b: &str) -> bool {
+    let address = |host: &str| host.parse::<IpAddr>().map(|ip| ip.to_canonical());
+    match (address(a), address(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        (Ok(_) | Err(_), _) => a == b,
+    }
 }
 
 /// `HOST:PORT`, where HOST is a host name, an IPv4 address or an IPv6 address in brackets.

@@ -4,6 +4,8 @@
 //! all that did not change: the maps are persistent trees, so that one more node among a hundred
 //! thousand costs a few small copies, and an old view that somebody still reads costs as little.
 
+mod nodes;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -21,6 +23,8 @@ use crate::node::Node;
 use crate::request::AccessRequest;
 use crate::role::Role;
 use crate::user::User;
+
+use nodes::Nodes;
 
 /// Limits and defaults of the domain that an operator may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,13 +100,8 @@ struct Users {
     by_name: OrdMap<UserName, Arc<User>>,
     // A set, because the view must not choose if the store ever let two users share a key.
     by_key: OrdMap<KeyFingerprint, BTreeSet<UserName>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Nodes {
-    by_id: OrdMap<NodeId, Arc<Node>>,
-    // Also the order in which every listing shows them, so that none has to sort.
-    by_name: OrdMap<(NodeName, NodeId), Arc<Node>>,
+    // Of names that read as LOGIN@NODE, by the node.
+    by_target: OrdMap<NodeName, BTreeSet<UserName>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -210,6 +209,26 @@ impl View {
         let first = (name.clone(), NodeId::from_uuid(Uuid::nil()));
         let last = (name.clone(), NodeId::from_uuid(Uuid::max()));
         self.nodes.by_name.range(first..=last).map(|(_, node)| node)
+    }
+
+    /// The nodes whose address has that host; IP addresses are compared as addresses.
+    pub fn nodes_at<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Arc<Node>> {
+        self.nodes.at(host)
+    }
+
+    /// The nodes that pin that host key, which is written as [`Node::pinned_keys`] has it.
+    pub fn nodes_with_host_key<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Arc<Node>> {
+        self.nodes.with_host_key(key)
+    }
+
+    /// A user whose name reads as `LOGIN@NODE` for that node.
+    #[must_use]
+    pub fn user_read_as_target(&self, node: &NodeName) -> Option<&Arc<User>> {
+        self.users
+            .by_target
+            .get(node)?
+            .first()
+            .and_then(|name| self.user(name))
     }
 
     /// The request of that ID.
@@ -378,6 +397,10 @@ impl View {
                     .or_default()
                     .insert(user.name.clone());
             }
+            if let Some(node) = user.name.read_as_target() {
+                let users = map.by_target.entry(node).or_default();
+                users.insert(user.name.clone());
+            }
             map.by_name.insert(user.name.clone(), Arc::new(user));
         }
         self
@@ -399,14 +422,7 @@ impl View {
     /// Adds or replaces nodes.
     #[must_use]
     pub fn with_nodes(mut self, nodes: impl IntoIterator<Item = Node>) -> Self {
-        let map = &mut self.nodes;
-        for node in nodes {
-            map.remove(&node.id);
-            let node = Arc::new(node);
-            map.by_name
-                .insert((node.name.clone(), node.id), Arc::clone(&node));
-            map.by_id.insert(node.id, node);
-        }
+        nodes.into_iter().for_each(|node| self.nodes.insert(node));
         self
     }
 
@@ -472,20 +488,10 @@ impl Users {
             return;
         };
         for key in &old.keys {
-            if let Some(names) = self.by_key.get_mut(&key.fingerprint) {
-                names.remove(name);
-                if names.is_empty() {
-                    self.by_key.remove(&key.fingerprint);
-                }
-            }
+            take(&mut self.by_key, &key.fingerprint, name);
         }
-    }
-}
-
-impl Nodes {
-    fn remove(&mut self, id: &NodeId) {
-        if let Some(old) = self.by_id.remove(id) {
-            self.by_name.remove(&(old.name.clone(), *id));
+        if let Some(node) = name.read_as_target() {
+            take(&mut self.by_target, &node, name);
         }
     }
 }
@@ -494,6 +500,16 @@ impl Requests {
     fn remove(&mut self, id: &RequestId) {
         if let Some(old) = self.by_id.remove(id) {
             self.live_of.remove(&(old.user.clone(), *id));
+        }
+    }
+}
+
+/// Removes `name` from the set under `key`, and the set with its last name.
+fn take<K: Ord + Clone>(index: &mut OrdMap<K, BTreeSet<UserName>>, key: &K, name: &UserName) {
+    if let Some(names) = index.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(key);
         }
     }
 }

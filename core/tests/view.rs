@@ -11,9 +11,9 @@
 
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anteroom_core::node::Node;
+use anteroom_core::node::{HostProof, Node};
 use anteroom_core::request::{AccessRequest, State};
 use anteroom_core::user::User;
 use anteroom_core::view::{FindRequestError, Settings, View};
@@ -71,13 +71,39 @@ struct Plain {
 }
 
 fn name(n: u8) -> String {
-    format!("user-{n}")
+    match n {
+        // Reads as root on a node of that name.
+        5 => "root@node-1.example".to_owned(),
+        _ => format!("user-{n}"),
+    }
 }
+
+fn node_name(n: u8) -> String {
+    match n {
+        1 => "node-1.example".to_owned(),
+        _ => format!("node-{n}"),
+    }
+}
+
+/// The first two are one address.
+const ADDRESSES: [&str; 4] = [
+    "192.0.2.1:22",
+    "[::ffff:192.0.2.1]:2222",
+    "iot.example:22",
+    "192.0.2.2:22",
+];
+
+const KEYS: [&str; 2] = ["ssh-ed25519 AAAAone", "ssh-ed25519 AAAAtwo"];
 
 fn apply(view: View, plain: &mut Plain, change: &Change, like: &AccessRequest) -> View {
     match change {
         Change::Node { id, name } => {
-            let node = a_node(*id, &format!("node-{name}"), &[]);
+            let mut node = a_node(*id, &node_name(*name), &[]);
+            let turn = (*id % 4) as usize;
+            node.addr = ADDRESSES[turn].parse().unwrap();
+            if let Some(key) = KEYS.get(turn) {
+                node.host_proof = HostProof::Pinned(vec![format!("{key} from {id}")]);
+            }
             plain.nodes.insert(*id, node.clone());
             view.with_node(node)
         }
@@ -116,7 +142,7 @@ fn check(view: &View, plain: &Plain) -> Result<(), TestCaseError> {
     nodes.sort_by_key(|node| (&node.name, node.id));
     prop_assert!(view.nodes().map(AsRef::as_ref).eq(nodes.iter().copied()));
     for n in 0..7 {
-        let named = format!("node-{n}").parse().unwrap();
+        let named = node_name(n).parse().unwrap();
         let expected = nodes.iter().copied().filter(|node| node.name == named);
         prop_assert!(view.nodes_named(&named).map(AsRef::as_ref).eq(expected));
     }
@@ -124,8 +150,48 @@ fn check(view: &View, plain: &Plain) -> Result<(), TestCaseError> {
         let found = view.node(&node_id(id)).map(AsRef::as_ref);
         prop_assert_eq!(found, plain.nodes.get(&id));
     }
+    check_places(view, plain)?;
     check_users(view, plain)?;
     check_requests(view, plain)
+}
+
+fn check_places(view: &View, plain: &Plain) -> Result<(), TestCaseError> {
+    let ids = |nodes: &mut dyn Iterator<Item = u128>| nodes.collect::<BTreeSet<u128>>();
+    let turned = |turns: &[u128]| {
+        let turns = turns.to_vec();
+        ids(&mut plain
+            .nodes
+            .keys()
+            .copied()
+            .filter(|id| turns.contains(&(id % 4))))
+    };
+    for (host, turns) in [
+        ("192.0.2.1", &[0, 1][..]),
+        ("::ffff:192.0.2.1", &[0, 1]),
+        ("iot.example", &[2]),
+        ("192.0.2.2", &[3]),
+        ("192.0.2.3", &[]),
+    ] {
+        let found = ids(&mut view.nodes_at(host).map(|node| node.id.uuid().as_u128()));
+        prop_assert_eq!(found, turned(turns), "{}", host);
+    }
+    for (key, turns) in [
+        (KEYS[0], &[0][..]),
+        (KEYS[1], &[1]),
+        ("ssh-ed25519 AAAA", &[]),
+    ] {
+        let found = view
+            .nodes_with_host_key(key)
+            .map(|node| node.id.uuid().as_u128());
+        prop_assert_eq!(ids(&mut found.into_iter()), turned(turns), "{}", key);
+    }
+    let target = view.user_read_as_target(&node_name(1).parse().unwrap());
+    prop_assert_eq!(target.is_some(), plain.users.contains_key(&name(5)));
+    prop_assert!(
+        view.user_read_as_target(&node_name(2).parse().unwrap())
+            .is_none()
+    );
+    Ok(())
 }
 
 fn check_users(view: &View, plain: &Plain) -> Result<(), TestCaseError> {

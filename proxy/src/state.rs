@@ -297,11 +297,7 @@ fn not_from_a_node(view: &View, from: Option<SocketAddr>) -> Result<(), FromNode
     else {
         return Ok(());
     };
-    let is_there = |host: &str| {
-        host.parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.to_canonical() == from)
-    };
-    match view.nodes().find(|node| is_there(node.addr.host())) {
+    match view.nodes_at(&from.to_string()).next() {
         Some(node) => Err(FromNode {
             node: node.name.to_string(),
         }),

@@ -1,11 +1,11 @@
 //! Users, roles and nodes: creating, changing, removing, each in one transaction with its log.
 
 use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
-use anteroom_core::id::{
-    KeyFingerprint, LockId, Login, NodeId, NodeName, RequestId, RoleName, UserName,
-};
+use std::sync::Arc;
+
+use anteroom_core::id::{KeyFingerprint, LockId, NodeId, NodeName, RequestId, RoleName, UserName};
 use anteroom_core::lock::Lock;
-use anteroom_core::node::{HostProof, Node};
+use anteroom_core::node::Node;
 use anteroom_core::preset::presets;
 use anteroom_core::request::{self, Action, Actor};
 use anteroom_core::role::Role;
@@ -514,44 +514,36 @@ fn named(entry: Entry, object: &Object) -> Entry {
     }
 }
 
+/// How many nodes a warning names that share an address or a host key: behind one gateway there
+/// may be thousands.
+const TWINS_NAMED: usize = 3;
+
 /// Other nodes at the same address or with the same host key: allowed, and worth a word.
 fn twins(view: &View, node: &Node) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for other in view.nodes().filter(|other| other.id != node.id) {
-        if other.addr == node.addr {
-            warnings.push(format!(
-                "node `{}` ({}) has the same address {}",
-                other.name, other.id, node.addr
-            ));
-        }
-        if pinned(other).iter().any(|key| {
-            pinned(node)
-                .iter()
-                .any(|own| key_part(own) == key_part(key))
-        }) {
-            warnings.push(format!(
-                "node `{}` ({}) has the same host key",
-                other.name, other.id
-            ));
-        }
+    let at_host = view.nodes_at(node.addr.host());
+    let mut warnings = shared(
+        node,
+        at_host.filter(|other| other.addr == node.addr),
+        &format!("same address {}", node.addr),
+    );
+    for key in node.pinned_keys() {
+        warnings.extend(shared(node, view.nodes_with_host_key(key), "same host key"));
     }
     warnings.sort();
+    warnings.dedup();
     warnings
 }
 
-fn pinned(node: &Node) -> &[String] {
-    match &node.host_proof {
-        HostProof::Pinned(keys) => keys,
-        HostProof::HostCa => &[],
+fn shared<'a>(node: &Node, with: impl Iterator<Item = &'a Arc<Node>>, what: &str) -> Vec<String> {
+    let mut others = with.filter(|other| other.id != node.id);
+    let named = others.by_ref().take(TWINS_NAMED);
+    let mut warnings: Vec<String> = named
+        .map(|other| format!("node `{}` ({}) has the {what}", other.name, other.id))
+        .collect();
+    if others.next().is_some() {
+        warnings.push(format!("still more nodes have the {what}"));
     }
-}
-
-/// Type and key of an OpenSSH public key line, without its comment.
-fn key_part(line: &str) -> &str {
-    line.match_indices(' ')
-        .nth(1)
-        .and_then(|(end, _)| line.get(..end))
-        .unwrap_or(line)
+    warnings
 }
 
 /// Holds an object to the rules that concern others as well.
@@ -601,7 +593,8 @@ fn check_user(view: &View, user: &User) -> Result<(), PutError> {
             });
         }
     }
-    match target_node(&user.name).filter(|node| view.nodes_named(node).next().is_some()) {
+    let node = user.name.read_as_target();
+    match node.filter(|node| view.nodes_named(node).next().is_some()) {
         Some(node) => Err(PutError::ReadsAsTarget {
             user: user.name.clone(),
             node,
@@ -611,23 +604,13 @@ fn check_user(view: &View, user: &User) -> Result<(), PutError> {
 }
 
 fn check_node(view: &View, node: &Node) -> Result<(), PutError> {
-    match view
-        .users()
-        .find(|user| target_node(&user.name).as_ref() == Some(&node.name))
-    {
+    match view.user_read_as_target(&node.name) {
         Some(user) => Err(PutError::ReadsAsTarget {
             user: user.name.clone(),
             node: node.name.clone(),
         }),
         None => Ok(()),
     }
-}
-
-/// The node that a user name would mean if it were read as `LOGIN@NODE`.
-fn target_node(name: &UserName) -> Option<NodeName> {
-    let (login, node) = name.as_str().rsplit_once('@')?;
-    Login::parse(login).ok()?;
-    NodeName::parse(node).ok()
 }
 
 fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> {
