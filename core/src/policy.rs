@@ -28,7 +28,7 @@ use survey::Survey;
 
 pub use login::{LoginPermit, LoginRefused, LoginWanted, drop_requests, login};
 
-pub use explain::{Explanation, Match, Outcome, RoleFinding, Via, explain};
+pub use explain::{Explanation, ExpressionFinding, Match, Outcome, RoleFinding, Via, explain};
 pub use locked::locked_out;
 
 /// A person who has proven to hold a registered key, or the key of an identity certificate that

@@ -3,6 +3,10 @@
 use time::OffsetDateTime;
 
 use crate::id::{KeyFingerprint, RequestId, RoleName, UserName};
+use crate::node::Node;
+use crate::role::Role;
+use crate::selector::LabelSelector;
+use crate::user::User;
 use crate::view::View;
 
 use super::evaluate::{Holder, Subject, Verdict, denial_by};
@@ -51,6 +55,19 @@ pub struct RoleFinding {
     pub login: Match,
     /// What it denies; each denial wins over every role.
     pub denies: Vec<Reason>,
+    /// Its label expressions, `allow` before `deny`.
+    pub expressions: Vec<ExpressionFinding>,
+}
+
+/// What a label expression of a role says about the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpressionFinding {
+    /// The field, as in `allow.node_labels_expression`.
+    pub field: &'static str,
+    /// As it was written.
+    pub text: String,
+    /// Whether it selects the node. One that can't be evaluated selects it under `deny` only.
+    pub selects: Match,
 }
 
 /// How a user comes by a role.
@@ -133,12 +150,27 @@ fn findings(subject: &Subject<'_>, access: &Access) -> Vec<RoleFinding> {
         node: Match::from_rule(role.allow.node_labels.matches(&node.labels, subject.user)),
         login: Match::from_rule(role.allow.names_login(subject.user, &access.login)),
         denies: denial_by(role, subject.user, node, &access.login),
+        expressions: expressions(role, subject.user, node),
     };
     standing
         .chain(requested)
         .chain(searchable)
         .map(finding)
         .collect()
+}
+
+fn expressions(role: &Role, user: &User, node: &Node) -> Vec<ExpressionFinding> {
+    let finding = |field, selector: &LabelSelector| {
+        let selects = selector.expression_matches(&node.labels, user)?;
+        Some(ExpressionFinding {
+            field,
+            text: selector.expression()?.as_str().to_owned(),
+            selects: Match::from_rule(selects),
+        })
+    };
+    let allow = finding("allow.node_labels_expression", &role.allow.node_labels);
+    let deny = finding("deny.node_labels_expression", &role.deny.node_labels);
+    allow.into_iter().chain(deny).collect()
 }
 
 impl Explanation {

@@ -4,6 +4,7 @@
 use anteroom_core::duration;
 use anteroom_core::id::{Login, NodeName, RoleName, UserName};
 use anteroom_core::node::NodeAddr;
+use anteroom_core::predicate::{Predicate, Resource};
 use anteroom_core::request::State;
 use anteroom_core::target::Target;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -96,9 +97,9 @@ pub(crate) struct Listing {
 /// Which nodes a listing shows.
 #[derive(Debug, Args)]
 pub(crate) struct NodeFilter {
-    /// Known from `tsh`, and refused with the options to use in its place
-    #[arg(long, hide = true, allow_hyphen_values = true, value_parser = no_query, value_name = "EXPR")]
-    pub(crate) query: Option<std::convert::Infallible>,
+    /// Only those for which an expression is true, like labels["env"] == "prod"
+    #[arg(long, allow_hyphen_values = true, value_parser = Predicate::<Resource>::parse, value_name = "EXPR")]
+    pub(crate) query: Option<Predicate<Resource>>,
     /// Words that all have to occur in a node's name, address or labels
     #[arg(long, value_delimiter = ',', value_name = "WORD,...")]
     pub(crate) search: Vec<String>,
@@ -110,7 +111,7 @@ pub(crate) struct NodeFilter {
 #[derive(Debug, Args)]
 pub(crate) struct Ls {
     /// Only nodes with these labels
-    #[arg(value_parser = pair, value_name = "KEY=VALUE")]
+    #[arg(value_delimiter = ',', value_parser = pair, value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) filter: NodeFilter,
@@ -563,6 +564,9 @@ pub(crate) struct NodesAdd {
 
 #[derive(Debug, Args)]
 pub(crate) struct NodesLs {
+    /// Only nodes with these labels
+    #[arg(value_delimiter = ',', value_parser = pair, value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) filter: NodeFilter,
     #[command(flatten)]
@@ -823,11 +827,6 @@ fn kind(text: &str) -> Result<Kind, String> {
         }
         _ => Err("there is no such kind; write `--kind node`".to_owned()),
     }
-}
-
-/// No expression is accepted, so that none is ignored.
-fn no_query(_: &str) -> Result<std::convert::Infallible, String> {
-    Err("expressions are not served yet; use --search or labels like env=staging".to_owned())
 }
 
 fn instant(text: &str) -> Result<OffsetDateTime, String> {

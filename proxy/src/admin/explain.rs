@@ -52,6 +52,24 @@ struct RoleRow {
     node: bool,
     login: bool,
     denies: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expressions: Vec<ExpressionRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExpressionRow {
+    field: String,
+    /// For those who may read roles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expression: Option<String>,
+    selects_node: bool,
+}
+
+/// Whether the texts of expressions are shown: they are what roles say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Texts {
+    Shown,
+    Kept,
 }
 
 impl<I: CommandIo> Run<'_, I> {
@@ -103,15 +121,20 @@ impl<I: CommandIo> Run<'_, I> {
             )));
         }
         let target = format!("{}@{}", access.login, node.name);
+        let texts = if self.may(AdminVerb::Read, AdminResource::Role) {
+            Texts::Shown
+        } else {
+            Texts::Kept
+        };
         let row = Row {
             user: user.to_string(),
             login: access.login.to_string(),
             node: node.name.to_string(),
             resource_id: super::nodes::resource_id(&view, &node).to_string(),
-            ..Row::new(&explanation)
+            ..Row::new(&explanation, texts)
         };
         self.listing(args.listing.format, &row, || {
-            text(&who, &target, &explanation)
+            text(&who, &target, &explanation, texts)
         })
         .await?;
         Ok(Exit::Done)
@@ -119,7 +142,7 @@ impl<I: CommandIo> Run<'_, I> {
 }
 
 impl Row {
-    fn new(explanation: &Explanation) -> Self {
+    fn new(explanation: &Explanation, texts: Texts) -> Self {
         let mut row = Self {
             user: String::new(),
             login: String::new(),
@@ -136,7 +159,11 @@ impl Row {
                 .map(ToString::to_string)
                 .collect(),
             reasons: Vec::new(),
-            roles: explanation.roles.iter().map(RoleRow::new).collect(),
+            roles: explanation
+                .roles
+                .iter()
+                .map(|finding| RoleRow::new(finding, texts))
+                .collect(),
         };
         match &explanation.outcome {
             Outcome::Permitted {
@@ -172,7 +199,7 @@ impl Row {
 }
 
 impl RoleRow {
-    fn new(finding: &RoleFinding) -> Self {
+    fn new(finding: &RoleFinding, texts: Texts) -> Self {
         Self {
             role: finding.role.to_string(),
             via: via(finding.via),
@@ -182,6 +209,15 @@ impl RoleRow {
                 .denies
                 .iter()
                 .map(|reason| reason.as_sentence())
+                .collect(),
+            expressions: finding
+                .expressions
+                .iter()
+                .map(|found| ExpressionRow {
+                    field: format!("spec.{}", found.field),
+                    expression: (texts == Texts::Shown).then(|| found.text.clone()),
+                    selects_node: found.selects == Match::Yes,
+                })
                 .collect(),
         }
     }
@@ -195,7 +231,7 @@ fn via(via: Via) -> String {
     }
 }
 
-fn text(who: &For<'_>, target: &str, explanation: &Explanation) -> String {
+fn text(who: &For<'_>, target: &str, explanation: &Explanation, texts: Texts) -> String {
     let subject = match who {
         For::Self_ => "you".to_owned(),
         For::Administrator(user) => user.to_string(),
@@ -259,8 +295,39 @@ fn text(who: &For<'_>, target: &str, explanation: &Explanation) -> String {
             ]);
         }
         lines.push(format!("\n{table}"));
+        let expressions = expression_lines(&explanation.roles, texts);
+        if !expressions.is_empty() {
+            lines.push(format!("\n{}", expressions.join("\n")));
+        }
     }
     lines.join("\n")
+}
+
+/// What the label expressions of the roles say about the node, one line each.
+fn expression_lines(roles: &[RoleFinding], texts: Texts) -> Vec<String> {
+    let mut lines = Vec::new();
+    for finding in roles {
+        for found in &finding.expressions {
+            let selects = match found.selects {
+                Match::Yes => "selects the node",
+                Match::No => "does not select the node",
+            };
+            let text = match texts {
+                // Written over several lines, it is shown on one.
+                Texts::Shown => {
+                    let blank = |c: char| if c.is_control() { ' ' } else { c };
+                    let text: String = found.text.trim().chars().map(blank).collect();
+                    format!(": {}", clean(&text))
+                }
+                Texts::Kept => String::new(),
+            };
+            lines.push(format!(
+                "`{}`: {} {selects}{text}",
+                finding.role, found.field
+            ));
+        }
+    }
+    lines
 }
 
 fn has(who: &For<'_>) -> &'static str {

@@ -4,6 +4,8 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
+use anteroom_core::predicate::PredicateError;
+
 use super::args::{Command, Line};
 use crate::say::{clean, cut};
 
@@ -91,7 +93,8 @@ impl CommandLine {
                 hint,
             ));
         }
-        let words = shlex::split(text).ok_or_else(|| {
+        let words = super::query::words(text).or_else(|| shlex::split(text));
+        let words = words.ok_or_else(|| {
             UsageError::new("the command line ends inside a quoted argument", hint)
         })?;
         Ok(Self {
@@ -258,6 +261,12 @@ impl CommandLine {
                     .map(alternatives)
                     .unwrap_or_else(|| "something else".to_owned()),
             ),
+            ErrorKind::ValueValidation if predicate_error(error).is_some() => {
+                let argument = context(ContextKind::InvalidArg);
+                predicate_error(error)
+                    .map(|why| bad_expression(&argument, why))
+                    .unwrap_or_default()
+            }
             ErrorKind::ValueValidation => {
                 let why = std::error::Error::source(error)
                     .map(ToString::to_string)
@@ -392,6 +401,23 @@ fn bare(text: &str) -> &str {
     }
 }
 
+/// What is wrong with the expression that an argument gave.
+fn predicate_error(error: &clap::Error) -> Option<&PredicateError> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// What is wrong with an expression, and the place under it.
+fn bad_expression(argument: &str, why: &PredicateError) -> String {
+    let excerpt: Vec<String> = why
+        .excerpt()
+        .lines()
+        .map(|line| format!("  {line}"))
+        .collect();
+    let why = why.to_string();
+    let why = clean(&why);
+    format!("`{argument}`: {why}\n{}", excerpt.join("\n"))
+}
+
 /// A value and what is wrong with it. Where the reason names the value itself, it isn't named twice.
 pub(crate) fn invalid(argument: &str, value: &str, why: &str) -> String {
     let named = why.starts_with(&format!("`{value}`"));
@@ -507,6 +533,9 @@ mod tests {
             "ls env=dev os=linux -v",
             "ls --search a,b --format json",
             "ls --format=yaml",
+            "ls --query labels[\"env\"] == \"prod\" -v",
+            "ls --query 'labels[\"env\"] == \"prod\"' env=prod,os=linux",
+            "nodes ls env=dev --query name == 'x'",
             "request search --kind node",
             "request search --kind node --search iot --labels env=dev -v",
             "request search --roles",

@@ -28,6 +28,7 @@ mod line;
 mod locks;
 mod nodes;
 mod objects;
+mod query;
 mod requests;
 mod run;
 mod status;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anteroom_core::id::{Login, NodeId, NodeName, ResourceId};
 use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::policy::{self, Resolved};
+use anteroom_core::predicate::{Predicate, Resource, ResourceEnv};
 use anteroom_core::target::NodeRef;
 use anteroom_core::view::{Settings, View};
 use serde::Serialize;
@@ -92,6 +93,23 @@ pub(crate) fn shows(node: &Node, filter: &NodeFilter, labels: &[(String, String)
     // What costs most comes last: listings ask this of every node there is.
     has_labels(&node.labels, labels)
         && (filter.search.is_empty() || matches_words(&filter.search, &searchable_texts(node)))
+        && filter
+            .query
+            .as_ref()
+            .is_none_or(|query| answers(node, query))
+}
+
+/// Whether `query` is true for the node. What can't be evaluated shows nothing.
+fn answers(node: &Node, query: &Predicate<Resource>) -> bool {
+    let (id, addr) = (node.id.to_string(), node.addr.to_string());
+    query.allows(&ResourceEnv {
+        kind: "node",
+        metadata_name: &id,
+        name: node.name.as_str(),
+        hostname: node.name.as_str(),
+        addr: &addr,
+        labels: &node.labels,
+    })
 }
 
 fn searchable_texts(node: &Node) -> Vec<Cow<'_, str>> {
@@ -168,6 +186,11 @@ impl<I: CommandIo> Run<'_, I> {
             name: String,
             description: String,
             labels: BTreeMap<String, String>,
+        }
+        if args.filter.query.is_some() {
+            return Err(Stop::usage(
+                "`--query` asks about resources; search roles with --search or --labels",
+            ));
         }
         let view = self.ctx.state.view();
         let identity = self.identity("request search")?;

@@ -464,7 +464,7 @@ impl<I: CommandIo> Run<'_, I> {
         let view = self.ctx.state.view();
         let rows: Vec<NodeRow<'_>> = view
             .nodes()
-            .filter(|node| shows(node, &args.filter, &[]))
+            .filter(|node| shows(node, &args.filter, &args.labels))
             .map(|node| NodeRow::in_full(&view, node))
             .collect();
         self.listing(args.listing.format, &rows, || {

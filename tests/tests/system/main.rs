@@ -25,5 +25,6 @@ mod locks;
 mod matrix;
 mod nodes;
 mod people;
+mod predicates;
 mod revoke;
 mod serve;
