@@ -362,16 +362,30 @@ impl<'a> Subject<'a> {
             }));
         }
         if reasons.is_empty() {
-            reasons.push(if logins.is_empty() {
-                Reason::NotGranted
-            } else {
-                Reason::LoginNotGranted { logins }
-            });
+            reasons.push(self.not_granted(node, logins));
         }
         Denial {
             reasons,
             visibility,
         }
+    }
+
+    /// Which logins of `known` there are to be had, if there are any.
+    fn not_granted(&self, node: &Node, mut known: BTreeSet<Login>) -> Reason {
+        if known.is_empty() {
+            return Reason::NotGranted;
+        }
+        if let (false, Some(role)) = (self.standing_reaches(), self.demands) {
+            let usable = self.logins_with(node, false);
+            let askable = self.askable_beside(node, &usable);
+            known.retain(|login| usable.contains(login) || askable.contains_key(login));
+            if known.is_empty() {
+                return Reason::RequestDemanded {
+                    role: role.name.clone(),
+                };
+            }
+        }
+        Reason::LoginNotGranted { logins: known }
     }
 
     pub(super) fn visibility(&self, node: &Node) -> Visibility {
