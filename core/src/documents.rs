@@ -275,6 +275,12 @@ pub enum DocumentProblem {
         /// The path.
         field: String,
     },
+    /// A map with a key that is no name.
+    #[error("`{field}` has an entry without a name; write `name: value`")]
+    NoName {
+        /// The path of the map.
+        field: String,
+    },
     /// A text with control characters, in a place where people read it on a terminal.
     #[error("`{field}` has a control character in it; write plain text")]
     Control {

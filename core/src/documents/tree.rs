@@ -473,7 +473,11 @@ impl<'a> At<'a> {
     pub(super) fn free_entries(&self) -> Result<Vec<(&'a str, Self)>, Mistake> {
         let entries = self.entries()?;
         for (key, value) in &entries {
-            if key.is_empty() || key.chars().any(char::is_control) {
+            if key.is_empty() {
+                let field = self.path();
+                return Err(value.mistake(DocumentProblem::NoName { field }));
+            }
+            if key.chars().any(char::is_control) {
                 let field = value.path();
                 return Err(value.mistake(DocumentProblem::Control { field }));
             }
