@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anteroom_core::id::{NodeId, UserName};
+use anteroom_core::request::Scope;
 use rand::CryptoRng;
 use sha2::{Digest, Sha256};
 use ssh_key::certificate::{Builder, CertType};
@@ -169,6 +170,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) principals: Vec<String>,
     pub(crate) valid_before: OffsetDateTime,
     pub(crate) source_address: Option<String>,
+    /// The one command, where the permit is for no more.
+    pub(crate) force_command: Option<String>,
     pub(crate) extensions: Vec<(Extension, String)>,
 }
 
@@ -181,10 +184,18 @@ impl Draft<'_> {
         rng: &mut impl CryptoRng,
     ) -> Result<Certificate, SignError> {
         let (class, serial) = (self.class, self.serial);
+        let command = self.force_command.clone();
         let signed = self.build(at, rng)?.sign(ca.private_key())?;
         let blob = signed.to_bytes()?;
         let wire = Wire::from_bytes(&blob)?;
-        lint(class, &wire, blob.len(), at, ca.public_key())?;
+        lint(
+            class,
+            command.as_deref(),
+            &wire,
+            blob.len(),
+            at,
+            ca.public_key(),
+        )?;
         let line = wire.to_openssh()?;
         let valid_before = from_seconds(wire.valid_before()).ok_or(LintError::Lifetime {
             class: class.name(),
@@ -222,6 +233,10 @@ impl Draft<'_> {
         }
         for principal in self.principals {
             builder.valid_principal(principal)?;
+        }
+        // In the order of their names, as sshd wants them.
+        if let Some(command) = self.force_command {
+            builder.critical_option(FORCE_COMMAND, command)?;
         }
         if let Some(addresses) = self.source_address {
             builder.critical_option(SOURCE_ADDRESS, addresses)?;
@@ -345,6 +360,7 @@ impl Class {
 /// Reads over a signed certificate of `size` bytes before it leaves: SECURITY section 4.
 fn lint(
     class: Class,
+    command: Option<&str>,
     cert: &Wire,
     size: usize,
     at: IssueTime,
@@ -369,7 +385,7 @@ fn lint(
     }
     lint_principals(class, cert.valid_principals())?;
     lint_times(class, cert, at)?;
-    lint_options(class, cert)?;
+    lint_options(class, command, cert)?;
     lint_keys(cert, ca)
 }
 
@@ -462,19 +478,23 @@ fn lint_times(class: Class, cert: &Wire, at: IssueTime) -> Result<(), LintError>
     }
 }
 
-fn lint_options(class: Class, cert: &Wire) -> Result<(), LintError> {
+fn lint_options(class: Class, command: Option<&str>, cert: &Wire) -> Result<(), LintError> {
     let options: Vec<_> = cert
         .critical_options()
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     let fits = match class {
-        Class::Access => {
-            matches!(options.as_slice(), [(SOURCE_ADDRESS, value)] if is_block_list(value))
-        }
+        Class::Access => match (command, options.as_slice()) {
+            (None, [(SOURCE_ADDRESS, value)]) => is_block_list(value),
+            (Some(only), [(FORCE_COMMAND, forced), (SOURCE_ADDRESS, value)]) => {
+                *forced == only && is_command(only) && is_block_list(value)
+            }
+            (None | Some(_), _) => false,
+        },
         // Pinned or not, and nothing else: `claims::read` compares it with what the extension says.
-        Class::Identity => crate::user::claims::read(cert).is_ok(),
-        Class::Proxy | Class::Inner | Class::Node => options.is_empty(),
+        Class::Identity => command.is_none() && crate::user::claims::read(cert).is_ok(),
+        Class::Proxy | Class::Inner | Class::Node => options.is_empty() && command.is_none(),
     };
     if !fits {
         return Err(LintError::CriticalOptions {
@@ -492,6 +512,11 @@ fn lint_options(class: Class, cert: &Wire) -> Result<(), LintError> {
             class: class.name(),
         }),
     }
+}
+
+/// What sshd hands to the login's shell as it stands; an empty one would force nothing.
+fn is_command(value: &str) -> bool {
+    !value.trim().is_empty() && value.len() <= Scope::COMMAND_LIMIT && !value.contains('\0')
 }
 
 fn is_block_list(value: &str) -> bool {
@@ -547,6 +572,8 @@ pub(crate) const MAX_PRINCIPALS: usize = 32;
 /// REQUESTS section 5: what `verify` accepts.
 pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
+pub(crate) const FORCE_COMMAND: &str = "force-command";
+
 pub(crate) const SOURCE_ADDRESS: &str = "source-address";
 
 const MAX_KEY_ID: usize = 256;
@@ -594,6 +621,7 @@ mod tests {
         principals: Vec<String>,
         from: i64,
         until: i64,
+        command: Option<String>,
         options: Vec<(String, String)>,
         extensions: Vec<(String, String)>,
     }
@@ -609,6 +637,7 @@ mod tests {
                 principals: vec![ACCESS.to_owned()],
                 from: -60,
                 until: 60,
+                command: None,
                 options: vec![("source-address".to_owned(), "192.0.2.1/32".to_owned())],
                 extensions: vec![("permit-pty".to_owned(), String::new())],
             }
@@ -667,6 +696,7 @@ mod tests {
             let cert = self.sign();
             lint(
                 self.class,
+                self.command.as_deref(),
                 &cert,
                 cert.to_bytes().unwrap().len(),
                 at(),
@@ -848,6 +878,47 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_for_one_command_forces_exactly_that() {
+        let lint = |command: Option<&str>, options: &[(&str, &str)]| {
+            let options = options.iter().map(|(n, v)| ((*n).into(), (*v).into()));
+            let options = options.collect();
+            let command = command.map(str::to_owned);
+            Hand::access()
+                .with(|c| (c.command, c.options) = (command, options))
+                .lint()
+        };
+        let source = ("source-address", "192.0.2.1/32");
+        assert_eq!(
+            lint(Some("uptime"), &[("force-command", "uptime"), source]),
+            Ok(())
+        );
+        let long = "x".repeat(Scope::COMMAND_LIMIT + 1);
+        for (command, options) in [
+            (Some("uptime"), &[source][..]),
+            (Some("uptime"), &[("force-command", "uptime")]),
+            (Some("uptime"), &[("force-command", "uptime "), source]),
+            (Some("uptime"), &[("force-command", "id"), source]),
+            (None, &[("force-command", "uptime"), source]),
+            (Some(""), &[("force-command", ""), source]),
+            (Some(" "), &[("force-command", " "), source]),
+            (Some(&long), &[("force-command", &long), source]),
+        ] {
+            assert!(
+                matches!(
+                    lint(command, options),
+                    Err(LintError::CriticalOptions { .. })
+                ),
+                "{command:?}"
+            );
+        }
+        let host = Hand::host(Class::Inner, &["iot"]).with(|c| c.command = Some("id".into()));
+        assert!(matches!(
+            host.lint(),
+            Err(LintError::CriticalOptions { .. })
+        ));
+    }
+
+    #[test]
     fn an_access_certificate_has_a_source_address_and_no_other_critical_option() {
         let lint = |options: &[(&str, &str)]| {
             let options = options
@@ -864,6 +935,10 @@ mod tests {
             &[("source-address", "192.0.2.1")],
             &[("source-address", "192.0.2.1/32,")],
             &[("force-command", "true")],
+            &[
+                ("force-command", "true"),
+                ("source-address", "192.0.2.1/32"),
+            ],
             &[("source-address", "192.0.2.1/32"), ("verify-required", "")],
         ] {
             assert!(
@@ -917,13 +992,13 @@ mod tests {
     fn a_signature_of_another_key_is_held_back() {
         let cert = Hand::access().sign();
         let other = Key::from_seed("", &[3; 32]);
-        let found = lint(Class::Access, &cert, 1, at(), other.public_key());
+        let found = lint(Class::Access, None, &cert, 1, at(), other.public_key());
         assert_eq!(found, Err(LintError::Signature));
         let mut blob = cert.to_bytes().unwrap();
         *blob.last_mut().unwrap() ^= 1;
         let broken = Wire::from_bytes(&blob).unwrap();
         assert_eq!(
-            lint(Class::Access, &broken, 1, at(), ca().public_key()),
+            lint(Class::Access, None, &broken, 1, at(), ca().public_key()),
             Err(LintError::Signature)
         );
     }
@@ -947,6 +1022,7 @@ mod tests {
             key_id: "proxy".to_owned(),
             principals: Vec::new(),
             valid_before: NOW + Duration::minutes(1),
+            force_command: None,
             source_address: None,
             extensions: Vec::new(),
         };

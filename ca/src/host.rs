@@ -125,6 +125,7 @@ fn certify(
         principals,
         valid_before: terms.at.now() + terms.lifetime,
         source_address: None,
+        force_command: None,
         extensions: Vec::new(),
     };
     Ok(draft.sign(terms.at, ca.key(), rng)?)

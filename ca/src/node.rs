@@ -1,7 +1,8 @@
 //! Access certificates: one login on one node, from a permit and from nothing else.
 //!
 //! A stock sshd ignores extensions that it does not know, so what limits the certificate is its principal,
-//! `LOGIN@NODE_UUID`, and the critical option `source-address`. The extensions say what the session may do.
+//! `LOGIN@NODE_UUID`, and the critical options `source-address` and, under a grant for one command, `force-command`:
+//! sshd then runs that command, whatever is asked for. The extensions say what the session may do.
 
 use anteroom_core::id::{ClusterName, ResourceId, SessionId};
 use anteroom_core::policy::{Capabilities, Capability, Permit};
@@ -55,6 +56,7 @@ pub fn certify(
         principals: vec![format!("{}@{node}", permit.login())],
         valid_before: valid_before(permit, terms.at)?,
         source_address: Some(terms.source_addresses.to_string()),
+        force_command: permit.scope().command().map(str::to_owned),
         extensions: extensions(permit.capabilities(), &resource),
     };
     Ok(draft.sign(terms.at, ca.key(), rng)?)

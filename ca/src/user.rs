@@ -49,6 +49,7 @@ pub fn certify(
         key_id: permit.user().to_string(),
         principals: vec![permit.user().to_string()],
         valid_before: permit.valid_before(),
+        force_command: None,
         source_address: claims
             .pinned
             .map(|address| SourceAddresses::local(address).to_string()),

@@ -29,7 +29,7 @@ use anteroom_core::policy::Permit;
 use anteroom_core::role::Options;
 use common::{
     IOT, REQUEST, SESSION, WEB, access_role, host_ca, issuing, names, node_ca, node_id, requested,
-    rng, standing,
+    requested_for, rng, standing,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -336,6 +336,23 @@ fn accepted_by_request_and_the_log_names_the_request() {
         "{}",
         outcome.log
     );
+}
+
+#[test]
+fn under_a_certificate_for_one_command_sshd_runs_that_one_whatever_is_asked_for() {
+    let bench = Bench::new(OtherDoors::Keep);
+    // The client asks for `echo in as …`; quoting and blanks reach the shell as they were approved.
+    for (command, said) in [
+        ("echo forced", "forced\n"),
+        ("printf '%s|' a  \"b c\"", "a|b c|"),
+        ("echo \"$SSH_ORIGINAL_COMMAND\"", "echo in as $(id -un)\n"),
+        ("echo ä; echo two", "ä\ntwo\n"),
+    ] {
+        let permit = requested_for(Some(command), &bench.login, IOT, now(), Duration::HOUR);
+        let outcome = bench.with_permit(&permit, &node_ca(), now());
+        let stdout = String::from_utf8_lossy(&outcome.client.stdout);
+        assert_eq!(stdout, said, "{command}: {}", outcome.log);
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub enum AdminResource {
     Lock,
     /// `token`: what node agents join with.
     Token,
+    /// `access_monitoring_rule`: what reviews requests by itself.
+    AccessMonitoringRule,
 }
 
 /// What may be done with it, as `rules[].verbs` names it.
@@ -47,7 +49,7 @@ pub enum AdminVerb {
 
 impl AdminResource {
     /// Every resource, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::User,
         Self::Role,
         Self::Node,
@@ -57,6 +59,7 @@ impl AdminResource {
         Self::CertAuthority,
         Self::Lock,
         Self::Token,
+        Self::AccessMonitoringRule,
     ];
 
     /// The word in a document.
@@ -72,6 +75,7 @@ impl AdminResource {
             Self::CertAuthority => "cert_authority",
             Self::Lock => "lock",
             Self::Token => "token",
+            Self::AccessMonitoringRule => "access_monitoring_rule",
         }
     }
 }

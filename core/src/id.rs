@@ -254,6 +254,12 @@ text_id!(
     is_name
 );
 text_id!(
+    /// The name of an access monitoring rule: `[a-z0-9][a-z0-9._-]{0,63}`.
+    RuleName, "rule name", 64,
+    "a rule name is 1 to 64 of a-z 0-9 . _ - and starts with a letter or digit",
+    is_name
+);
+text_id!(
     /// The name of a cluster: a host name or a name, without `/`.
     ClusterName, "cluster name", 253,
     "a cluster name is a host name, or 1 to 64 of a-z 0-9 . _ - that start with a letter or digit",
@@ -356,6 +362,10 @@ uuid_id!(
 uuid_id!(
     /// An access request's identity.
     RequestId, "request ID"
+);
+uuid_id!(
+    /// A pre-approval's identity.
+    AllowanceId, "pre-approval ID"
 );
 uuid_id!(
     /// A session's identity, in the audit log and in the key ID of its certificate.

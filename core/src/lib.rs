@@ -31,6 +31,7 @@ pub mod documents;
 pub mod duration;
 pub mod id;
 pub mod lock;
+pub mod monitoring;
 pub mod node;
 pub mod pattern;
 pub mod policy;

@@ -18,7 +18,7 @@ use crate::credential::Credential;
 use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
 use crate::lock::LockTarget;
 use crate::node::Node;
-use crate::request::AccessRequest;
+use crate::request::{AccessRequest, Reach, Scope};
 use crate::role::ReasonMode;
 use crate::target::NodeRef;
 use crate::view::View;
@@ -124,6 +124,7 @@ pub struct Permit {
     grant: Grant,
     ends: Option<OffsetDateTime>,
     opened: Option<OffsetDateTime>,
+    scope: Scope,
     capabilities: Capabilities,
     limits: SessionLimits,
 }
@@ -204,6 +205,20 @@ impl Capability {
     }
 }
 
+impl Capabilities {
+    /// The same for a session that runs one command: it has a terminal if it wants one, and no
+    /// way out of the command by a forward, an agent or a display.
+    const fn for_one_command(self) -> Self {
+        Self {
+            local_forwarding: Capability::Refused,
+            remote_forwarding: Capability::Refused,
+            agent_forwarding: Capability::Refused,
+            x11_forwarding: Capability::Refused,
+            ..self
+        }
+    }
+}
+
 impl Permit {
     /// For whom.
     #[must_use]
@@ -254,6 +269,12 @@ impl Permit {
         evaluate::least(self.ends, by_ttl)
     }
 
+    /// What it extends to: anything, or one command.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// What the session may do.
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
@@ -293,6 +314,11 @@ pub struct Ask {
     pub max_duration: Option<Duration>,
     /// A pending request of the same user and key for exactly this: filing joins it.
     pub joins: Option<RequestId>,
+    /// A pending request of the same user and key for exactly this, bound to the command that the
+    /// connection is going to run: filing with that scope joins it.
+    pub joins_scoped: Option<RequestId>,
+    /// An approved request of this key that grants this for one other command only.
+    pub narrower: Option<RequestId>,
     /// An approved request of this key that will grant this, and when it opens.
     pub opens: Option<(RequestId, OffsetDateTime)>,
     /// Approved requests of the same user that would grant this if the key took them up with
@@ -455,8 +481,21 @@ impl Reason {
 /// grant node and login together.
 #[must_use]
 pub fn decide(view: &View, identity: &Identity, access: &Access, now: OffsetDateTime) -> Decision {
+    decide_for(view, identity, access, None, now)
+}
+
+/// Decides as [`decide`] does for a session that runs `command` and nothing else, if one is given:
+/// then a grant that is bound to exactly these bytes counts as well.
+#[must_use]
+pub fn decide_for(
+    view: &View,
+    identity: &Identity,
+    access: &Access,
+    command: Option<&[u8]>,
+    now: OffsetDateTime,
+) -> Decision {
     let subject = match Subject::new(view, &identity.user, identity.holder(), now) {
-        Ok(subject) => subject,
+        Ok(subject) => subject.running(command),
         Err(reason) => return Decision::Deny(Denial::hidden(reason)),
     };
     match subject.evaluate(access) {
@@ -485,10 +524,25 @@ impl Permit {
                     .map(|credential| credential.valid_before),
             ),
             opened: granted.request.and_then(AccessRequest::opened),
+            scope: granted
+                .request
+                .map_or(Scope::Any, |request| request.scope.clone()),
             capabilities: granted.capabilities,
             limits: granted.limits.clone(),
         }
     }
+}
+
+/// Whether one of the stored roles of `user` denies asking for `role` with that reach; nobody that
+/// is not there may ask for anything.
+pub(crate) fn denies_request(view: &View, user: &UserName, reach: &Reach, role: &RoleName) -> bool {
+    let Some(user) = view.user(user) else {
+        return true;
+    };
+    let roles = user.roles.iter().filter_map(|name| view.role(name));
+    roles
+        .into_iter()
+        .any(|held| evaluate::names(&held.deny.request, user, reach, role))
 }
 
 impl Grant {
@@ -581,6 +635,48 @@ pub fn requestable_roles(
         .filter_map(|role| view.role(&role.name))
         .map(Arc::clone)
         .collect()
+}
+
+/// What a user can do about requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestCapabilities {
+    /// The roles that can be asked for by name, in their order.
+    pub roles: Vec<RoleName>,
+    /// The roles through which resources can be asked for, in their order.
+    pub search_as_roles: Vec<RoleName>,
+    /// Whom the user's roles suggest as reviewers.
+    pub suggested_reviewers: BTreeSet<UserName>,
+    /// Whether one of those roles takes a reason.
+    pub reason_required: bool,
+}
+
+/// What `user` could ask for at `now`; nothing for one who may do nothing at all. Tells about any
+/// user: the caller shows it to administrators.
+#[must_use]
+pub fn request_capabilities(
+    view: &View,
+    user: &UserName,
+    now: OffsetDateTime,
+) -> RequestCapabilities {
+    let Ok(subject) = Subject::new(view, user, Holder::AnyKey, now) else {
+        return RequestCapabilities::default();
+    };
+    let names = |roles: Vec<&crate::role::Role>| -> Vec<RoleName> {
+        roles.into_iter().map(|role| role.name.clone()).collect()
+    };
+    let mut out = RequestCapabilities {
+        roles: names(subject.requestable_roles()),
+        search_as_roles: names(subject.searchable().to_vec()),
+        ..RequestCapabilities::default()
+    };
+    let whole = subject.request_terms(&Reach::Roles, out.roles.iter());
+    let some = Reach::Resources(BTreeSet::new());
+    let narrow = subject.request_terms(&some, out.search_as_roles.iter());
+    for terms in [whole, narrow] {
+        out.suggested_reviewers.extend(terms.suggested_reviewers);
+        out.reason_required |= terms.reason_mode == ReasonMode::Required;
+    }
+    out
 }
 
 /// What a name means to a person.

@@ -15,13 +15,16 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
+use crate::id::{
+    AllowanceId, IdError, KeyFingerprint, RequestId, ResourceId, RoleName, RuleName, UserName,
+};
 use crate::role::{DurationFrom, Threshold};
 
-pub use filing::{Filed, FilingError, NewRequest, Wanted, file};
+pub use filing::{Filed, FilingError, NewRequest, Wanted, file, file_for};
 pub use life::{
-    Action, ReviewError, Reviewed, TermsError, TransitionError, apply, may_review, review,
-    reviewers, reviewers_of,
+    Action, Automatic, Mandate, OverrideError, ReviewError, Reviewed, TermsError, TransitionError,
+    apply, apply_for, check_override, may_review, review, review_automatically, reviewers,
+    reviewers_of,
 };
 
 /// A request for roles, or for resources through roles.
@@ -31,8 +34,13 @@ pub struct AccessRequest {
     pub id: RequestId,
     /// Who asked.
     pub user: UserName,
-    /// The key that filed it, to which what it grants belongs.
-    pub key: KeyFingerprint,
+    /// The key to which what it grants belongs: the one that filed it. Of what an administrator
+    /// filed for a user it is her only key; with several of them it is none, until one takes the
+    /// request up.
+    pub key: Option<KeyFingerprint>,
+    /// Who filed it, where that was somebody else than the user: an administrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filed_by: Option<Actor>,
     /// Further keys of the same user that took it up.
     pub assumed_by: BTreeSet<KeyFingerprint>,
     /// Keys that dropped it, until they take it up again.
@@ -41,6 +49,9 @@ pub struct AccessRequest {
     pub roles: BTreeSet<RoleName>,
     /// What the roles are asked for.
     pub reach: Reach,
+    /// What may be done with it.
+    #[serde(default)]
+    pub scope: Scope,
     /// Why, in the requester's words; empty if none was given.
     pub reason: String,
     /// The command of the connection that filed it, shown to reviewers.
@@ -49,7 +60,8 @@ pub struct AccessRequest {
     pub remote_addr: Option<String>,
     /// Whom the requester or her roles named.
     pub suggested_reviewers: BTreeSet<UserName>,
-    /// What the requester's roles wrote on it (`request.annotations`), for thresholds and plugins.
+    /// What the requester's roles wrote on it (`request.annotations`), and the administrator who
+    /// filed it for her; for thresholds and plugins.
     #[serde(default)]
     pub system_annotations: Annotations,
     /// Where it is in its life.
@@ -102,6 +114,40 @@ pub enum Reach {
     Resources(BTreeSet<ResourceId>),
 }
 
+/// What may be done with what a request grants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Whatever the roles allow.
+    #[default]
+    Any,
+    /// Running exactly this command, byte for byte, and nothing else.
+    Command(String),
+}
+
+impl Scope {
+    /// The longest command that a grant can be bound to, in bytes: a certificate carries it.
+    pub const COMMAND_LIMIT: usize = 4096;
+
+    /// The one command; `None` where everything may be done.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        match self {
+            Self::Any => None,
+            Self::Command(command) => Some(command),
+        }
+    }
+
+    /// Whether it extends to a session that runs `command`; `None` is one that runs anything else.
+    #[must_use]
+    pub fn extends_to(&self, command: Option<&[u8]>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Command(only) => command == Some(only.as_bytes()),
+        }
+    }
+}
+
 /// Where a request is in its life, in the order of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -137,7 +183,10 @@ pub struct ThresholdIndex(pub usize, pub usize);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {
     /// Who.
-    pub author: UserName,
+    pub author: Author,
+    /// The pre-approval that gave it in the author's name; `None` where she gave it herself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<AllowanceId>,
     /// What.
     pub verdict: Verdict,
     /// Why; empty if nothing was said.
@@ -151,6 +200,53 @@ pub struct Review {
     /// roles become later changes nothing.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub filters: BTreeSet<ThresholdIndex>,
+}
+
+/// Who gave a review. Written as one name: a rule's begins with `@`, which no user's does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Author {
+    /// A person.
+    User(UserName),
+    /// An access monitoring rule.
+    Rule(RuleName),
+}
+
+impl Author {
+    /// Whether this is the person of that name.
+    #[must_use]
+    pub fn is_user(&self, name: &UserName) -> bool {
+        match self {
+            Self::User(user) => user == name,
+            Self::Rule(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => name.fmt(f),
+            Self::Rule(name) => f.pad(&format!("@{name}")),
+        }
+    }
+}
+
+impl From<Author> for String {
+    fn from(author: Author) -> Self {
+        author.to_string()
+    }
+}
+
+impl TryFrom<String> for Author {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        match text.strip_prefix('@') {
+            Some(rule) => RuleName::parse(rule).map(Self::Rule),
+            None => UserName::parse(&text).map(Self::User),
+        }
+    }
 }
 
 /// A reviewer's word.
@@ -195,6 +291,10 @@ pub struct Granted {
     pub roles: BTreeSet<RoleName>,
     /// For this much.
     pub reach: Reach,
+    /// Those of the roles that were not asked for: an administrator who may write roles put them
+    /// in. The user need not be able to ask for them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub overridden: BTreeSet<RoleName>,
     /// When it was approved.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
@@ -210,6 +310,12 @@ pub struct Resolution {
     pub by: Actor,
     /// Why; empty if nothing was said.
     pub reason: String,
+    /// On whose behalf an administrator decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegator: Option<UserName>,
+    /// Attributes of the decision.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: Annotations,
 }
 
 /// Who acts.
@@ -220,8 +326,19 @@ pub enum Actor {
     User(UserName),
     /// Whoever owns the proxy's control socket.
     LocalAdministrator,
+    /// An access monitoring rule.
+    Rule(RuleName),
     /// The passing of time.
     Clock,
+}
+
+impl From<Author> for Actor {
+    fn from(author: Author) -> Self {
+        match author {
+            Author::User(name) => Self::User(name),
+            Author::Rule(name) => Self::Rule(name),
+        }
+    }
 }
 
 impl State {
@@ -285,6 +402,7 @@ impl fmt::Display for Actor {
         match self {
             Self::User(name) => name.fmt(f),
             Self::LocalAdministrator => f.pad("the local administrator"),
+            Self::Rule(name) => f.pad(&format!("@{name}")),
             Self::Clock => f.pad("the clock"),
         }
     }
@@ -306,7 +424,8 @@ impl AccessRequest {
     /// Whether `key` holds what this grants: it filed it or took it up, and did not drop it.
     #[must_use]
     pub fn is_held_by(&self, key: &KeyFingerprint) -> bool {
-        (self.key == *key || self.assumed_by.contains(key)) && !self.set_aside.contains(key)
+        (self.key.as_ref() == Some(key) || self.assumed_by.contains(key))
+            && !self.set_aside.contains(key)
     }
 
     /// The instant before which the access is not open: the creation, or later if so scheduled.

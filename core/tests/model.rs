@@ -355,7 +355,9 @@ fn request(like: &AccessRequest, view: &View, n: usize, wish: &RequestWish) -> A
     let was_approved = matches!(wish.state, State::Approved | State::Revoked);
     AccessRequest {
         id: request_id(n as u128 + 1),
-        key: key(if wish.own_key { 0 } else { 1 }),
+        key: Some(key(if wish.own_key { 0 } else { 1 })),
+        filed_by: None,
+        scope: anteroom_core::request::Scope::Any,
         set_aside: wish.dropped.then(|| key(0)).into_iter().collect(),
         roles: roles.clone(),
         reach: reach.clone(),
@@ -367,6 +369,7 @@ fn request(like: &AccessRequest, view: &View, n: usize, wish: &RequestWish) -> A
         granted: was_approved.then(|| Granted {
             roles,
             reach,
+            overridden: BTreeSet::new(),
             at: at(1),
         }),
         ..like.clone()

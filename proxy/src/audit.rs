@@ -235,6 +235,13 @@ pub struct Entry {
     pub certificate_sha256: Option<String>,
     /// What a review says the request's state should be.
     pub proposed_state: Option<String>,
+    /// On whose behalf it was decided.
+    pub delegator: Option<String>,
+    /// Attributes that were given with it, as `key=value` with commas.
+    pub annotations: Option<String>,
+    /// Whether it was done by a rule or a pre-approval: `access_monitoring_rule/NAME` or
+    /// `pre-approval/ID`.
+    pub automatic: Option<String>,
     /// The roles that were asked for. `core` bounds how many.
     pub roles: Vec<String>,
     /// The resources that were asked for. `core` bounds how many.
@@ -269,6 +276,9 @@ impl Entry {
             expires: None,
             certificate_sha256: None,
             proposed_state: None,
+            delegator: None,
+            annotations: None,
+            automatic: None,
             roles: Vec::new(),
             resource_ids: Vec::new(),
             lock_id: None,
@@ -340,6 +350,12 @@ setters! {
     proposed_state,
     /// Names the lock.
     lock_id,
+    /// Says on whose behalf.
+    delegator,
+    /// Says with which attributes.
+    annotations,
+    /// Says which rule or pre-approval did it.
+    automatic,
 }
 
 /// The stored form, in the order in which fields are written.
@@ -389,6 +405,12 @@ struct Line<'a> {
     certificate_sha256: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proposed_state: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delegator: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    automatic: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     roles: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -540,6 +562,9 @@ fn line(entry: &Entry, seq: i64, time: &str, cluster: &str) -> Result<String, Ap
         expires,
         certificate_sha256,
         proposed_state,
+        delegator,
+        annotations,
+        automatic,
         roles,
         resource_ids,
         lock_id,
@@ -573,6 +598,9 @@ fn line(entry: &Entry, seq: i64, time: &str, cluster: &str) -> Result<String, Ap
         expires: expires.as_deref().map(cut),
         certificate_sha256: certificate_sha256.as_deref().map(cut),
         proposed_state: proposed_state.as_deref().map(cut),
+        delegator: delegator.as_deref().map(cut),
+        annotations: annotations.as_deref().map(cut),
+        automatic: automatic.as_deref().map(cut),
         roles,
         resource_ids,
         lock_id: lock_id.as_deref().map(cut),

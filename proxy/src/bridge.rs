@@ -62,6 +62,7 @@ pub struct Watch {
     proxy: Arc<Proxy>,
     identity: Identity,
     access: Access,
+    command: Option<Arc<[u8]>>,
     shown: String,
     uses: Uses,
     permit: Permit,
@@ -112,6 +113,7 @@ impl Watch {
             proxy,
             identity,
             access,
+            command: None,
             shown,
             uses,
             permit,
@@ -125,6 +127,15 @@ impl Watch {
         let activity = Arc::new(Activity::new());
         self.activity = Some(activity.clone());
         activity
+    }
+
+    /// The same for a session that runs this command and nothing else.
+    #[must_use]
+    pub fn running(self, command: Option<&[u8]>) -> Watch {
+        Watch {
+            command: command.map(Arc::from),
+            ..self
+        }
     }
 
     /// The same permit watched for another use.
@@ -155,7 +166,8 @@ impl Watch {
     fn decide_again(&mut self) -> Option<String> {
         let now = self.proxy.state.now();
         let view = self.proxy.state.view();
-        match policy::decide(&view, &self.identity, &self.access, now) {
+        let command = self.command.as_deref();
+        match policy::decide_for(&view, &self.identity, &self.access, command, now) {
             Decision::Permit(permit) => {
                 self.permit = permit;
                 if !self.uses.allowed_by(self.permit.capabilities()) {

@@ -72,6 +72,8 @@ pub struct Caller {
     pub identity: Identity,
     /// What.
     pub access: Access,
+    /// The command that the session is going to run, if that is all it does.
+    pub command: Option<Vec<u8>>,
     /// From where.
     pub from: SocketAddr,
 }
@@ -107,6 +109,7 @@ pub async fn dial(
         session,
         key: key.public_key().clone(),
         source_addresses,
+        command: caller.command.clone(),
         from: Some(caller.from),
     };
     let issued = proxy

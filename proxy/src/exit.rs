@@ -71,6 +71,7 @@ impl Exits for FileError {
     fn exit(&self) -> Exit {
         match self {
             FileError::Refused(refused) => refused.exit(),
+            FileError::NotAllowed | FileError::FromNode(_) => Exit::Denied,
             FileError::Store(error) => error.exit(),
         }
     }
@@ -93,6 +94,8 @@ impl Exits for FilingError {
             | FilingError::TooManyReviewers { .. }
             | FilingError::StartInPast { .. }
             | FilingError::StartTooFar { .. }
+            | FilingError::ScopeWithoutResource
+            | FilingError::ScopeCommand { .. }
             | FilingError::StartsAfterEnd { .. } => Exit::Usage,
             FilingError::TooManyPending { .. }
             | FilingError::AnnotationsTooLong { .. }

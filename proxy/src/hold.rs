@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anteroom_core::id::{RequestId, UserName};
 use anteroom_core::policy::{self, Access, Ask, Decision, Identity, Permit};
-use anteroom_core::request::{Filed, FilingError, Reach, State, Wanted};
+use anteroom_core::request::{Annotations, Filed, FilingError, Reach, Scope, State, Wanted};
 use anteroom_core::role::ReasonMode;
 use anteroom_core::view::View;
 use time::OffsetDateTime;
@@ -40,6 +40,10 @@ pub struct Need {
     pub identity: Identity,
     /// Which login on which node.
     pub access: Access,
+    /// The command that it is going to run, if that is all it does: a grant bound to it counts.
+    pub command: Option<Vec<u8>>,
+    /// What to ask for (`ANTEROOM_SCOPE`): everything, or that command only.
+    pub scope: Scope,
     /// What people call it: `root@iot`.
     pub shown: String,
     /// The reason given with the connection (`ANTEROOM_REASON`), if any.
@@ -122,7 +126,8 @@ pub async fn wait_for_permit(
         // One look for the decision and for what became of the request: an approval that is
         // committed between two would read as one that does not cover this access.
         let (view, now) = (proxy.state.view(), proxy.state.now());
-        match policy::decide(&view, &need.identity, &need.access, now) {
+        let command = need.command.as_deref();
+        match policy::decide_for(&view, &need.identity, &need.access, command, now) {
             Decision::Permit(permit) => {
                 if let Some(held) = &held {
                     held.tell_approval(proxy, voice).await;
@@ -161,10 +166,11 @@ pub async fn wait_for_permit(
 }
 
 fn decide(proxy: &Proxy, need: &Need) -> Decision {
-    policy::decide(
+    policy::decide_for(
         &proxy.state.view(),
         &need.identity,
         &need.access,
+        need.command.as_deref(),
         proxy.state.now(),
     )
 }
@@ -218,6 +224,15 @@ impl<'p> Held<'p> {
             ))
             .await;
         voice.say(&say::attempting(&need.shown)).await;
+        if let Some(narrower) = ask
+            .narrower
+            .and_then(|id| proxy.state.view().request(&id).cloned())
+            && let Some(command) = narrower.scope.command()
+        {
+            voice
+                .say(&say::only_one_command(&narrower.id.to_string(), command))
+                .await;
+        }
         if let Some(known) = ask.assumable.first() {
             voice.say(&say::assumable(&known.to_string())).await;
         }
@@ -371,12 +386,10 @@ async fn tell_filed(
             }
             // `ANTEROOM_WAIT=0` does not wait, and is told so next.
             State::Pending if wait == Some(Duration::ZERO) => {}
-            State::Pending
-            | State::Approved
-            | State::Denied
-            | State::Expired
-            | State::Canceled
-            | State::Revoked => {
+            // A rule or a pre-approval has answered already.
+            State::Approved | State::Denied | State::Expired | State::Canceled | State::Revoked => {
+            }
+            State::Pending => {
                 voice.say("").await;
                 voice
                     .say(&say::waiting(
@@ -417,6 +430,8 @@ impl Need {
         Wanted {
             roles: ask.roles.iter().cloned().collect(),
             reach: Reach::Resources(BTreeSet::from([ask.resource.clone()])),
+            scope: self.scope.clone(),
+            annotations: Annotations::new(),
             reason,
             reviewers: self.reviewers.clone(),
             command: Some(say::head(&self.purpose, MAX_PURPOSE).to_owned()),
@@ -441,7 +456,11 @@ async fn reason(need: &Need, ask: &Ask, voice: &mut impl Voice) -> Result<String
     }
     // Who joins a request needs no reason: one is on file. Where one is required it is left empty,
     // so that filing refuses if that request has ended meanwhile and a new one would be made.
-    if ask.joins.is_some() {
+    let joins = match need.scope {
+        Scope::Any => ask.joins,
+        Scope::Command(_) => ask.joins_scoped,
+    };
+    if joins.is_some() {
         return Ok(match ask.reason_mode {
             ReasonMode::Optional => need.stated(),
             ReasonMode::Required => String::new(),

@@ -14,8 +14,8 @@ use anteroom_core::id::{
 };
 use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::pattern::Pattern;
-use anteroom_core::policy::{Access, Decision, Identity, Permit, decide};
-use anteroom_core::request::{self, Filed, Terms as Approval, Verdict, Wanted};
+use anteroom_core::policy::{Access, Decision, Identity, Permit, decide_for};
+use anteroom_core::request::{self, Filed, Scope, Terms as Approval, Verdict, Wanted};
 use anteroom_core::role::{Conditions, Options, Role};
 use anteroom_core::selector::{LabelSelector, Template};
 use anteroom_core::user::{User, UserKey};
@@ -142,11 +142,22 @@ pub(crate) fn view(access: Role, now: OffsetDateTime) -> View {
 }
 
 fn decided(view: &View, who: &str, login: &str, id: &str, now: OffsetDateTime) -> Permit {
+    decided_for(view, who, login, id, None, now)
+}
+
+fn decided_for(
+    view: &View,
+    who: &str,
+    login: &str,
+    id: &str,
+    command: Option<&[u8]>,
+    now: OffsetDateTime,
+) -> Permit {
     let access = Access {
         login: Login::parse(login).unwrap(),
         node: node_id(id),
     };
-    match decide(view, &identity(who), &access, now) {
+    match decide_for(view, &identity(who), &access, command, now) {
         Decision::Permit(permit) => permit,
         Decision::Ask(ask) => panic!("no permit: {ask:?}"),
         Decision::Deny(denial) => panic!("no permit: {denial:?}"),
@@ -160,12 +171,33 @@ pub(crate) fn standing(access: Role, login: &str, id: &str, now: OffsetDateTime)
 
 /// What carol gets by a request that was approved `ends_in` before its end.
 pub(crate) fn requested(login: &str, id: &str, now: OffsetDateTime, ends_in: Duration) -> Permit {
-    let view = view_with_request(login, id, now, ends_in);
-    decided(&view, "carol", login, id, now)
+    requested_for(None, login, id, now, ends_in)
+}
+
+/// The same, bound to one command if one is given.
+pub(crate) fn requested_for(
+    command: Option<&str>,
+    login: &str,
+    id: &str,
+    now: OffsetDateTime,
+    ends_in: Duration,
+) -> Permit {
+    let view = view_with(command, login, id, now, ends_in);
+    decided_for(&view, "carol", login, id, command.map(str::as_bytes), now)
 }
 
 /// Carol's request for one login on one node is approved, and ends `ends_in` after `now`.
 pub(crate) fn view_with_request(
+    login: &str,
+    id: &str,
+    now: OffsetDateTime,
+    ends_in: Duration,
+) -> View {
+    view_with(None, login, id, now, ends_in)
+}
+
+fn view_with(
+    command: Option<&str>,
     login: &str,
     id: &str,
     now: OffsetDateTime,
@@ -180,6 +212,9 @@ pub(crate) fn view_with_request(
     let mut wanted = Wanted::resources(BTreeSet::from([resource]));
     wanted.max_duration = Some(Duration::minutes(30) + ends_in);
     wanted.session_ttl = Some(Duration::minutes(30) + ends_in);
+    if let Some(command) = command {
+        wanted.scope = Scope::Command(command.to_owned());
+    }
     let id_of_request = RequestId::parse(REQUEST).unwrap();
     let filed = request::file(&view, &identity("carol"), &wanted, id_of_request, filed_at).unwrap();
     let Filed::New(new) = filed else {

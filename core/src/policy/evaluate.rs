@@ -13,7 +13,7 @@ use crate::credential::{AllowedResources, Credential};
 use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
 use crate::lock::Locks;
 use crate::node::Node;
-use crate::request::{AccessRequest, Annotations, Reach, State};
+use crate::request::{AccessRequest, Annotations, Reach, Scope, State};
 use crate::role::{ReasonMode, RequestAccess, RequestConditions, Role};
 use crate::user::User;
 use crate::view::View;
@@ -43,6 +43,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) standing: Vec<&'a Role>,
     /// Standing roles that the certificate does not name: what they deny counts all the same.
     unnamed: Vec<&'a Role>,
+    /// The command that the session is going to run, if that is all it does.
+    command: Option<&'a [u8]>,
     /// Approved requests that are open at `now` and that the holder holds, with their roles.
     pub(super) open: Vec<Open<'a>>,
     /// Worked out when it is first asked for: most decisions permit and need not know.
@@ -56,6 +58,7 @@ pub(crate) struct Subject<'a> {
 #[derive(Clone)]
 pub(super) struct Open<'a> {
     pub(super) request: &'a AccessRequest,
+    granted: &'a crate::request::Granted,
     reach: &'a Reach,
     pub(super) roles: Vec<&'a Role>,
     /// Locked: it gives nothing, and what its roles deny stays denied.
@@ -127,11 +130,38 @@ impl<'a> Subject<'a> {
             locks,
             standing,
             unnamed,
+            command: None,
             open,
             searchable: OnceCell::new(),
             demands,
             now,
         })
+    }
+
+    /// The same subject, running `command` and nothing else: grants bound to it count as well.
+    pub(crate) fn running(self, command: Option<&'a [u8]>) -> Self {
+        Self { command, ..self }
+    }
+
+    /// The open requests that extend to what the session is going to do.
+    fn open(&self) -> impl Iterator<Item = &Open<'a>> {
+        self.open
+            .iter()
+            .filter(|open| open.request.scope.extends_to(self.command))
+    }
+
+    /// Whether an open request still gives one of its roles: the user could ask for it now, or an
+    /// administrator put it in. A deny of the user's roles wins over both.
+    fn gives(&self, open: &Open<'_>, role: &RoleName) -> bool {
+        self.still_gives(open.granted, role)
+    }
+
+    fn still_gives(&self, granted: &crate::request::Granted, role: &RoleName) -> bool {
+        if granted.overridden.contains(role) {
+            !self.denies_request(&granted.reach, role)
+        } else {
+            self.may_request(&granted.reach, role)
+        }
     }
 
     /// Decides one login on one node.
@@ -209,19 +239,25 @@ impl<'a> Subject<'a> {
         for open in self.giving() {
             if reaches(open.reach, self.view, node, login) {
                 let mut roles = granting(&open.roles);
-                roles.retain(|role| self.may_request(open.reach, &role.name));
+                roles.retain(|role| self.gives(open, &role.name));
                 found.push((open.request, roles));
             }
         }
         found.retain(|(_, roles)| !roles.is_empty());
-        let (request, roles) = found
-            .into_iter()
-            .max_by_key(|(request, _)| (request.access_expires, Reverse(request.id)))?;
+        let (request, roles) = found.into_iter().max_by_key(|(request, _)| {
+            // What is not bound to a command may do more.
+            let free = request.scope == Scope::Any;
+            (free, request.access_expires, Reverse(request.id))
+        })?;
         let role = roles.first().copied()?;
+        let capabilities = match request.scope {
+            Scope::Any => capabilities(&roles),
+            Scope::Command(_) => capabilities(&roles).for_one_command(),
+        };
         Some(Granted {
             role,
             request: Some(request),
-            capabilities: capabilities(&roles),
+            capabilities,
             limits: self.limits(Some(request)),
         })
     }
@@ -232,8 +268,7 @@ impl<'a> Subject<'a> {
         self.giving()
             .filter(|open| {
                 let mut roles = open.roles.iter();
-                *open.reach == Reach::Roles
-                    && roles.any(|role| self.may_request(open.reach, &role.name))
+                *open.reach == Reach::Roles && roles.any(|role| self.gives(open, &role.name))
             })
             .max_by_key(|open| (open.request.access_expires, Reverse(open.request.id)))
     }
@@ -282,6 +317,8 @@ impl<'a> Subject<'a> {
             suggested_reviewers: terms.suggested_reviewers.into_iter().collect(),
             max_duration: terms.max_duration,
             joins: None,
+            joins_scoped: None,
+            narrower: None,
             opens: None,
             assumable: Vec::new(),
         };
@@ -296,17 +333,29 @@ impl<'a> Subject<'a> {
                 Some(granted) => (&granted.roles, &granted.reach),
                 None => (&request.roles, &request.reach),
             };
+            let gives = |role: &RoleName| match &request.granted {
+                Some(granted) => self.still_gives(granted, role),
+                None => self.may_request(reach, role),
+            };
             let helps = reaches(reach, self.view, node, login)
-                && roles(self.view, granted).iter().any(|role| {
-                    grants(role, self.user, node, login) && self.may_request(reach, &role.name)
-                });
+                && roles(self.view, granted)
+                    .iter()
+                    .any(|role| grants(role, self.user, node, login) && gives(&role.name));
             if !helps {
+                continue;
+            }
+            if !request.scope.extends_to(self.command) {
+                if request.is_open(self.now) && self.holder.holds(request, self.user) {
+                    ask.narrower = Some(request.id);
+                }
                 continue;
             }
             match request.state {
                 State::Pending => {
                     let mine = match self.holder {
-                        Holder::Key(key) | Holder::Certificate(key, _) => request.key == *key,
+                        Holder::Key(key) | Holder::Certificate(key, _) => {
+                            request.key.as_ref() == Some(key)
+                        }
                         Holder::AnyKey => true,
                     };
                     let current =
@@ -314,8 +363,12 @@ impl<'a> Subject<'a> {
                     // As filing joins: what is wider is another request, with a reason of its own.
                     let equal = request.roles.iter().eq(&ask.roles)
                         && request.reach.resources().eq([&ask.resource]);
-                    if mine && current && equal && ask.joins.is_none() {
-                        ask.joins = Some(request.id);
+                    let joins = match request.scope {
+                        Scope::Any => &mut ask.joins,
+                        Scope::Command(_) => &mut ask.joins_scoped,
+                    };
+                    if mine && current && equal && joins.is_none() {
+                        *joins = Some(request.id);
                     }
                 }
                 State::Approved if self.now >= request.access_expires => {}
@@ -348,8 +401,7 @@ impl<'a> Subject<'a> {
             });
         }
         for open in self
-            .open
-            .iter()
+            .open()
             .filter(|open| reaches(open.reach, self.view, node, login))
         {
             let granting = open
@@ -412,7 +464,8 @@ impl<'a> Subject<'a> {
     }
 
     fn known_where_open(&self, node: &Node) -> BTreeSet<Login> {
-        let mut known = self.logins_with(node, true);
+        // What works with one command only is known as well.
+        let mut known = self.logins_by(node, true, self.open.iter());
         let askable = if self.standing_reaches() {
             self.askable_beside(node, &known)
         } else {
@@ -483,15 +536,27 @@ impl<'a> Subject<'a> {
     /// The logins on `node`, which nothing closes, by standing roles if these count and by open
     /// requests.
     fn logins_with(&self, node: &Node, standing: bool) -> BTreeSet<Login> {
+        self.logins_by(node, standing, self.giving())
+    }
+
+    fn logins_by<'o>(
+        &'o self,
+        node: &Node,
+        standing: bool,
+        open: impl Iterator<Item = &'o Open<'a>>,
+    ) -> BTreeSet<Login>
+    where
+        'a: 'o,
+    {
         let selects = |role: &Role| role.allow.node_labels.matches(&node.labels, self.user);
         let mut logins = BTreeSet::new();
         let standing = self.standing.iter().filter(|_| standing);
         for role in standing.filter(|role| selects(role)) {
             logins.extend(role.allow.logins_for(self.user));
         }
-        for open in self.giving() {
+        for open in open {
             for role in open.roles.iter().filter(|role| selects(role)) {
-                if self.may_request(open.reach, &role.name) {
+                if self.gives(open, &role.name) {
                     let mut granted = role.allow.logins_for(self.user);
                     granted.retain(|login| reaches(open.reach, self.view, node, login));
                     logins.extend(granted);
@@ -608,15 +673,15 @@ impl<'a> Subject<'a> {
         found
     }
 
-    /// The open requests that give something: those that are not locked.
+    /// The open requests that give something: those that are not locked, and extend to what the
+    /// session is going to do.
     fn giving(&self) -> impl Iterator<Item = &Open<'a>> {
-        self.open.iter().filter(|open| !open.locked)
+        self.open().filter(|open| !open.locked)
     }
 
     /// The roles of the open requests, each with its request.
     pub(crate) fn requested(&self) -> impl Iterator<Item = (&'a Role, RequestId)> {
-        self.open
-            .iter()
+        self.open()
             .flat_map(|open| open.roles.iter().map(|role| (*role, open.request.id)))
     }
 
@@ -663,17 +728,21 @@ impl<'a> Subject<'a> {
     /// Whether the user's standing roles let her ask for `role` with that reach. Judged anew for
     /// every decision, so that an approved request dies with the right to file it.
     pub(crate) fn may_request(&self, reach: &Reach, role: &RoleName) -> bool {
-        let denied = match reach {
-            Reach::Roles => self
-                .stored()
-                .any(|r| names(&r.deny.request, self.user, reach, role)),
-            Reach::Resources(_) => self.denies_search(role),
-        };
-        !denied
+        !self.denies_request(reach, role)
             && self
                 .standing
                 .iter()
                 .any(|r| names(&r.allow.request, self.user, reach, role))
+    }
+
+    /// Whether one of the user's standing roles denies asking for `role` with that reach.
+    pub(crate) fn denies_request(&self, reach: &Reach, role: &RoleName) -> bool {
+        match reach {
+            Reach::Roles => self
+                .stored()
+                .any(|r| names(&r.deny.request, self.user, reach, role)),
+            Reach::Resources(_) => self.denies_search(role),
+        }
     }
 
     /// What the user's roles say about asking for `roles` with that reach. Only a role that
@@ -752,7 +821,12 @@ pub(crate) fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
 }
 
 /// Whether `request` conditions name `role` to `user` for that reach.
-fn names(request: &RequestConditions, user: &User, reach: &Reach, role: &RoleName) -> bool {
+pub(crate) fn names(
+    request: &RequestConditions,
+    user: &User,
+    reach: &Reach,
+    role: &RoleName,
+) -> bool {
     match reach {
         Reach::Roles => request.names_role(user, role),
         Reach::Resources(_) => request.search_as_roles.contains(role),
@@ -802,6 +876,7 @@ impl<'a> Open<'a> {
         let granted = request.granted.as_ref()?;
         Some(Self {
             request,
+            granted,
             reach: &granted.reach,
             roles: roles(view, &granted.roles),
             locked: super::locked::gives_nothing(view.locks(), request.id, &granted.roles, now),

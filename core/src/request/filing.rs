@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
 
 use crate::duration::{format as format_duration, format_instant};
-use crate::id::{Login, NodeId, RequestId, ResourceId, ResourceKind, RoleName, UserName};
-use crate::policy::evaluate::{RequestTerms, Subject, least};
+use crate::id::{
+    KeyFingerprint, Login, NodeId, RequestId, ResourceId, ResourceKind, RoleName, UserName,
+};
+use crate::policy::evaluate::{Holder, RequestTerms, Subject, least};
 use crate::policy::{Ask, Identity, Reason};
 use crate::role::{DurationFrom, ReasonMode, Role, Threshold};
 use crate::view::{Settings, View};
 
-use super::{AccessRequest, Annotations, Reach, State, ThresholdSet};
+use super::{AccessRequest, Actor, Annotations, Reach, Scope, State, ThresholdSet};
 
 /// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub struct Wanted {
     pub roles: BTreeSet<RoleName>,
     /// The resources; [`Reach::Roles`] asks for the roles themselves.
     pub reach: Reach,
+    /// What it is to extend to; a command makes it a grant for exactly that.
+    pub scope: Scope,
+    /// Attributes; only an administrator who files for somebody gives any.
+    pub annotations: Annotations,
     /// Why; empty if none is given.
     pub reason: String,
     /// Whom to suggest as reviewers; empty leaves it to the user's roles.
@@ -67,6 +73,8 @@ impl Wanted {
         Self {
             roles,
             reach,
+            scope: Scope::Any,
+            annotations: Annotations::new(),
             reason: String::new(),
             reviewers: BTreeSet::new(),
             command: None,
@@ -140,6 +148,21 @@ pub enum FilingError {
         login: Login,
         /// The logins that work or can be asked for.
         possible: BTreeSet<Login>,
+    },
+    /// One command of a role as a whole.
+    #[error(
+        "a scope of one command needs the node it runs on; name it with --resource, or leave the scope out"
+    )]
+    ScopeWithoutResource,
+    /// A command that no certificate can carry.
+    #[error(
+        "a scope of one command takes a command of 1 to {limit} bytes, without a null character; this one has {bytes} bytes"
+    )]
+    ScopeCommand {
+        /// Its length.
+        bytes: usize,
+        /// The most.
+        limit: usize,
     },
     /// Everything wanted works already.
     #[error("you can reach {} already; connect with ssh", list(.0))]
@@ -252,19 +275,75 @@ pub fn file(
     id: RequestId,
     now: OffsetDateTime,
 ) -> Result<Filed, FilingError> {
+    let filer = Filer {
+        user: identity.user(),
+        key: Some(identity.key()),
+        holder: identity.holder(),
+        by: None,
+    };
+    file_as(view, &filer, wanted, id, now)
+}
+
+/// Files for `user` what she could ask for herself, in the name of the administrator `by`. What it
+/// grants belongs to her one key; if she has several, to none until one takes it up
+/// ([`super::Action::Assume`]): nobody said which of them is meant.
+///
+/// That `by` may file for others is the caller's to check, with [`crate::admin::allowed`].
+///
+/// # Errors
+/// As [`file`].
+pub fn file_for(
+    view: &View,
+    user: &UserName,
+    by: &Actor,
+    wanted: &Wanted,
+    id: RequestId,
+    now: OffsetDateTime,
+) -> Result<Filed, FilingError> {
+    let keys = view.user(user).map(|user| user.keys.as_slice());
+    let key = match keys {
+        Some([only]) => Some(&only.fingerprint),
+        Some(_) | None => None,
+    };
+    let filer = Filer {
+        user,
+        key,
+        holder: key.map_or(Holder::AnyKey, Holder::Key),
+        by: Some(by),
+    };
+    file_as(view, &filer, wanted, id, now)
+}
+
+/// For whom something is filed, to which key it belongs, and who files it if not the user.
+struct Filer<'a> {
+    user: &'a UserName,
+    key: Option<&'a KeyFingerprint>,
+    holder: Holder<'a>,
+    by: Option<&'a Actor>,
+}
+
+fn file_as(
+    view: &View,
+    filer: &Filer<'_>,
+    wanted: &Wanted,
+    id: RequestId,
+    now: OffsetDateTime,
+) -> Result<Filed, FilingError> {
     let settings = view.settings();
     check_limits(wanted, settings)?;
     check_start(wanted, settings, now)?;
     // Who is locked out now asks for nothing, also not for when the lock has ended.
-    if let Some(user) = view.user(identity.user())
-        && let Some(lock) = view.locks().on_person(user, Some(identity.key()), now)
+    if let Some(user) = view.user(filer.user)
+        && let Some(lock) = view.locks().on_person(user, filer.key, now)
     {
         return Err(FilingError::Refused(Reason::of(lock)));
     }
+    check_scope(wanted)?;
     // What works already is judged at the instant for which access is wanted.
     let at = wanted.assume_start.unwrap_or(now);
-    let subject =
-        Subject::new(view, identity.user(), identity.holder(), at).map_err(FilingError::Refused)?;
+    let subject = Subject::new(view, filer.user, filer.holder, at)
+        .map_err(FilingError::Refused)?
+        .running(wanted.scope.command().map(str::as_bytes));
     let choice = match &wanted.reach {
         Reach::Roles => choose_roles(&subject, &wanted.roles)?,
         Reach::Resources(ids) => choose_resources(&subject, &wanted.roles, ids)?,
@@ -275,7 +354,7 @@ pub fn file(
     };
     let terms = subject.request_terms(&choice.reach, choice.roles.iter());
     let times = Times::new(&subject, &choice, &terms, wanted, now)?;
-    if let Some(pending) = equal_pending(view, identity, &choice, &times, wanted, now) {
+    if let Some(pending) = equal_pending(view, filer, &choice, &times, wanted, now) {
         return Ok(Filed::Joined(pending));
     }
     if terms.reason_mode == ReasonMode::Required && wanted.reason.trim().is_empty() {
@@ -284,16 +363,22 @@ pub fn file(
         });
     }
     let pending = view
-        .live_requests_of(identity.user())
+        .live_requests_of(filer.user)
         .filter(|request| request.state == State::Pending && now < request.request_expires);
     if pending.count() >= settings.pending_per_user {
         return Err(FilingError::TooManyPending {
             limit: settings.pending_per_user,
         });
     }
-    let annotations = subject.annotations(&terms);
+    let mut annotations = subject.annotations(&terms);
+    for (key, values) in &wanted.annotations {
+        annotations
+            .entry(key.clone())
+            .or_default()
+            .extend(values.iter().cloned());
+    }
     check_annotations(&annotations)?;
-    let mut request = compose(identity, wanted, &choice, terms, &times, settings, id, now);
+    let mut request = compose(filer, wanted, &choice, terms, &times, settings, id, now);
     request.system_annotations = annotations;
     Ok(Filed::New(Box::new(NewRequest {
         request,
@@ -350,6 +435,20 @@ fn check_annotations(annotations: &Annotations) -> Result<(), FilingError> {
         });
     }
     Ok(())
+}
+
+fn check_scope(wanted: &Wanted) -> Result<(), FilingError> {
+    let Some(command) = wanted.scope.command() else {
+        return Ok(());
+    };
+    let (bytes, limit) = (command.len(), Scope::COMMAND_LIMIT);
+    if bytes > limit || command.trim().is_empty() || command.contains('\0') {
+        return Err(FilingError::ScopeCommand { bytes, limit });
+    }
+    match wanted.reach {
+        Reach::Roles => Err(FilingError::ScopeWithoutResource),
+        Reach::Resources(_) => Ok(()),
+    }
 }
 
 fn check_start(
@@ -565,7 +664,7 @@ fn choose_resource(
 /// joining). Another key does not join: what a grant gives belongs to the key that filed it.
 fn equal_pending(
     view: &View,
-    identity: &Identity,
+    filer: &Filer<'_>,
     choice: &Chosen,
     times: &Times,
     wanted: &Wanted,
@@ -574,7 +673,8 @@ fn equal_pending(
     let equal = |request: &&std::sync::Arc<AccessRequest>| {
         request.state == State::Pending
             && now < request.request_expires
-            && request.key == *identity.key()
+            && request.key.as_ref() == filer.key
+            && request.scope == wanted.scope
             && request.roles == choice.roles
             && request.reach == choice.reach
             && request.assume_start == wanted.assume_start
@@ -582,7 +682,7 @@ fn equal_pending(
             && (wanted.max_duration.is_none() || request.duration == times.duration)
             && (wanted.session_ttl.is_none() || request.session_ttl == times.session_ttl)
     };
-    view.live_requests_of(identity.user())
+    view.live_requests_of(filer.user)
         .find(equal)
         .map(|request| request.id)
 }
@@ -667,7 +767,7 @@ impl Times {
     reason = "each is a different part of the new request"
 )]
 fn compose(
-    identity: &Identity,
+    filer: &Filer<'_>,
     wanted: &Wanted,
     choice: &Chosen,
     terms: RequestTerms<'_>,
@@ -681,7 +781,7 @@ fn compose(
     } else {
         wanted.reviewers.clone()
     };
-    reviewers.remove(identity.user());
+    reviewers.remove(filer.user);
     let mut thresholds: Vec<ThresholdSet> = Vec::new();
     for role in terms.sources {
         let own = &role.allow.request.thresholds;
@@ -697,12 +797,18 @@ fn compose(
     }
     AccessRequest {
         id,
-        user: identity.user().clone(),
-        key: identity.key().clone(),
+        user: filer.user.clone(),
+        key: filer.key.cloned(),
+        // Who files for herself is the requester, however she does it.
+        filed_by: filer
+            .by
+            .filter(|by| **by != Actor::User(filer.user.clone()))
+            .cloned(),
         assumed_by: BTreeSet::new(),
         set_aside: BTreeSet::new(),
         roles: choice.roles.clone(),
         reach: choice.reach.clone(),
+        scope: wanted.scope.clone(),
         reason: wanted.reason.clone(),
         command: wanted
             .command

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 
 use time::{Duration, OffsetDateTime};
 
+use crate::admin::{AdminResource, AdminVerb, allowed};
 use crate::duration::{format as format_duration, format_instant};
-use crate::id::{KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
+use crate::id::{AllowanceId, KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
+use crate::monitoring::MonitoringRule;
 use crate::predicate::ReviewEnv;
 use crate::user::User;
 use crate::view::View;
 
 use super::tally::{Tally, effect_of, matching_filters, tally};
 use super::{
-    AccessRequest, Actor, Annotations, DurationFrom, Effect, Granted, Reach, Resolution, Review,
-    State, Terms, Verdict,
+    AccessRequest, Actor, Annotations, Author, DurationFrom, Effect, Granted, Reach, Resolution,
+    Review, State, Terms, Verdict,
 };
 
 /// What a review did.
@@ -126,6 +128,16 @@ pub enum Action {
         /// Why.
         reason: String,
     },
+    /// An administrator who may write roles approves with roles that were not asked for. That he
+    /// may is for [`check_override`] to say.
+    Override {
+        /// Through these roles instead.
+        roles: BTreeSet<RoleName>,
+        /// On these terms, which name no roles.
+        terms: Terms,
+        /// Why.
+        reason: String,
+    },
     /// An administrator denies; an approved request is revoked by it.
     Deny {
         /// Why.
@@ -160,6 +172,7 @@ impl Action {
     pub const fn as_participle(&self) -> &'static str {
         match self {
             Self::Approve { .. } => "approved",
+            Self::Override { .. } => "approved with other roles",
             Self::Deny { .. } => "denied",
             Self::Cancel => "canceled",
             Self::Revoke { .. } => "revoked",
@@ -198,6 +211,11 @@ pub enum TransitionError {
     /// The requester tried to decide it.
     #[error("nobody decides a request of their own; ask a colleague to review {0}")]
     OwnRequest(RequestId),
+    /// Somebody was to decide it on the requester's behalf.
+    #[error(
+        "nobody decides a request of their own, and nobody else does it on their behalf: {0} is `{1}`'s"
+    )]
+    OwnDelegator(RequestId, UserName),
     /// Only the clock expires requests, and the clock does nothing else.
     #[error("{actor} can't have request {id} {action}")]
     WrongActor {
@@ -244,7 +262,7 @@ fn next_step(state: State, action: &str) -> &'static str {
         (State::Approved, "canceled") => "; give it up with `request drop ID --end`",
         (
             State::Denied | State::Expired | State::Canceled | State::Revoked,
-            "approved" | "assumed" | "dropped",
+            "approved" | "approved with other roles" | "assumed" | "dropped",
         ) => "; what it was for can be asked for anew with `request create`",
         (
             State::Pending
@@ -368,6 +386,60 @@ pub fn review(
     now: OffsetDateTime,
 ) -> Result<Reviewed, ReviewError> {
     may_review(view, reviewer, request)?;
+    let author = (Author::User(reviewer.clone()), None);
+    count(view, author, request, verdict, reason, now)
+}
+
+/// What reviews without a person at the keyboard.
+#[derive(Debug, Clone, Copy)]
+pub enum Automatic<'a> {
+    /// An access monitoring rule.
+    Rule(&'a MonitoringRule),
+    /// A pre-approval, in the name of the one who gave it.
+    Allowance {
+        /// Which.
+        id: AllowanceId,
+        /// Whose.
+        by: &'a UserName,
+    },
+}
+
+/// Counts the verdict of a rule or a pre-approval as one review by one person. A pre-approval
+/// reviews what the one who gave it may review at this moment; a rule everything that was not
+/// filed for one of those who wrote it.
+///
+/// # Errors
+/// As [`review`].
+pub fn review_automatically(
+    view: &View,
+    reviewer: Automatic<'_>,
+    request: &AccessRequest,
+    verdict: Verdict,
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<Reviewed, ReviewError> {
+    let author = match reviewer {
+        Automatic::Rule(rule) if rule.authors.contains(&request.user) => {
+            return Err(ReviewError::OwnRequest(request.id));
+        }
+        Automatic::Rule(rule) => (Author::Rule(rule.name.clone()), None),
+        Automatic::Allowance { id, by } => {
+            may_review(view, by, request)?;
+            (Author::User(by.clone()), Some(id))
+        }
+    };
+    count(view, author, request, verdict, reason, now)
+}
+
+/// Counts a review by somebody who may give it.
+fn count(
+    view: &View,
+    (author, allowance): (Author, Option<AllowanceId>),
+    request: &AccessRequest,
+    verdict: Verdict,
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<Reviewed, ReviewError> {
     if request.state != State::Pending {
         return Err(ReviewError::NotPending {
             id: request.id,
@@ -380,11 +452,7 @@ pub fn review(
             at: request.request_expires,
         });
     }
-    if request
-        .reviews
-        .iter()
-        .any(|review| review.author == *reviewer)
-    {
+    if request.reviews.iter().any(|review| review.author == author) {
         return Err(ReviewError::AlreadyReviewed(request.id));
     }
     let limit = view.settings().reason_bytes;
@@ -397,14 +465,20 @@ pub fn review(
     if let Verdict::Approve(terms) = &verdict {
         check_terms(request, terms, now)?;
     }
-    let filters = match view.user(reviewer) {
+    // What filters ask about is a person; a threshold with one counts no rule.
+    let person = match &author {
+        Author::User(name) => view.user(name),
+        Author::Rule(_) => None,
+    };
+    let filters = match person {
         Some(user) => matching_filters(request, user, &verdict, reason),
         None => BTreeSet::new(),
     };
     let effect = effect_of(request, &verdict, &filters);
     let mut request = request.clone();
     request.reviews.push(Review {
-        author: reviewer.clone(),
+        author: author.clone(),
+        allowance,
         verdict,
         reason: reason.to_owned(),
         created: now,
@@ -413,11 +487,11 @@ pub fn review(
     });
     // Even where the count is not reached yet, what is approved together must leave something.
     let together = approvals(&request).try_fold(Terms::default(), narrow)?;
-    let by = Actor::User(reviewer.clone());
+    let by = Actor::from(author);
     let request = match tally(&request) {
         Tally::Open => request,
         Tally::Denied => resolved(request, State::Denied, by, reason, now),
-        Tally::Approved => granted(request, &together, by, reason, now)?,
+        Tally::Approved => granted(request, &together, BTreeSet::new(), by, reason, now)?,
     };
     Ok(Reviewed { request, effect })
 }
@@ -447,6 +521,65 @@ pub fn apply(
     by: &Actor,
     now: OffsetDateTime,
 ) -> Result<AccessRequest, TransitionError> {
+    apply_for(request, action, by, &Mandate::default(), now)
+}
+
+/// What an administrator says about a decision beside the decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mandate {
+    /// On whose behalf, who is never the requester. It is a record; it gives no right.
+    pub delegator: Option<UserName>,
+    /// Attributes to keep with the decision.
+    pub annotations: Annotations,
+}
+
+/// Does `action` as [`apply`] does, and records the `mandate` with the decision.
+///
+/// # Errors
+/// As [`apply`], and [`TransitionError::OwnDelegator`].
+pub fn apply_for(
+    request: &AccessRequest,
+    action: &Action,
+    by: &Actor,
+    mandate: &Mandate,
+    now: OffsetDateTime,
+) -> Result<AccessRequest, TransitionError> {
+    if let Some(delegator) = &mandate.delegator
+        && delegator
+            .as_str()
+            .eq_ignore_ascii_case(request.user.as_str())
+    {
+        return Err(TransitionError::OwnDelegator(
+            request.id,
+            request.user.clone(),
+        ));
+    }
+    let mut next = transition(request, action, by, now)?;
+    if let Some(resolved) = &mut next.resolved {
+        match action {
+            Action::Approve { .. }
+            | Action::Override { .. }
+            | Action::Deny { .. }
+            | Action::Revoke { .. } => {
+                resolved.delegator.clone_from(&mandate.delegator);
+                resolved.annotations.clone_from(&mandate.annotations);
+            }
+            Action::Cancel
+            | Action::Expire
+            | Action::Drop { .. }
+            | Action::Assume { .. }
+            | Action::End => {}
+        }
+    }
+    Ok(next)
+}
+
+fn transition(
+    request: &AccessRequest,
+    action: &Action,
+    by: &Actor,
+    now: OffsetDateTime,
+) -> Result<AccessRequest, TransitionError> {
     check_actor(request, action, by)?;
     let id = request.id;
     let not_possible = || TransitionError::NotPossible {
@@ -470,8 +603,23 @@ pub fn apply(
 
         (State::Pending, Action::Approve { terms, reason }) => {
             check_terms(request, terms, now)?;
-            Ok(granted(next, terms, by.clone(), reason, now)?)
+            Ok(granted(
+                next,
+                terms,
+                BTreeSet::new(),
+                by.clone(),
+                reason,
+                now,
+            )?)
         }
+        (
+            State::Pending,
+            Action::Override {
+                roles,
+                terms,
+                reason,
+            },
+        ) => Ok(overridden(next, roles, terms, by.clone(), reason, now)?),
         (State::Pending, Action::Deny { reason }) => {
             Ok(resolved(next, State::Denied, by.clone(), reason, now))
         }
@@ -492,12 +640,15 @@ pub fn apply(
         (State::Approved, Action::Drop { key }) => set_aside(next, key),
         (State::Approved, Action::Assume { key }) => assume(next, key),
         // An approval is not approved again, and there is no pending request left to withdraw.
-        (State::Approved, Action::Approve { .. } | Action::Cancel) => Err(not_possible()),
+        (State::Approved, Action::Approve { .. } | Action::Override { .. } | Action::Cancel) => {
+            Err(not_possible())
+        }
 
         // Final: nothing revives what is over.
         (
             State::Denied | State::Expired | State::Canceled | State::Revoked,
             Action::Approve { .. }
+            | Action::Override { .. }
             | Action::Deny { .. }
             | Action::Cancel
             | Action::Revoke { .. }
@@ -524,12 +675,18 @@ fn check_actor(
     match action {
         Action::Expire => match by {
             Actor::Clock => Ok(()),
-            Actor::User(_) | Actor::LocalAdministrator => Err(wrong()),
+            Actor::User(_) | Actor::LocalAdministrator | Actor::Rule(_) => Err(wrong()),
         },
-        Action::Approve { .. } | Action::Deny { .. } if own => Err(TransitionError::OwnRequest(id)),
-        Action::Approve { .. } | Action::Deny { .. } | Action::Revoke { .. } => match by {
+        Action::Approve { .. } | Action::Override { .. } | Action::Deny { .. } if own => {
+            Err(TransitionError::OwnRequest(id))
+        }
+        Action::Approve { .. }
+        | Action::Override { .. }
+        | Action::Deny { .. }
+        | Action::Revoke { .. } => match by {
             Actor::User(_) | Actor::LocalAdministrator => Ok(()),
-            Actor::Clock => Err(wrong()),
+            // A rule gives reviews, which are counted.
+            Actor::Rule(_) | Actor::Clock => Err(wrong()),
         },
         Action::Cancel | Action::Drop { .. } | Action::Assume { .. } | Action::End if own => Ok(()),
         Action::Cancel | Action::Drop { .. } | Action::Assume { .. } | Action::End => {
@@ -573,7 +730,7 @@ fn assume(
         return Err(TransitionError::AlreadyHeld(request.id));
     }
     request.set_aside.remove(key);
-    if request.key != *key {
+    if request.key.as_ref() != Some(key) {
         request.assumed_by.insert(key.clone());
     }
     Ok(request)
@@ -591,6 +748,8 @@ fn resolved(
         at: now,
         by,
         reason: reason.to_owned(),
+        delegator: None,
+        annotations: Annotations::new(),
     });
     request
 }
@@ -633,6 +792,89 @@ fn check_terms(
         return Err(TermsError::Earlier { given, asked });
     }
     window(request, terms, now).map(|_| ())
+}
+
+/// Approves with `roles`, some of which were not asked for. Everything else of the terms stays
+/// within what was asked.
+fn overridden(
+    request: AccessRequest,
+    roles: &BTreeSet<RoleName>,
+    terms: &Terms,
+    by: Actor,
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<AccessRequest, TermsError> {
+    if roles.is_empty() {
+        return Err(TermsError::NothingLeft);
+    }
+    let rest = Terms {
+        roles: None,
+        ..terms.clone()
+    };
+    check_terms(&request, &rest, now)?;
+    let foreign = roles.difference(&request.roles).cloned().collect();
+    let terms = Terms {
+        roles: Some(roles.clone()),
+        ..rest
+    };
+    granted(request, &terms, foreign, by, reason, now)
+}
+
+/// Why an approval may not put in roles that were not asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverrideError {
+    /// It takes the right to write roles.
+    #[error(
+        "role `{0}` is not in the request; approving with it takes `create` and `update` on `role`, which none of your roles allows"
+    )]
+    NotAllowed(RoleName),
+    /// There is no such role.
+    #[error("there is no role `{0}` to approve with")]
+    NoSuchRole(RoleName),
+    /// A role of the requester denies asking for it, and deny wins.
+    #[error("role `{role}` can't be given to `{user}` by a request: a role of theirs denies it")]
+    Denied {
+        /// The role.
+        role: RoleName,
+        /// The requester.
+        user: UserName,
+    },
+}
+
+/// Whether `by` may approve `request` with roles that are not in it: an administrator who could as
+/// well write a role that the requester may ask for.
+///
+/// # Errors
+/// [`OverrideError`] names the role and what is in the way.
+pub fn check_override(
+    view: &View,
+    by: &Actor,
+    request: &AccessRequest,
+    roles: &BTreeSet<RoleName>,
+) -> Result<(), OverrideError> {
+    let writes_roles = match by {
+        Actor::User(name) => [AdminVerb::Create, AdminVerb::Update]
+            .into_iter()
+            .all(|verb| allowed(view, name, verb, AdminResource::Role)),
+        Actor::LocalAdministrator => true,
+        Actor::Rule(_) | Actor::Clock => false,
+    };
+    for role in roles.difference(&request.roles) {
+        if !writes_roles {
+            return Err(OverrideError::NotAllowed(role.clone()));
+        }
+        if view.role(role).is_none() {
+            return Err(OverrideError::NoSuchRole(role.clone()));
+        }
+        if crate::policy::denies_request(view, &request.user, &request.reach, role) {
+            return Err(OverrideError::Denied {
+                role: role.clone(),
+                user: request.user.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The terms that both allow.
@@ -702,6 +944,7 @@ fn window(
 fn granted(
     mut request: AccessRequest,
     terms: &Terms,
+    overridden: BTreeSet<RoleName>,
     by: Actor,
     reason: &str,
     now: OffsetDateTime,
@@ -725,6 +968,7 @@ fn granted(
     request.granted = Some(Granted {
         roles,
         reach,
+        overridden,
         at: now,
     });
     Ok(resolved(request, State::Approved, by, reason, now))

@@ -194,11 +194,35 @@ pub(crate) struct CreateRequest {
     /// When the access starts, at most 7 days ahead
     #[arg(long, value_parser = instant, value_name = "TIME")]
     pub(crate) assume_start_time: Option<OffsetDateTime>,
+    /// Bind the grant to one command, which --command names
+    #[arg(
+        long,
+        value_enum,
+        requires = "command",
+        hide_possible_values = true,
+        value_name = "command"
+    )]
+    pub(crate) scope: Option<ScopeName>,
+    /// The one command, byte for byte as the session will give it
+    #[arg(
+        long,
+        requires = "scope",
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(crate) command: Option<String>,
     /// Compute everything, write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) listing: Listing,
+}
+
+/// The scopes that a request can be narrowed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScopeName {
+    /// One command.
+    Command,
 }
 
 #[derive(Debug, Args)]
@@ -279,6 +303,10 @@ pub(crate) enum Requests {
     Ls(RequestsLs),
     /// Show one request
     Get(OneRequest),
+    /// File a request for somebody
+    Create(CreateFor),
+    /// Show what somebody can ask for
+    Capabilities(Capabilities),
     /// Approve requests
     Approve(Decide),
     /// Deny requests, or take back what they granted
@@ -303,6 +331,68 @@ pub(crate) struct Decide {
     pub(crate) ids: Vec<String>,
     #[command(flatten)]
     pub(crate) terms: ReviewTerms,
+    #[command(flatten)]
+    pub(crate) mandate: MandateArgs,
+}
+
+/// What is recorded with an administrator's decision.
+#[derive(Debug, Args)]
+pub(crate) struct MandateArgs {
+    /// Attributes to keep with the decision
+    #[arg(long, value_delimiter = ',', value_parser = annotation, value_name = "KEY=VALUE,...")]
+    pub(crate) annotations: Vec<(String, String)>,
+    /// On whose behalf you decide; never the requester's
+    #[arg(long, value_parser = UserName::parse, value_name = "USER")]
+    pub(crate) delegator: Option<UserName>,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "asked", required = true, multiple = true, args = ["resource", "roles"])]
+pub(crate) struct CreateFor {
+    /// For whom
+    #[arg(value_parser = UserName::parse)]
+    pub(crate) user: UserName,
+    /// Roles to ask for
+    #[arg(long, value_delimiter = ',', value_parser = RoleName::parse, value_name = "ROLE,...")]
+    pub(crate) roles: Vec<RoleName>,
+    /// A node by name, UUID or resource ID; may be repeated
+    #[arg(long, value_name = "ID|NAME")]
+    pub(crate) resource: Vec<String>,
+    /// Why, for those who review
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Whom you suggest as reviewers
+    #[arg(long, value_delimiter = ',', value_parser = UserName::parse, value_name = "USER,...")]
+    pub(crate) reviewers: Vec<UserName>,
+    /// Attributes for those who review
+    #[arg(long, value_delimiter = ',', value_parser = annotation, value_name = "KEY=VALUE,...")]
+    pub(crate) annotations: Vec<(String, String)>,
+    /// How long the request may stay pending
+    #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
+    pub(crate) request_ttl: Option<Duration>,
+    /// How long a session under it may last
+    #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
+    pub(crate) session_ttl: Option<Duration>,
+    /// How long the access may last
+    #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
+    pub(crate) max_duration: Option<Duration>,
+    /// When the access starts, at most 7 days ahead
+    #[arg(long, value_parser = instant, value_name = "TIME")]
+    pub(crate) assume_start_time: Option<OffsetDateTime>,
+    /// Compute everything, write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Capabilities {
+    /// Whose
+    #[arg(value_parser = UserName::parse)]
+    pub(crate) user: UserName,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
 }
 
 #[derive(Debug, Args)]
@@ -313,6 +403,8 @@ pub(crate) struct Deny {
     /// Why, for the requester
     #[arg(long)]
     pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) mandate: MandateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -804,6 +896,21 @@ fn pair(text: &str) -> Result<(String, String), String> {
         return Err("the part before `=` is empty; write key=value, like env=staging".to_owned());
     }
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// An attribute: one line each, and short, because it is shown with the request.
+fn annotation(text: &str) -> Result<(String, String), String> {
+    let (key, value) = pair(text)?;
+    let limit = 256;
+    if key.len() > limit || value.len() > limit {
+        return Err(format!(
+            "a key or value is longer than {limit} bytes; shorten it"
+        ));
+    }
+    if key.chars().chain(value.chars()).any(char::is_control) {
+        return Err("attributes are plain text; leave control characters out".to_owned());
+    }
+    Ok((key, value))
 }
 
 pub(crate) fn cidr(text: &str) -> Result<String, String> {

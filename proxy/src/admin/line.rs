@@ -306,12 +306,16 @@ impl CommandLine {
 
 /// Puts a reason of several words together again: in `ssh access request create --resource iot --reason "incident 123"` the user's
 /// shell takes the quotes and ssh joins the rest with blanks. Everything up to the next option belongs to the reason, where that leaves
-/// nothing out: the command takes no other argument, or its request ID stands before.
+/// nothing out: the command takes no other argument, or its request ID or user stands before.
 fn join_reason(words: Vec<String>) -> Vec<String> {
     let command: Vec<&str> = words.iter().take(2).map(String::as_str).collect();
     let (named, takes_id) = match command.as_slice() {
         ["request", "create" | "new"] => ("--reason", false),
         ["request", "review"] | ["requests", "approve" | "deny" | "rm"] => ("--reason", true),
+        // The user for whom it is.
+        ["requests", "create"] if words.get(2).is_some_and(|word| !word.starts_with('-')) => {
+            ("--reason", false)
+        }
         ["lock", ..] => ("--message", false),
         _ => return words,
     };
@@ -562,6 +566,11 @@ mod tests {
             "locks ls",
             "locks rm ab43 user/alice",
             "requests rm ab43",
+            "requests create alice --roles a --resource iot --reason x --annotations k=v --dry-run",
+            "requests capabilities alice --format yaml",
+            "requests approve ab43 --roles a --annotations k=v --delegator bob",
+            "requests deny ab43 --annotations k=v --delegator bob",
+            "request create --resource iot --scope command --command 'uptime -p'",
             "status",
             "status --format json",
             "whoami",

@@ -30,6 +30,7 @@ mod nodes;
 mod objects;
 mod query;
 mod requests;
+mod requests_admin;
 mod run;
 mod status;
 #[cfg(test)]
@@ -181,6 +182,8 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
         Command::Requests(command) => match command {
             Requests::Ls(args) => run.requests_ls(&args).await,
             Requests::Get(args) => run.requests_get(&args).await,
+            Requests::Create(args) => run.requests_create(args).await,
+            Requests::Capabilities(args) => run.requests_capabilities(&args).await,
             Requests::Approve(args) => run.requests_approve(args).await,
             Requests::Deny(args) => run.requests_deny(&args).await,
             Requests::Rm(args) => run.requests_rm(&args).await,

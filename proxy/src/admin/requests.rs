@@ -8,9 +8,9 @@ use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
 use anteroom_core::id::{RequestId, ResourceId, UserName};
 use anteroom_core::policy::Identity;
 use anteroom_core::request::{
-    self, AccessRequest, Action, Effect, Filed, FilingError, Reach, Review,
-    ReviewError as Unreviewed, State as RequestState, Terms, TransitionError, Verdict, Wanted,
-    may_review,
+    self, AccessRequest, Action, Annotations, Author, Effect, Filed, FilingError, OverrideError,
+    Reach, Review, ReviewError as Unreviewed, Scope, State as RequestState, Terms, TransitionError,
+    Verdict, Wanted, may_review,
 };
 use anteroom_core::role::DurationFrom;
 use anteroom_core::target::{NodeRef, Target};
@@ -20,8 +20,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::args::{
-    self, CreateRequest, Decide, Deny, DropRequests, Format, OneRequest, RequestLs, RequestsLs,
-    ReviewTerms, RmRequests,
+    self, CreateRequest, DropRequests, Format, OneRequest, RequestLs, ReviewTerms, ScopeName,
 };
 use super::io::{Caller, CommandIo, Leave, Typed};
 use super::line::invalid;
@@ -58,6 +57,14 @@ pub(crate) struct RequestRow {
     request_expires: String,
     request_reason: String,
     reason: String,
+    /// Who filed it, if that was somebody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filed_by: Option<String>,
+    /// `command` where the grant is bound to the one command beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope_command: Option<String>,
     suggested_reviewers: Vec<String>,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     system_annotations: anteroom_core::request::Annotations,
@@ -91,6 +98,11 @@ struct ReviewRow {
     reason: String,
     created: String,
     counted: bool,
+    /// Whether a rule or a pre-approval gave it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    automatic: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pre_approval: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +110,9 @@ struct GrantedRow {
     roles: Vec<String>,
     resource_ids: Vec<String>,
     created: String,
+    /// Those of the roles that were not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overridden_roles: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +120,10 @@ struct ResolvedRow {
     by: String,
     created: String,
     reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delegator: Option<String>,
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    annotations: Annotations,
 }
 
 impl RequestRow {
@@ -120,6 +139,9 @@ impl RequestRow {
             request_expires: say::rfc3339(request.request_expires),
             request_reason: request.reason.clone(),
             reason: request.reason.clone(),
+            filed_by: request.filed_by.as_ref().map(actor),
+            scope: request.scope.command().map(|_| "command"),
+            scope_command: request.scope.command().map(str::to_owned),
             suggested_reviewers: strings(&request.suggested_reviewers),
             system_annotations: request.system_annotations.clone(),
             reviews: request.reviews.iter().map(ReviewRow::new).collect(),
@@ -137,11 +159,14 @@ impl RequestRow {
                 roles: strings(&granted.roles),
                 resource_ids: resources(&granted.reach),
                 created: say::rfc3339(granted.at),
+                overridden_roles: strings(&granted.overridden),
             }),
             resolved: request.resolved.as_ref().map(|end| ResolvedRow {
                 by: actor(&end.by),
                 created: say::rfc3339(end.at),
                 reason: end.reason.clone(),
+                delegator: end.delegator.as_ref().map(ToString::to_string),
+                annotations: end.annotations.clone(),
             }),
         }
     }
@@ -161,16 +186,30 @@ impl ReviewRow {
                 Effect::Counted => true,
                 Effect::Ineffectual => false,
             },
+            automatic: match (&review.author, review.allowance) {
+                (Author::Rule(_), _) | (Author::User(_), Some(_)) => true,
+                (Author::User(_), None) => false,
+            },
+            pre_approval: review.allowance.map(|id| id.to_string()),
         }
     }
 }
 
-fn strings<T: ToString>(items: &BTreeSet<T>) -> Vec<String> {
+pub(crate) fn strings<T: ToString>(items: &BTreeSet<T>) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
 fn resources(reach: &Reach) -> Vec<String> {
     reach.resources().map(ToString::to_string).collect()
+}
+
+/// Among which nodes a name is looked up.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// Those that the caller may know.
+    ToTheCaller,
+    /// All.
+    ToAdministrators,
 }
 
 /// The exit status of a wait for `request` in this state.
@@ -189,6 +228,9 @@ impl From<FileError> for Stop {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Refused(error) => error.into(),
+            FileError::NotAllowed | FileError::FromNode(_) => {
+                Self::by_state(Exit::Denied, clean(&error.to_string()))
+            }
             FileError::Store(error) => error.into(),
         }
     }
@@ -232,9 +274,12 @@ impl From<ApplyError> for Stop {
             ApplyError::Store(error) => return error.into(),
             ApplyError::NoSuch(_) => Exit::NotFound,
             ApplyError::FromNode(_) | ApplyError::NotAllowed(_) => Exit::Denied,
+            ApplyError::Override(OverrideError::NoSuchRole(_)) => Exit::NotFound,
+            ApplyError::Override(_) => Exit::Denied,
             ApplyError::Refused(ref refused) => match refused {
                 TransitionError::NotYours { .. }
                 | TransitionError::OwnRequest(_)
+                | TransitionError::OwnDelegator(..)
                 | TransitionError::WrongActor { .. } => Exit::Denied,
                 TransitionError::Over { .. } => Exit::Pending,
                 TransitionError::Terms(_) => Exit::Usage,
@@ -322,11 +367,23 @@ impl<I: CommandIo> Run<'_, I> {
         wanted.session_ttl = args.session_ttl;
         wanted.max_duration = args.max_duration;
         wanted.assume_start = args.assume_start_time;
+        if let (Some(ScopeName::Command), Some(command)) = (args.scope, &args.command) {
+            wanted.scope = Scope::Command(command.clone());
+        }
         Ok(wanted)
     }
 
     /// A full ID, a UUID, a name, or `LOGIN@NODE` for one login. Whether it may be asked for is decided when it is filed.
     fn wanted_resource(&self, view: &View, text: &str) -> Result<ResourceId, Stop> {
+        self.resource_of(view, text, Known::ToTheCaller)
+    }
+
+    /// The same among all nodes.
+    pub(crate) fn any_resource(&self, view: &View, text: &str) -> Result<ResourceId, Stop> {
+        self.resource_of(view, text, Known::ToAdministrators)
+    }
+
+    fn resource_of(&self, view: &View, text: &str, whose: Known) -> Result<ResourceId, Stop> {
         let usage = |error: &dyn std::fmt::Display| {
             Stop::usage(invalid(
                 "--resource",
@@ -343,7 +400,10 @@ impl<I: CommandIo> Run<'_, I> {
         } else {
             (None, NodeRef::parse(text).map_err(|error| usage(&error))?)
         };
-        let id = self.resolve(view, &node)?.id;
+        let id = match whose {
+            Known::ToTheCaller => self.resolve(view, &node)?.id,
+            Known::ToAdministrators => self.resolve_any(view, &node)?.id,
+        };
         Ok(match login {
             Some(login) => ResourceId::node_login(view.cluster().clone(), id, login),
             None => ResourceId::node(view.cluster().clone(), id),
@@ -360,7 +420,7 @@ impl<I: CommandIo> Run<'_, I> {
         }
     }
 
-    fn filing_refused(&self, error: FileError) -> Stop {
+    pub(crate) fn filing_refused(&self, error: FileError) -> Stop {
         match &error {
             FileError::Refused(FilingError::UnknownResource(id)) => {
                 let name = id.name().to_owned();
@@ -371,24 +431,37 @@ impl<I: CommandIo> Run<'_, I> {
                 };
                 Stop::not_found(say::no_such_node(&shown))
             }
-            FileError::Refused(_) | FileError::Store(_) => error.into(),
+            FileError::Refused(_)
+            | FileError::NotAllowed
+            | FileError::FromNode(_)
+            | FileError::Store(_) => error.into(),
         }
     }
 
     async fn dry_run(&mut self, identity: &Identity, wanted: &Wanted, format: Format) -> Ended {
         let view = self.ctx.state.view();
         let id = RequestId::from_uuid(Uuid::new_v4());
-        let filed = request::file(&view, identity, wanted, id, self.ctx.state.now())
-            .map_err(FileError::from);
+        let filed = request::file(&view, identity, wanted, id, self.ctx.state.now());
+        self.say_dry_run(&view, filed, format).await
+    }
+
+    /// What would be filed, and who could review it.
+    pub(crate) async fn say_dry_run(
+        &mut self,
+        view: &View,
+        filed: Result<Filed, FilingError>,
+        format: Format,
+    ) -> Ended {
+        let filed = filed.map_err(FileError::from);
         match filed.map_err(|error| self.filing_refused(error))? {
             Filed::New(new) => {
                 let row = RequestRow::new(&new.request);
                 self.listing(format, &row, || {
-                    RequestBlock::for_requester(&view, &new.request).render()
+                    RequestBlock::for_requester(view, &new.request).render()
                 })
                 .await?;
-                self.say_reachable(&view, &new.reachable).await?;
-                let reviewers = request::reviewers(&view, &new.request);
+                self.say_reachable(view, &new.reachable).await?;
+                let reviewers = request::reviewers(view, &new.request);
                 self.note(&format!(
                     "{}\nDry run: nothing was filed.",
                     who_reviews(&reviewers)
@@ -407,7 +480,11 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(Exit::Done)
     }
 
-    async fn say_reachable(&mut self, view: &View, reachable: &[ResourceId]) -> Result<(), Stop> {
+    pub(crate) async fn say_reachable(
+        &mut self,
+        view: &View,
+        reachable: &[ResourceId],
+    ) -> Result<(), Stop> {
         if reachable.is_empty() {
             return Ok(());
         }
@@ -423,7 +500,11 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     /// Says what became of a wish, with the block; returns the request's ID.
-    async fn say_filed(&mut self, filed: &Filed, format: Format) -> Result<RequestId, Stop> {
+    pub(crate) async fn say_filed(
+        &mut self,
+        filed: &Filed,
+        format: Format,
+    ) -> Result<RequestId, Stop> {
         let (id, first) = match filed {
             Filed::New(new) => (new.request.id, say::CREATING.to_owned()),
             Filed::Joined(id) => (*id, say::joining(&id.to_string())),
@@ -578,7 +659,7 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     /// Newest first, then by ID.
-    async fn all_requests(&self) -> Result<Vec<Arc<AccessRequest>>, Stop> {
+    pub(crate) async fn all_requests(&self) -> Result<Vec<Arc<AccessRequest>>, Stop> {
         let view = self.ctx.state.view();
         let mut all: Vec<Arc<AccessRequest>> = Vec::new();
         for stored in self.ctx.state.reader().requests(MOST_LISTED).await? {
@@ -592,7 +673,11 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(all)
     }
 
-    async fn list_requests(&mut self, requests: &[Arc<AccessRequest>], format: Format) -> Ended {
+    pub(crate) async fn list_requests(
+        &mut self,
+        requests: &[Arc<AccessRequest>],
+        format: Format,
+    ) -> Ended {
         let rows: Vec<RequestRow> = requests
             .iter()
             .map(|request| RequestRow {
@@ -619,7 +704,7 @@ impl<I: CommandIo> Run<'_, I> {
         pending.then(|| self.ctx.waiting.count(request.id))
     }
 
-    async fn show_request(&mut self, request: &AccessRequest, format: Format) -> Ended {
+    pub(crate) async fn show_request(&mut self, request: &AccessRequest, format: Format) -> Ended {
         let view = self.ctx.state.view();
         let waiting = self.waiting_for(request);
         let row = RequestRow {
@@ -647,7 +732,10 @@ impl<I: CommandIo> Run<'_, I> {
 }
 
 fn reviewed_by(request: &AccessRequest, user: &UserName) -> bool {
-    request.reviews.iter().any(|review| review.author == *user)
+    request
+        .reviews
+        .iter()
+        .any(|review| review.author.is_user(user))
 }
 
 fn request_table(view: &View, requests: &[Arc<AccessRequest>], prefix: &str) -> String {
@@ -779,7 +867,7 @@ impl<I: CommandIo> Run<'_, I> {
         }
     }
 
-    fn terms(&self, request: &AccessRequest, args: &ReviewTerms) -> Result<Terms, Stop> {
+    pub(crate) fn terms(&self, request: &AccessRequest, args: &ReviewTerms) -> Result<Terms, Stop> {
         let view = self.ctx.state.view();
         let resources: Result<BTreeSet<ResourceId>, Stop> = args
             .resource
@@ -938,115 +1026,5 @@ impl<I: CommandIo> Run<'_, I> {
             "request {} was filed by {}; only its requester can have it {action}",
             request.id, request.user
         )))
-    }
-}
-
-// ---- administering
-
-impl<I: CommandIo> Run<'_, I> {
-    pub(crate) async fn requests_ls(&mut self, args: &RequestsLs) -> Ended {
-        self.require(AdminVerb::List, AdminResource::AccessRequest)?;
-        let mut all = self.all_requests().await?;
-        all.retain(|request| args.state.is_empty() || args.state.contains(&request.state));
-        self.list_requests(&all, args.listing.format).await
-    }
-
-    pub(crate) async fn requests_get(&mut self, args: &OneRequest) -> Ended {
-        self.require(AdminVerb::Read, AdminResource::AccessRequest)?;
-        let request = self.find_any(&args.id).await?;
-        self.show_request(&request, args.listing.format).await
-    }
-
-    pub(crate) async fn requests_approve(&mut self, args: Decide) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::AccessRequest)?;
-        let reason = self.check_reason(args.terms.reason.as_deref())?;
-        for request in self.find_each(&args.ids).await? {
-            let terms = self.terms(&request, &args.terms)?;
-            let action = Action::Approve {
-                terms,
-                reason: reason.clone(),
-            };
-            let request = self.ctx.state.apply(&self.by(), request.id, action).await?;
-            self.print(&format!(
-                "Request {} is approved. Request state: {}",
-                request.id, request.state
-            ))
-            .await?;
-        }
-        Ok(Exit::Done)
-    }
-
-    pub(crate) async fn requests_deny(&mut self, args: &Deny) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::AccessRequest)?;
-        let reason = self.check_reason(args.reason.as_deref())?;
-        for request in self.find_each(&args.ids).await? {
-            let request = self
-                .ctx
-                .state
-                .apply(
-                    &self.by(),
-                    request.id,
-                    Action::Deny {
-                        reason: reason.clone(),
-                    },
-                )
-                .await?;
-            self.print(&format!(
-                "Request {} is denied. Request state: {}",
-                request.id, request.state
-            ))
-            .await?;
-        }
-        Ok(Exit::Done)
-    }
-
-    /// Takes back or refuses what is alive. The row stays: what was granted to whom belongs to the record.
-    pub(crate) async fn requests_rm(&mut self, args: &RmRequests) -> Ended {
-        self.require(AdminVerb::Delete, AdminResource::AccessRequest)?;
-        let reason = self.check_reason(args.reason.as_deref())?;
-        for request in self.find_each(&args.ids).await? {
-            let reason = reason.clone();
-            let action = match request.state {
-                RequestState::Approved => Action::Revoke { reason },
-                RequestState::Pending => Action::Deny { reason },
-                RequestState::Denied
-                | RequestState::Expired
-                | RequestState::Canceled
-                | RequestState::Revoked => {
-                    let text = format!(
-                        "request {} is {} already; nothing is left to remove but its record, which stays",
-                        request.id, request.state
-                    );
-                    return Err(Stop::new(Exit::Failed, text));
-                }
-            };
-            let request = self.ctx.state.apply(&self.by(), request.id, action).await?;
-            self.print(&format!(
-                "Request {} is removed. Request state: {}",
-                request.id, request.state
-            ))
-            .await?;
-        }
-        Ok(Exit::Done)
-    }
-
-    async fn find_any(&self, prefix: &str) -> Result<Arc<AccessRequest>, Stop> {
-        Ok(self
-            .ctx
-            .state
-            .find_request(&prefix.to_ascii_lowercase(), |_| true)
-            .await??)
-    }
-
-    /// All of them, before anything is done to the first.
-    async fn find_each(&self, ids: &[String]) -> Result<Vec<Arc<AccessRequest>>, Stop> {
-        let mut found: Vec<Arc<AccessRequest>> = Vec::new();
-        for id in ids {
-            let request = self.find_any(id).await?;
-            if !found.iter().any(|other| other.id == request.id) {
-                found.push(request);
-            }
-        }
-        Ok(found)
     }
 }

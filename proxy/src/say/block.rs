@@ -21,6 +21,12 @@ pub struct RequestBlock {
     pub names: Vec<String>,
     /// The logins asked for; empty means whatever the roles allow.
     pub logins: Vec<String>,
+    /// The one command that is granted; `None` where any is.
+    pub scope: Option<String>,
+    /// Who filed it, if that was somebody else.
+    pub filed_by: Option<String>,
+    /// The roles of a grant that were not asked for.
+    pub overridden: Vec<String>,
     /// The command line the client stated, if it did.
     pub command: Option<String>,
     /// Where the client connected from.
@@ -55,6 +61,8 @@ pub struct ReviewLine {
     pub author: String,
     /// `approved` or `denied`; of an end also `expired`, `canceled` or `revoked`.
     pub verdict: String,
+    /// How it was given, if not by the author's own hand.
+    pub how: Option<String>,
     /// The reviewer's reason, possibly empty.
     pub reason: String,
     /// When.
@@ -71,10 +79,20 @@ impl RequestBlock {
             field("Roles", &list(&self.roles, "[none]")),
             field("Resources", &self.resources()),
         ];
+        if let Some(by) = &self.filed_by {
+            lines.insert(2, field("Filed by", &clean(by)));
+        }
         if !self.resources.is_empty() {
             lines.push(field("Logins", &list(&self.logins, "[any of the roles]")));
         }
         lines.push(field("Grants", &self.grants()));
+        if !self.overridden.is_empty() {
+            let roles = list(&self.overridden, "");
+            lines.push(field(
+                "Override",
+                &format!("{roles} (not asked for; put in by an administrator)"),
+            ));
+        }
         if let Some(start) = self.start {
             lines.push(field("Starts", &when::stamp(start)));
         }
@@ -157,7 +175,11 @@ impl RequestBlock {
         } else {
             list(&self.logins, "")
         };
-        format!("any command on {} as {login}{until}", list(place, ""))
+        let command = match &self.scope {
+            Some(command) => format!("only the command {}", quote(command)),
+            None => "any command".to_owned(),
+        };
+        format!("{command} on {} as {login}{until}", list(place, ""))
     }
 }
 
@@ -173,8 +195,12 @@ impl ReviewLine {
         } else {
             format!(" by {}", clean(&self.author))
         };
+        let how = self
+            .how
+            .as_ref()
+            .map_or_else(String::new, |how| format!(" ({})", clean(how)));
         let verdict = clean(&self.verdict);
-        format!("{verdict}{by} at {}{reason}", when::stamp(self.at))
+        format!("{verdict}{by}{how} at {}{reason}", when::stamp(self.at))
     }
 }
 
@@ -269,6 +295,7 @@ Status:      PENDING"#;
             resolved: Some(ReviewLine {
                 author: author.to_owned(),
                 verdict: verdict.to_owned(),
+                how: None,
                 reason: reason.to_owned(),
                 at,
             }),

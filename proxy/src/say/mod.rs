@@ -19,7 +19,8 @@ pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml, yaml_documents};
 pub use self::outcome::{ambiguous_name, barred, denial, no_such_node, outcome, own_lock};
 pub use self::session::{
-    connection_broke, node_refused, scope_not_served, subsystem_without_node, wait_malformed,
+    SCOPE_NOT_TEXT, connection_broke, node_refused, only_one_command, scope_needs_command,
+    scope_refuses, scope_unknown, subsystem_without_node, wait_malformed,
 };
 pub use self::table::Table;
 pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote, width};

@@ -7,7 +7,9 @@ use anteroom_core::id::{ClusterName, Login, ResourceId};
 use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{Denial, Reason, Visibility};
-use anteroom_core::request::{AccessRequest, Actor, Reach, State, Verdict};
+use anteroom_core::request::{
+    AccessRequest, Actor, Annotations, Author, Reach, Resolution, State, Verdict,
+};
 use anteroom_core::role::DurationFrom;
 use anteroom_core::view::View;
 use time::OffsetDateTime;
@@ -43,6 +45,13 @@ impl RequestBlock {
                 .iter()
                 .map(|id| (*id).clone().without_logins().to_string())
                 .collect(),
+            scope: request.scope.command().map(str::to_owned),
+            filed_by: request.filed_by.as_ref().map(ToString::to_string),
+            overridden: request
+                .granted
+                .as_ref()
+                .map(|granted| strings(&granted.overridden))
+                .unwrap_or_default(),
             command: request.command.clone(),
             remote_addr: request.remote_addr.clone(),
             until: Some(request.access_expires),
@@ -82,6 +91,11 @@ fn review_line(review: &anteroom_core::request::Review) -> ReviewLine {
     ReviewLine {
         author: review.author.to_string(),
         verdict: verdict.to_owned(),
+        how: match (&review.author, review.allowance) {
+            (Author::Rule(_), _) => Some("automatic".to_owned()),
+            (Author::User(_), Some(id)) => Some(format!("by pre-approval {id}")),
+            (Author::User(_), None) => None,
+        },
         reason: review.reason.clone(),
         at: review.created,
     }
@@ -93,18 +107,40 @@ fn resolution_line(request: &AccessRequest) -> Option<ReviewLine> {
     let reviewed = request
         .reviews
         .iter()
-        .any(|review| resolved.by == Actor::User(review.author.clone()));
+        .any(|review| resolved.by == Actor::from(review.author.clone()));
     let author = match (&resolved.by, request.state) {
         (_, State::Approved | State::Denied) if reviewed => return None,
         (Actor::Clock, _) => String::new(),
-        (Actor::User(_) | Actor::LocalAdministrator, _) => resolved.by.to_string(),
+        (Actor::User(_) | Actor::LocalAdministrator | Actor::Rule(_), _) => resolved.by.to_string(),
     };
     Some(ReviewLine {
         author,
         verdict: request.state.as_str().to_lowercase(),
+        how: how_decided(resolved),
         reason: resolved.reason.clone(),
         at: resolved.at,
     })
+}
+
+/// On whose behalf, and with which attributes.
+fn how_decided(resolved: &Resolution) -> Option<String> {
+    let behalf = resolved
+        .delegator
+        .iter()
+        .map(|name| format!("on behalf of {name}"));
+    let parts: Vec<String> = behalf.chain(pairs(&resolved.annotations)).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn pairs(annotations: &Annotations) -> Vec<String> {
+    let pair = |(key, values): (&String, &BTreeSet<String>)| -> Vec<String> {
+        let key = super::label_part(key);
+        values
+            .iter()
+            .map(|value| format!("{key}={}", super::label_part(value)))
+            .collect()
+    };
+    annotations.iter().flat_map(pair).collect()
 }
 
 fn strings<T: ToString>(items: &BTreeSet<T>) -> Vec<String> {
@@ -171,7 +207,8 @@ fn approval(request: &AccessRequest, by: &str, reason: &str) -> String {
             Verdict::Approve(_) => true,
             Verdict::Deny => false,
         });
-    let names: Vec<&str> = approvers.map(|review| review.author.as_str()).collect();
+    let names: Vec<String> = approvers.map(|review| review.author.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     // An administrator's approval is no review.
     if names.contains(&by) {
         waiting::approval_received(&names, reason)

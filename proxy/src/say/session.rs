@@ -1,13 +1,40 @@
 //! What a connection to a node says beside the wait: settings that cannot be used, and what the node refused.
 
-use super::text::clean;
+use super::text::{clean, quote};
 
-/// `ANTEROOM_SCOPE` was sent; ignoring it would file for more than was meant.
+/// `ANTEROOM_SCOPE` is no scope; ignoring it would file for more than was meant.
 #[must_use]
-pub fn scope_not_served(scope: &str) -> String {
+pub fn scope_unknown(scope: &str) -> String {
     format!(
-        "ERROR: ANTEROOM_SCOPE={} is not served by this version; connect without it to ask for the whole login",
+        "ERROR: ANTEROOM_SCOPE={} is not a scope; write `command`, or leave it out to ask for the whole login",
         clean(scope)
+    )
+}
+
+/// A scope of one command, and `what` is none.
+#[must_use]
+pub fn scope_needs_command(what: &str) -> String {
+    format!(
+        "ERROR: ANTEROOM_SCOPE=command is for one command, and {what} is none; connect without it to ask for the whole login"
+    )
+}
+
+/// A command that no certificate can carry.
+pub const SCOPE_NOT_TEXT: &str = "ERROR: ANTEROOM_SCOPE=command needs a command that is UTF-8 text";
+
+/// A session under a grant for one command asked for more.
+#[must_use]
+pub fn scope_refuses(what: &str) -> String {
+    format!("The request grants one command only: {what} is refused.")
+}
+
+/// There is a grant, and it is for another command than this.
+#[must_use]
+pub fn only_one_command(request: &str, command: &str) -> String {
+    format!(
+        "Request {} grants only the command {} there.",
+        clean(request),
+        quote(command)
     )
 }
 

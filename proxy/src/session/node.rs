@@ -13,6 +13,7 @@ use std::time::Duration;
 use anteroom_core::id::{Login, NodeId, SessionId, UserName};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{self, Access, Decision, Identity, Permit, Resolved};
+use anteroom_core::request::Scope;
 use anteroom_core::target::NodeRef;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
@@ -150,7 +151,12 @@ impl NodeDoor {
         program: &Program,
     ) -> Result<(Access, Permit, SessionSlot), Refusal> {
         let access = self.access()?;
-        let need = self.need(&access, startup.settings(), program.purpose())?;
+        let need = self.need(
+            &access,
+            startup.settings(),
+            Some(program),
+            program.purpose(),
+        )?;
         let terminal = startup.terminal();
         let mut voice = ChannelVoice::new(&mut channel.inbox, channel.outbox.clone(), terminal);
         let permit = self.wait(&need, &mut voice).await?;
@@ -184,7 +190,10 @@ impl NodeDoor {
         line_end: say::LineEnd,
     ) -> Result<(), Refusal> {
         let session = SessionId::from_uuid(uuid::Uuid::new_v4());
-        let caller = self.caller(&access);
+        let caller = Caller {
+            command: program.command().map(<[u8]>::to_vec),
+            ..self.caller(&access)
+        };
         let dialled = tokio::select! {
             biased;
             // A slow node keeps a dial waiting for 30 seconds: not for a client that has left.
@@ -199,7 +208,18 @@ impl NodeDoor {
                 return Err(refusal);
             }
         };
-        let mut watch = self.watch(access, permit, Uses::Session);
+        if let Some(refused) = startup.refused_by(permit.scope()) {
+            // The session goes on without it; who is gone is not told.
+            let words = say::scope_refuses(refused);
+            channel
+                .outbox
+                .stderr(say::lines(&words, line_end))
+                .await
+                .ok();
+        }
+        let mut watch = self
+            .watch(access, permit, Uses::Session)
+            .running(program.command());
         let tally = Tally::default();
         let ended = self
             .relayed(channel, target, node, startup, line_end, &mut watch, &tally)
@@ -300,7 +320,7 @@ impl NodeDoor {
     ) -> Result<(Access, Permit), Refusal> {
         let access = self.access()?;
         let settings = self.settings().clone();
-        let need = self.need(&access, &settings, purpose)?;
+        let need = self.need(&access, &settings, None, purpose)?;
         let permit = self
             .wait(&need, &mut Silent(self.connection.clone()))
             .await?;
@@ -375,6 +395,7 @@ impl NodeDoor {
         Caller {
             identity: self.identity.clone(),
             access: access.clone(),
+            command: None,
             from: self.from,
         }
     }
@@ -418,10 +439,17 @@ impl NodeDoor {
         Ok(Access { login, node })
     }
 
-    fn need(&self, access: &Access, settings: &Settings, purpose: String) -> Result<Need, Refusal> {
-        if let Some(scope) = &settings.scope {
-            return Err(refusal(Exit::Usage, say::scope_not_served(scope)));
-        }
+    fn need(
+        &self,
+        access: &Access,
+        settings: &Settings,
+        program: Option<&Program>,
+        purpose: String,
+    ) -> Result<Need, Refusal> {
+        let scope = match &settings.scope {
+            Some(text) => scope(text, program)?,
+            None => Scope::Any,
+        };
         let wait = match &settings.wait {
             None => None,
             Some(text) => Some(parse_wait(text)?),
@@ -429,6 +457,8 @@ impl NodeDoor {
         Ok(Need {
             identity: self.identity.clone(),
             access: access.clone(),
+            command: program.and_then(Program::command).map(<[u8]>::to_vec),
+            scope,
             shown: self.wanted.shown(),
             reason: settings.reason.clone(),
             purpose,
@@ -503,6 +533,26 @@ fn reviewers(names: &[String]) -> Result<BTreeSet<UserName>, Refusal> {
         .map(|name| UserName::parse(name))
         .collect::<Result<_, _>>();
     parsed.map_err(|error| refusal(Exit::Usage, format!("ERROR: ANTEROOM_REVIEWERS: {error}")))
+}
+
+/// `ANTEROOM_SCOPE`: `command` binds what is asked for to the very command that is to be run.
+fn scope(text: &str, program: Option<&Program>) -> Result<Scope, Refusal> {
+    if text != "command" {
+        return Err(refusal(Exit::Usage, say::scope_unknown(text)));
+    }
+    let what = match program {
+        Some(Program::Exec(command)) => {
+            // A certificate carries it as text.
+            let command = String::from_utf8(command.clone());
+            return command
+                .map(Scope::Command)
+                .map_err(|_| refusal(Exit::Usage, say::SCOPE_NOT_TEXT.to_owned()));
+        }
+        Some(Program::Shell) => "a shell",
+        Some(Program::Subsystem(_)) => "a subsystem like sftp",
+        None => "a forward",
+    };
+    Err(refusal(Exit::Usage, say::scope_needs_command(what)))
 }
 
 /// `ANTEROOM_WAIT`: seconds, or a duration as everywhere; 0 does not wait at all.

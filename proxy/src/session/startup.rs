@@ -1,5 +1,7 @@
 //! What a session asks for before there is a node: kept in order, and replayed once there is one.
 
+use anteroom_core::request::Scope;
+
 use crate::audit;
 use crate::config::Config;
 use crate::ssh::{ChannelRequest, Event, Inbox, PtyRequest, WindowSize, X11Request};
@@ -109,6 +111,16 @@ impl Startup {
         Some(program)
     }
 
+    /// What was asked for beside the program and is not part of what `scope` extends to.
+    pub(super) fn refused_by(&self, scope: &Scope) -> Option<&'static str> {
+        match (scope, self.wants_agent, self.wants_x11) {
+            (Scope::Any, _, _) | (Scope::Command(_), false, false) => None,
+            (Scope::Command(_), true, false) => Some("agent forwarding"),
+            (Scope::Command(_), false, true) => Some("X11 forwarding"),
+            (Scope::Command(_), true, true) => Some("agent and X11 forwarding"),
+        }
+    }
+
     /// The size of the client's terminal, if it asked for one; kept current until the replay.
     pub(super) fn terminal(&mut self) -> Option<&mut WindowSize> {
         self.requests.iter_mut().find_map(|request| match request {
@@ -177,6 +189,14 @@ impl Settings {
 }
 
 impl Program {
+    /// The command, byte for byte; a shell and a subsystem are none.
+    pub(super) fn command(&self) -> Option<&[u8]> {
+        match self {
+            Program::Exec(command) => Some(command),
+            Program::Shell | Program::Subsystem(_) => None,
+        }
+    }
+
     /// What is stated to reviewers where no reason is given: `exec: uptime`.
     pub(super) fn purpose(&self) -> String {
         match self {

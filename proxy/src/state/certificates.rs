@@ -8,7 +8,7 @@ use anteroom_ca::key::{NodeCa, fingerprint};
 use anteroom_ca::node::{CertifyError, Terms, certify};
 use anteroom_ca::{Certificate, ClockError, IssueTime, Serial, SourceAddresses};
 use anteroom_core::id::SessionId;
-use anteroom_core::policy::{Access, Decision, Identity, Permit, decide};
+use anteroom_core::policy::{Access, Decision, Identity, Permit, decide_for};
 use ssh_key::PublicKey;
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
@@ -28,6 +28,8 @@ pub struct Subject {
     pub key: PublicKey,
     /// Where the node will see the proxy coming from.
     pub source_addresses: SourceAddresses,
+    /// The command that the session is going to run, if that is all it does.
+    pub command: Option<Vec<u8>>,
     /// Where the user came from, for the log.
     pub from: Option<SocketAddr>,
 }
@@ -131,7 +133,13 @@ fn issue(
     subject: &Subject,
     ca: &NodeCa,
 ) -> Result<Issued, IssueError> {
-    let permit = match decide(draft.view(), identity, access, draft.now()) {
+    let permit = match decide_for(
+        draft.view(),
+        identity,
+        access,
+        subject.command.as_deref(),
+        draft.now(),
+    ) {
         Decision::Permit(permit) => permit,
         other @ (Decision::Ask(_) | Decision::Deny(_)) => {
             return Err(IssueError::NotPermitted(Box::new(other)));

@@ -449,6 +449,7 @@ fn may(view: &View, by: &By, verb: AdminVerb, id: &ObjectId) -> Result<(), NotAl
     let may = match &by.actor {
         Actor::User(name) => allowed(view, name, verb, resource),
         Actor::LocalAdministrator | Actor::Clock => true,
+        Actor::Rule(_) => false,
     };
     if may {
         Ok(())
@@ -676,7 +677,8 @@ fn end_requests_of(draft: &mut Draft, by: &By, user: &UserName) {
         // An administrator who removes himself decides nothing of his own by it.
         let actor = match &by.actor {
             Actor::User(name) if name == user => &Actor::LocalAdministrator,
-            actor @ (Actor::User(_) | Actor::LocalAdministrator | Actor::Clock) => actor,
+            actor
+            @ (Actor::User(_) | Actor::LocalAdministrator | Actor::Rule(_) | Actor::Clock) => actor,
         };
         match request::apply(&request, &action, actor, draft.now()) {
             Ok(ended) => {

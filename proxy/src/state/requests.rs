@@ -7,8 +7,8 @@ use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
 use anteroom_core::id::{RequestId, UserName};
 use anteroom_core::policy::Identity;
 use anteroom_core::request::{
-    self, AccessRequest, Action, Actor, Filed, FilingError, Reach, ReviewError as Unreviewed,
-    Reviewed, State as RequestState, TransitionError, Verdict, Wanted,
+    self, AccessRequest, Action, Actor, Filed, FilingError, Mandate, OverrideError, Reach,
+    ReviewError as Unreviewed, Reviewed, State as RequestState, TransitionError, Verdict, Wanted,
 };
 use anteroom_core::view::{FindRequestError, View};
 use thiserror::Error;
@@ -25,6 +25,14 @@ pub enum FileError {
     /// It cannot be asked for, or not like this.
     #[error(transparent)]
     Refused(#[from] FilingError),
+    /// Only administrators of requests file for others.
+    #[error(
+        "only an administrator can file a request for somebody; none of your roles allows `create` on `access_request`"
+    )]
+    NotAllowed,
+    /// It comes from a registered node.
+    #[error(transparent)]
+    FromNode(#[from] FromNode),
     /// It could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -61,6 +69,9 @@ pub enum ApplyError {
         "only an administrator can have a request {0}; your roles don't allow `update` on `access_request`"
     )]
     NotAllowed(&'static str),
+    /// Roles that were not asked for may not be put in.
+    #[error(transparent)]
+    Override(#[from] OverrideError),
     /// The request's state, the time or the person forbids it.
     #[error(transparent)]
     Refused(#[from] TransitionError),
@@ -89,6 +100,41 @@ impl State {
             match &filed {
                 Filed::New(new) => {
                     draft.log(created(&new.request));
+                    draft.file_request(new.request.clone());
+                }
+                Filed::Joined(_) | Filed::Covered(_) => {}
+            }
+            Ok(filed)
+        })
+        .await
+    }
+
+    /// Files a request for somebody else, as an administrator.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing is written but that it was refused.
+    pub async fn file_for(
+        &self,
+        by: &By,
+        user: &UserName,
+        wanted: Wanted,
+    ) -> Result<Filed, FileError> {
+        let (by, user) = (by.clone(), user.clone());
+        self.write(move |draft| {
+            let filed = file_for(draft, &by, &user, &wanted).inspect_err(|error| {
+                let mut entry = Entry::failed(Event::AccessRequestCreate, error)
+                    .user(&by.actor)
+                    .name(&user);
+                entry.remote_addr = by.from.map(|from| from.to_string());
+                draft.log(entry);
+            })?;
+            match &filed {
+                Filed::New(new) => {
+                    let entry = created(&new.request).user(&by.actor).name(&user);
+                    draft.log(match by.from {
+                        Some(from) => entry.remote_addr(from),
+                        None => entry,
+                    });
                     draft.file_request(new.request.clone());
                 }
                 Filed::Joined(_) | Filed::Covered(_) => {}
@@ -145,14 +191,34 @@ impl State {
         id: RequestId,
         action: Action,
     ) -> Result<Arc<AccessRequest>, ApplyError> {
+        self.apply_for(by, id, action, Mandate::default()).await
+    }
+
+    /// The same, with what the administrator says about the decision.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the request is as it was, and the attempt is in the log.
+    pub async fn apply_for(
+        &self,
+        by: &By,
+        id: RequestId,
+        action: Action,
+        mandate: Mandate,
+    ) -> Result<Arc<AccessRequest>, ApplyError> {
         let by = by.clone();
         self.write(move |draft| {
-            let entry = by.entry(Event::AccessRequestUpdate).request_id(id);
-            let request = apply(draft, &by, id, &action).inspect_err(|error| {
+            let mut entry = by.entry(Event::AccessRequestUpdate).request_id(id);
+            entry.delegator = mandate.delegator.as_ref().map(ToString::to_string);
+            entry.annotations = annotations(&mandate.annotations);
+            if let Action::Override { roles, .. } = &action {
+                entry.roles = roles.iter().map(ToString::to_string).collect();
+            }
+            let request = apply(draft, &by, id, &action, &mandate).inspect_err(|error| {
                 draft.log(entry.clone().refused(error));
             })?;
             let reason = match &action {
                 Action::Approve { reason, .. }
+                | Action::Override { reason, .. }
                 | Action::Deny { reason }
                 | Action::Revoke { reason }
                     if !reason.is_empty() =>
@@ -160,6 +226,7 @@ impl State {
                     reason
                 }
                 Action::Approve { .. }
+                | Action::Override { .. }
                 | Action::Deny { .. }
                 | Action::Revoke { .. }
                 | Action::Cancel
@@ -175,6 +242,7 @@ impl State {
             draft.log(match &action {
                 Action::Drop { key } | Action::Assume { key } => entry.key(key),
                 Action::Approve { .. }
+                | Action::Override { .. }
                 | Action::Deny { .. }
                 | Action::Revoke { .. }
                 | Action::Cancel
@@ -251,6 +319,7 @@ fn apply(
     by: &By,
     id: RequestId,
     action: &Action,
+    mandate: &Mandate,
 ) -> Result<AccessRequest, ApplyError> {
     let request = draft
         .view()
@@ -258,7 +327,10 @@ fn apply(
         .cloned()
         .ok_or(ApplyError::NoSuch(id))?;
     may_act(draft.view(), by, action)?;
-    let next = request::apply(&request, action, &by.actor, draft.now())?;
+    if let Action::Override { roles, .. } = action {
+        request::check_override(draft.view(), &by.actor, &request, roles)?;
+    }
+    let next = request::apply_for(&request, action, &by.actor, mandate, draft.now())?;
     draft.update_request(next.clone(), request.state);
     Ok(next)
 }
@@ -267,7 +339,10 @@ fn apply(
 /// says. What a requester does with a request of her own is no administration.
 fn may_act(view: &View, by: &By, action: &Action) -> Result<(), ApplyError> {
     match action {
-        Action::Approve { .. } | Action::Deny { .. } | Action::Revoke { .. } => {
+        Action::Approve { .. }
+        | Action::Override { .. }
+        | Action::Deny { .. }
+        | Action::Revoke { .. } => {
             not_from_a_node(view, by.from)?;
         }
         Action::Cancel
@@ -284,11 +359,52 @@ fn may_act(view: &View, by: &By, action: &Action) -> Result<(), ApplyError> {
         }
         Actor::User(_) => Err(ApplyError::NotAllowed(action.as_participle())),
         Actor::LocalAdministrator | Actor::Clock => Ok(()),
+        // A rule reviews, and does nothing else.
+        Actor::Rule(_) => Err(ApplyError::NotAllowed(action.as_participle())),
     }
 }
 
+fn file_for(
+    draft: &mut Draft,
+    by: &By,
+    user: &UserName,
+    wanted: &Wanted,
+) -> Result<Filed, FileError> {
+    not_from_a_node(draft.view(), by.from)?;
+    let may = match &by.actor {
+        Actor::User(name) => allowed(
+            draft.view(),
+            name,
+            AdminVerb::Create,
+            AdminResource::AccessRequest,
+        ),
+        Actor::LocalAdministrator => true,
+        Actor::Rule(_) | Actor::Clock => false,
+    };
+    if !may {
+        return Err(FileError::NotAllowed);
+    }
+    let id = RequestId::from_uuid(Uuid::new_v4());
+    let filed = request::file_for(draft.view(), user, &by.actor, wanted, id, draft.now())?;
+    Ok(filed)
+}
+
+/// Attributes as one text, for the log.
+fn annotations(of: &request::Annotations) -> Option<String> {
+    let pairs = of
+        .iter()
+        .flat_map(|(key, values)| values.iter().map(move |value| format!("{key}={value}")));
+    let pairs: Vec<String> = pairs.collect();
+    (!pairs.is_empty()).then(|| pairs.join(","))
+}
+
 fn created(request: &AccessRequest) -> Entry {
-    let mut entry = about_request(Event::AccessRequestCreate, request).key(&request.key);
+    let mut entry = about_request(Event::AccessRequestCreate, request);
+    entry.key = request.key.as_ref().map(ToString::to_string);
+    entry.annotations = annotations(&request.system_annotations);
+    if let Some(command) = request.scope.command() {
+        entry = entry.name(format!("only the command: {command}"));
+    }
     entry.command.clone_from(&request.command);
     entry.reason = Some(request.reason.clone()).filter(|reason| !reason.is_empty());
     entry.roles = request.roles.iter().map(ToString::to_string).collect();

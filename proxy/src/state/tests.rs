@@ -206,6 +206,7 @@ impl World {
             session: SessionId::from_uuid(Uuid::new_v4()),
             key: key("ephemeral"),
             source_addresses: SourceAddresses::tunnel(),
+            command: None,
             from: None,
         }
     }

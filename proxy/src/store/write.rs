@@ -448,7 +448,7 @@ impl<'a> Transaction<'a> {
                  ON CONFLICT (request_id, author) DO NOTHING",
             )
             .bind(request.id.to_string())
-            .bind(review.author.as_str())
+            .bind(review.author.to_string())
             .bind(micros(review.created))
             .bind(body("a review", review)?)
             .execute(&mut self.connection)

@@ -27,4 +27,5 @@ mod nodes;
 mod people;
 mod predicates;
 mod revoke;
+mod scope;
 mod serve;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Commands and what they said, with everything that differs from run to run replaced.
-struct Transcript<'a> {
+pub(super) struct Transcript<'a> {
     world: &'a World,
     text: String,
     /// UUIDs in the order in which they were first seen.
@@ -11,7 +11,7 @@ struct Transcript<'a> {
 }
 
 impl<'a> Transcript<'a> {
-    fn new(world: &'a World) -> Self {
+    pub(super) fn new(world: &'a World) -> Self {
         Self {
             world,
             text: String::new(),
@@ -19,11 +19,15 @@ impl<'a> Transcript<'a> {
         }
     }
 
-    async fn add(&mut self, who: &str, line: &str) -> Said {
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) async fn add(&mut self, who: &str, line: &str) -> Said {
         self.add_to(who, line, "").await
     }
 
-    async fn add_to(&mut self, who: &str, line: &str, stdin: &str) -> Said {
+    pub(super) async fn add_to(&mut self, who: &str, line: &str, stdin: &str) -> Said {
         let said = self.world.says_to(who, line, stdin).await;
         let mut text = format!("{who}$ {line}\n");
         stdin
@@ -71,7 +75,7 @@ impl<'a> Transcript<'a> {
         blank_hashes(&out).replace("\"HASH\"", "HASH")
     }
 
-    fn compare(&self, file: &str) {
+    pub(super) fn compare(&self, file: &str) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("src/admin/transcripts")
             .join(file);
