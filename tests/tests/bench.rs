@@ -30,6 +30,9 @@ fn a_quick_run_measures_every_part_against_its_goal() {
         "memory per idle session, Anteroom, ProxyJump",
         "memory per held session, Anteroom, one hop",
         "a decision, standing, 5 roles",
+        "2000 nodes: nodes to ask for, 20 roles and 20 to search as",
+        "1000 nodes created from one text",
+        "`serve` with 2000 nodes, start to listening",
     ] {
         assert!(table.contains(&format!("| {line} | ")), "{line}: {table}");
     }

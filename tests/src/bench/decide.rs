@@ -166,17 +166,19 @@ fn view(now: OffsetDateTime) -> (View, Vec<usize>) {
     (approved(view, &requested, now), requested)
 }
 
-fn team_role(team: &str) -> anteroom_core::role::Role {
-    role(
-        team,
-        &format!(
-            "allow: {{logins: ['{{{{internal.logins}}}}', deploy], node_labels: {{team: {team}, \
+pub(crate) fn team_role(team: &str) -> anteroom_core::role::Role {
+    role(team, &team_spec(team))
+}
+
+/// The `spec` of a team's role.
+pub(crate) fn team_spec(team: &str) -> String {
+    format!(
+        "allow: {{logins: ['{{{{internal.logins}}}}', deploy], node_labels: {{team: {team}, \
              env: [prod, 'dev-*', '^stag(e|ing)$']}}}}\n  deny: {{node_labels: {{secret: 'yes'}}}}"
-        ),
     )
 }
 
-fn searching_role(name: &str, teams: &[String]) -> anteroom_core::role::Role {
+pub(crate) fn searching_role(name: &str, teams: &[String]) -> anteroom_core::role::Role {
     role(
         name,
         &format!(
@@ -186,14 +188,14 @@ fn searching_role(name: &str, teams: &[String]) -> anteroom_core::role::Role {
     )
 }
 
-fn role(name: &str, spec: &str) -> anteroom_core::role::Role {
+pub(crate) fn role(name: &str, spec: &str) -> anteroom_core::role::Role {
     parse_role(&format!(
         "kind: role\nversion: v8\nmetadata: {{name: {name}}}\nspec:\n  {spec}\n"
     ))
     .unwrap()
 }
 
-fn node(n: usize, team: &str) -> Node {
+pub(crate) fn node(n: usize, team: &str) -> Node {
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     Node {
         id: node_id(n),
@@ -210,7 +212,7 @@ fn node(n: usize, team: &str) -> Node {
     }
 }
 
-fn user(name: &str, roles: &[String], now: OffsetDateTime) -> User {
+pub(crate) fn user(name: &str, roles: &[String], now: OffsetDateTime) -> User {
     let mut user = User::new(UserName::parse(name).unwrap());
     user.roles = roles
         .iter()
@@ -252,7 +254,7 @@ fn approved(view: View, nodes: &[usize], now: OffsetDateTime) -> View {
     view.with_request(reviewed.request)
 }
 
-fn access(login: &str, node: usize) -> Access {
+pub(crate) fn access(login: &str, node: usize) -> Access {
     Access {
         login: Login::parse(login).unwrap(),
         node: node_id(node),
@@ -263,7 +265,7 @@ fn node_id(n: usize) -> NodeId {
     NodeId::from_uuid(Uuid::from_u128(n as u128 + 1))
 }
 
-fn identity(name: &str) -> Identity {
+pub(crate) fn identity(name: &str) -> Identity {
     Identity::from_proven_key(UserName::parse(name).unwrap(), fingerprint(name))
 }
 

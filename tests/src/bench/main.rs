@@ -9,7 +9,7 @@
 //! is taken in turns, so that whatever else the machine does hits all alike, and the ratio is the
 //! median of the rounds' ratios.
 //!
-//! PART is `throughput`, `login`, `approval`, `memory` or `decisions`; all without one. `--quick`
+//! PART is `throughput`, `login`, `approval`, `memory`, `decisions` or `scale`; all without one. `--quick`
 //! makes every part small: it shows that the parts work, and its figures mean nothing.
 //! `--markdown` prints the table of `docs/performance.md`. Progress goes to stderr.
 #![allow(
@@ -25,6 +25,7 @@ mod decide;
 mod field;
 mod measure;
 mod report;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ struct Size {
     sessions: usize,
     decision_runs: usize,
     decisions: usize,
+    nodes: usize,
+    commands: usize,
 }
 
 impl Size {
@@ -53,6 +56,8 @@ impl Size {
         sessions: 100,
         decision_runs: 9,
         decisions: 20_000,
+        nodes: 100_000,
+        commands: 9,
     };
     const QUICK: Self = Self {
         mib: 8,
@@ -62,6 +67,8 @@ impl Size {
         sessions: 3,
         decision_runs: 1,
         decisions: 100,
+        nodes: 2_000,
+        commands: 1,
     };
 }
 
@@ -73,15 +80,17 @@ enum Part {
     Approval,
     Memory,
     Decisions,
+    Scale,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Throughput,
         Self::Login,
         Self::Approval,
         Self::Memory,
         Self::Decisions,
+        Self::Scale,
     ];
 
     fn name(self) -> &'static str {
@@ -91,6 +100,7 @@ impl Part {
             Self::Approval => "approval",
             Self::Memory => "memory",
             Self::Decisions => "decisions",
+            Self::Scale => "scale",
         }
     }
 
@@ -102,6 +112,7 @@ impl Part {
             Self::Approval => approvals(size),
             Self::Memory => memory(size),
             Self::Decisions => decisions(size),
+            Self::Scale => scale(size),
         }
     }
 }
@@ -332,4 +343,43 @@ fn decisions(size: &Size) -> Vec<Row> {
             )
         })
         .collect()
+}
+
+fn scale(size: &Size) -> Vec<Row> {
+    let row = |case: scale::Case| {
+        let (factor, unit) = if case.micros {
+            (1e6, "µs")
+        } else {
+            (1e3, "ms")
+        };
+        let shown = case.took.show(factor, 1, unit);
+        let what = format!("{} nodes: {}", size.nodes, case.what);
+        match case.at_most {
+            Some(most) => Row::new(
+                what,
+                shown,
+                Goal::at_most(most, unit),
+                case.took.median * factor,
+            ),
+            None => Row::for_comparison(what, shown),
+        }
+    };
+    let mut rows: Vec<Row> = scale::in_core(size.nodes, size.decision_runs, size.decisions)
+        .into_iter()
+        .map(row)
+        .collect();
+    eprintln!("bench:   in the core");
+    let (mut live, created) = scale::Live::new(size.nodes);
+    rows.push(Row::for_comparison(
+        "1000 nodes created from one text",
+        created.show(1e3, 0, "ms"),
+    ));
+    eprintln!("bench:   created");
+    rows.extend(live.commands(size.commands).into_iter().map(row));
+    let (seconds, memory) = live.restart();
+    rows.push(Row::for_comparison(
+        format!("`serve` with {} nodes, start to listening", size.nodes),
+        format!("{:.0} ms; {} MiB resident", seconds * 1e3, memory / 1024),
+    ));
+    rows
 }

@@ -28,6 +28,15 @@ impl Spread {
         }
     }
 
+    /// The same for one of `parts` equal parts.
+    pub(crate) fn per(&self, parts: f64) -> Self {
+        Self {
+            median: self.median / parts,
+            least: self.least / parts,
+            most: self.most / parts,
+        }
+    }
+
     /// `MEDIAN UNIT (LEAST to MOST)`, each times `factor` and with so many decimals.
     pub(crate) fn show(&self, factor: f64, decimals: usize, unit: &str) -> String {
         format!(
