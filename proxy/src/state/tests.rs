@@ -1009,7 +1009,7 @@ async fn a_newer_schema_is_refused_and_the_directory_is_free_again() {
         ),
         "{error}"
     );
-    world.sql("PRAGMA user_version = 1").await.unwrap();
+    world.sql("PRAGMA user_version = 2").await.unwrap();
     open(world.dir.path(), &world.clock).await.unwrap();
 }
 
