@@ -13,8 +13,9 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anteroom_core::id::ResourceId;
 use anteroom_core::node::{HostProof, Node};
-use anteroom_core::request::{AccessRequest, State};
+use anteroom_core::request::{self, AccessRequest, FilingError, State, Wanted};
 use anteroom_core::user::User;
 use anteroom_core::view::{FindRequestError, Settings, View};
 use proptest::collection::vec;
@@ -285,4 +286,34 @@ fn a_prefix_that_no_id_can_start_with_finds_nothing() {
         );
     }
     assert!(view.find_request("00000000-0000", |_| true).is_ok());
+}
+
+#[test]
+fn as_many_resources_fit_a_request_as_filing_accepts_and_no_more() {
+    let nodes = || (1..=400).map(|n| a_node(n, &format!("node-{n}"), &[]));
+    for (count, bytes) in [(300, 32 * 1024), (300, 1000), (10, 32 * 1024)] {
+        let settings = Settings {
+            resources_per_request: count,
+            resource_bytes: bytes,
+            ..Settings::default()
+        };
+        let view = small().with_settings(settings).with_nodes(nodes());
+        let ids: Vec<ResourceId> = nodes()
+            .map(|node| ResourceId::node(view.cluster().clone(), node.id))
+            .collect();
+        let fit = view.settings().resources_that_fit(&ids);
+        let file = |count: usize| {
+            let wanted = Wanted::resources(ids[..count].iter().cloned().collect());
+            request::file(&view, &alice(), &wanted, request_id(1), world::at(0))
+        };
+        assert!(file(fit).is_ok(), "{fit} of {count} and {bytes} bytes");
+        let beyond = file(fit + 1);
+        assert!(
+            matches!(
+                beyond,
+                Err(FilingError::TooManyResources { .. } | FilingError::ResourcesTooLong { .. })
+            ),
+            "{beyond:?}"
+        );
+    }
 }
