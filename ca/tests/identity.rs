@@ -205,7 +205,7 @@ fn restricted_means_restricted_and_dropping_restores_the_rest_until_the_very_sam
     let dropped = policy::drop_requests(&view, &who, &BTreeSet::new(), later).unwrap();
     assert_eq!(dropped.valid_before(), permit.valid_before());
     assert_eq!(dropped.subject(), who.credential().unwrap().subject);
-    assert_eq!(dropped.replaces(), Some(1));
+    assert_eq!(dropped.presented(), Some(1));
     assert_eq!(dropped.claims().allowed, AllowedResources::Unrestricted);
     assert!(dropped.claims().requests.is_empty());
     let (view, who) = presented(&dropped, 2, view, later);

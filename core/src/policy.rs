@@ -85,6 +85,18 @@ impl Identity {
         self.credential.as_deref()
     }
 
+    /// The same person where she has asked for `request` and waited: what is approved to a
+    /// connection counts on that connection, though the certificate that it began with does not
+    /// name it. A restriction of the certificate stays, and a plain key needs nothing of this.
+    #[must_use]
+    pub fn having_asked(&self, request: RequestId) -> Self {
+        let mut there = self.clone();
+        if let Some(credential) = &mut there.credential {
+            Arc::make_mut(credential).claims.requests.insert(request);
+        }
+        there
+    }
+
     pub(crate) fn holder(&self) -> Holder<'_> {
         match &self.credential {
             None => Holder::Key(&self.key),
@@ -566,6 +578,14 @@ impl Denial {
             visibility: Visibility::Hidden,
         }
     }
+}
+
+/// Whether `identity` may do anything at all at `now`: commands ask this, decisions do it themselves.
+///
+/// # Errors
+/// The reason why not.
+pub fn admit(view: &View, identity: &Identity, now: OffsetDateTime) -> Result<(), Reason> {
+    Subject::new(view, &identity.user, identity.holder(), now).map(drop)
 }
 
 /// A node that works now.

@@ -528,6 +528,19 @@ fn link(prev: &str, text: &str) -> String {
 }
 
 /// Lower-case hexadecimal.
+/// The hash that [`hex`] wrote.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()

@@ -8,6 +8,7 @@
 //! While a connection is held nothing is dialled, bound or forwarded for it. How it is spoken to
 //! is the caller's: a session channel has a standard error or a terminal, a forward has neither.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
@@ -126,8 +127,12 @@ pub async fn wait_for_permit(
         // One look for the decision and for what became of the request: an approval that is
         // committed between two would read as one that does not cover this access.
         let (view, now) = (proxy.state.view(), proxy.state.now());
+        let identity = match &held {
+            Some(held) => Cow::Owned(need.identity.having_asked(held.request)),
+            None => Cow::Borrowed(&need.identity),
+        };
         let command = need.command.as_deref();
-        match policy::decide_for(&view, &need.identity, &need.access, command, now) {
+        match policy::decide_for(&view, &identity, &need.access, command, now) {
             Decision::Permit(permit) => {
                 if let Some(held) = &held {
                     held.tell_approval(proxy, voice).await;
@@ -234,7 +239,12 @@ impl<'p> Held<'p> {
                 .await;
         }
         if let Some(known) = ask.assumable.first() {
-            voice.say(&say::assumable(&known.to_string())).await;
+            let known = known.to_string();
+            let hint = match need.identity.credential() {
+                None => say::assumable(&known),
+                Some(_) => say::assumable_by_login(&known),
+            };
+            voice.say(&hint).await;
         }
         let reason = reason(need, &ask, voice).await?;
         let filed = match proxy

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anteroom_ca::host;
-use anteroom_ca::key::{self, HostCa, Key, KeyError, NodeCa, Origin};
+use anteroom_ca::key::{self, HostCa, Key, KeyError, NodeCa, Origin, UserCa};
 use anteroom_ca::names::{AdmittedName, HostNames, HostNamesError};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use time::{Duration, OffsetDateTime};
@@ -39,6 +39,8 @@ const INNER_KEPT: usize = 1024;
 pub struct Keys {
     /// Signs access certificates.
     pub node_ca: Arc<NodeCa>,
+    /// Signs identity certificates.
+    pub user_ca: Arc<UserCa>,
     /// What answers handshakes.
     pub hosts: HostKeys,
     /// The public halves that others trust.
@@ -113,6 +115,7 @@ impl Keys {
         };
         Ok(Keys {
             node_ca: Arc::new(NodeCa::new(node)),
+            user_ca: Arc::new(UserCa::new(user)),
             hosts,
             authorities,
             origin,

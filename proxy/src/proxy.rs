@@ -84,6 +84,7 @@ impl Proxy {
             authorities: Arc::new(keys.authorities),
             scanner: Arc::new(NetworkScanner),
             waiting: Waiting::default(),
+            user_ca: keys.user_ca,
         };
         Arc::new(Proxy {
             state,

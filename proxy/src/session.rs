@@ -16,10 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use anteroom_ca::user::{Conditions, Refused, verify};
 use anteroom_core::id::{KeyFingerprint, UserName};
 use anteroom_core::policy::Identity;
 use anteroom_core::target::{NodeRef, Target};
 use anteroom_core::view::View;
+use sha2::{Digest, Sha256};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -171,6 +173,66 @@ impl Outer {
     }
 }
 
+impl Outer {
+    /// The holder of an identity certificate. Whatever is wrong with one is said to the log alone.
+    ///
+    /// The SSH library hands over what it has parsed, not the bytes: what stood behind the
+    /// certificate is gone by then, and the rest is what was issued to the byte, by its hash.
+    fn identify_by_certificate(
+        &self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Option<(Identity, Purpose)> {
+        let blob = certificate.to_bytes().ok()?;
+        let view = self.proxy.state.view();
+        let conditions = Conditions {
+            authorities: &self.proxy.commands.authorities.user,
+            now: self.proxy.state.now(),
+            from: self.peer.ip(),
+        };
+        let verified = verify(&blob, &conditions, |serial| {
+            view.credential(serial.get()).cloned()
+        });
+        match verified {
+            Ok(verified) => {
+                let purpose = purpose(&view, verified.user(), user)?;
+                Some((verified.into_identity(), purpose))
+            }
+            Err(refused) => {
+                record_refusal(&self.proxy, refused, certificate, &blob, self.peer);
+                None
+            }
+        }
+    }
+}
+
+/// Writes down why a certificate was refused, beside the connection; at most as many as it may fail
+/// logins.
+fn record_refusal(
+    proxy: &Arc<Proxy>,
+    refused: Refused,
+    certificate: &Certificate,
+    blob: &[u8],
+    peer: SocketAddr,
+) {
+    let key_id = say::clean(certificate.key_id()).into_owned();
+    tracing::warn!(serial = certificate.serial(), key_id, from = %peer.ip(), "certificate refused: {refused}");
+    let sha256: [u8; 32] = Sha256::digest(blob).into();
+    let proxy = proxy.clone();
+    tokio::spawn(async move {
+        let recorded = if let Refused::NeverIssued(serial) = refused {
+            proxy.state.never_issued(serial, sha256, peer).await
+        } else {
+            let why = format!("a certificate was refused: {refused}");
+            let entry = Entry::failed(Event::Auth, why).remote_addr(peer);
+            proxy.state.audit(entry).await
+        };
+        if let Err(error) = recorded {
+            tracing::error!("a refused certificate could not be recorded: {error}");
+        }
+    });
+}
+
 fn fingerprint(key: &PublicKey) -> Option<KeyFingerprint> {
     KeyFingerprint::parse(&anteroom_ca::key::fingerprint(key).to_string()).ok()
 }
@@ -220,9 +282,16 @@ impl Front for Outer {
         }
     }
 
-    fn certificate_proven(&mut self, _: &str, _: &Certificate) -> Verdict {
-        self.tried.failed();
-        Verdict::Reject
+    fn certificate_proven(&mut self, user: &str, certificate: &Certificate) -> Verdict {
+        // INVARIANT: as with a key, and the certificate is read by the one verifier.
+        self.proven = self.identify_by_certificate(user, certificate);
+        match self.proven {
+            Some(_) => Verdict::Accept,
+            None => {
+                self.tried.failed();
+                Verdict::Reject
+            }
+        }
     }
 
     fn none(&mut self, _: &str) -> Verdict {
@@ -398,10 +467,13 @@ impl Front for Inner {
 /// committed, and what follows (requests, certificates, sessions) has entries of its own.
 fn record_login(proxy: &Arc<Proxy>, identity: &Identity, peer: SocketAddr) {
     tracing::info!(user = %identity.user(), key = %identity.key(), from = %peer.ip(), "authenticated");
-    let entry = Entry::new(Event::UserLogin)
+    let mut entry = Entry::new(Event::UserLogin)
         .user(identity.user())
         .key(identity.key())
         .remote_addr(peer);
+    if let Some(held) = identity.credential() {
+        entry = entry.serial(held.serial);
+    }
     let proxy = proxy.clone();
     tokio::spawn(async move {
         if let Err(error) = proxy.state.audit(entry).await {

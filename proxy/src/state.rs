@@ -21,6 +21,7 @@
 
 mod certificates;
 mod clock;
+mod identities;
 mod locks;
 mod objects;
 mod requests;
@@ -48,6 +49,7 @@ use writer::{Draft, Message, Work, Writer};
 
 pub use certificates::{IssueError, Issued, Subject};
 pub use clock::{Clock, ManualClock, SystemClock, Until};
+pub use identities::{Dropping, LoggedIn, LoginError};
 pub use locks::LockError;
 pub use objects::{
     Existing, NotAllowed, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,

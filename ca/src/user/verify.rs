@@ -78,9 +78,6 @@ pub enum Refused {
     /// A key that is not certified here.
     #[error("the key in it is too weak or of a kind that is not certified")]
     Subject,
-    /// 0, or out of range.
-    #[error("its serial number is not one of ours")]
-    Serial,
     /// Not valid yet.
     #[error("it is not valid yet")]
     NotYet,
@@ -111,8 +108,8 @@ pub enum Refused {
 /// `issued` finds what is remembered of a serial number.
 ///
 /// # Errors
-/// The first reason found. [`Refused::NeverIssued`] is an alarm, and comes only after everything that can be
-/// known from the certificate itself.
+/// The first reason found. [`Refused::NeverIssued`] is an alarm, whatever else may be wrong: what our authority
+/// signed and we did not issue, somebody else has signed.
 pub fn verify(
     blob: &[u8],
     conditions: &Conditions<'_>,
@@ -120,10 +117,14 @@ pub fn verify(
 ) -> Result<VerifiedIdentity, Refused> {
     let cert = parse(blob)?;
     check_signature(&cert, conditions.authorities)?;
+    let sha256: [u8; 32] = Sha256::digest(blob).into();
+    let issued = Serial::new(cert.serial())
+        .and_then(issued)
+        .filter(|issued| issued.sha256 == sha256)
+        .ok_or(Refused::NeverIssued(cert.serial()))?;
     if !is_certifiable(cert.public_key()) {
         return Err(Refused::Subject);
     }
-    let serial = Serial::new(cert.serial()).ok_or(Refused::Serial)?;
     let (user, credential) = read(&cert)?;
     check_time(&cert, &credential, conditions.now)?;
     let here = conditions.from.to_canonical();
@@ -134,10 +135,9 @@ pub fn verify(
     {
         return Err(Refused::Source(here));
     }
-    let sha256: [u8; 32] = Sha256::digest(blob).into();
-    let issued = issued(serial)
-        .filter(|issued| issued.sha256 == sha256 && issued.user == user)
-        .ok_or(Refused::NeverIssued(serial.get()))?;
+    if issued.user != user {
+        return Err(Refused::Principals);
+    }
     match &issued.revoked {
         Some(why) => Err(Refused::Revoked(why.clone())),
         None => Ok(VerifiedIdentity {

@@ -885,7 +885,7 @@ impl<'a> Open<'a> {
 }
 
 /// Whether the certificate counts at `now`: issued to this user, not over, not revoked.
-fn still_good(
+pub(super) fn still_good(
     view: &View,
     user: &UserName,
     credential: &Credential,

@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::user::User;
 use crate::view::View;
 
-use super::evaluate::{Holder, Subject};
+use super::evaluate::{Holder, Subject, still_good};
 use super::{Ask, Denial, Identity, Reason};
 
 /// Refuses a person who may do nothing at all: she herself, her key, or a role that she has is
@@ -61,7 +61,7 @@ fn first_lock<'l, 'r>(
         .map(AsRef::as_ref)
 }
 
-/// Why `identity` may do nothing at all at `now`, if a lock says so.
+/// Why `identity` may do nothing at all at `now`, if a lock or her certificate says so.
 #[must_use]
 pub fn locked_out(view: &View, identity: &Identity, now: OffsetDateTime) -> Option<Reason> {
     let user = view.user(&identity.user)?;
@@ -70,7 +70,8 @@ pub fn locked_out(view: &View, identity: &Identity, now: OffsetDateTime) -> Opti
             message: message.clone(),
         });
     }
-    admit(view.locks(), user, Holder::Key(&identity.key), now).err()
+    let lock = admit(view.locks(), user, identity.holder(), now).err();
+    lock.or_else(|| still_good(view, &user.name, identity.credential()?, now).err())
 }
 
 impl Reason {

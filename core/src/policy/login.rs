@@ -35,7 +35,7 @@ pub struct LoginPermit {
     user: UserName,
     key: KeyFingerprint,
     subject: String,
-    replaces: Option<u64>,
+    presented: Option<u64>,
     valid_before: OffsetDateTime,
     claims: Claims,
     capabilities: Capabilities,
@@ -62,8 +62,8 @@ impl LoginPermit {
 
     /// The serial number of the certificate that was presented, if one was.
     #[must_use]
-    pub fn replaces(&self) -> Option<u64> {
-        self.replaces
+    pub fn presented(&self) -> Option<u64> {
+        self.presented
     }
 
     /// When it ends, in whole seconds; never after the presented one.
@@ -95,7 +95,6 @@ impl LoginPermit {
 
 /// Why there is no certificate to be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum LoginRefused {
     /// The user may do nothing at all.
     #[error("{}", .0.as_sentence())]
@@ -303,7 +302,7 @@ fn compose(
         user: identity.user().clone(),
         key: identity.key().clone(),
         subject: certified_key(subject.user, identity)?,
-        replaces: presented.map(|presented| presented.serial),
+        presented: presented.map(|presented| presented.serial),
         valid_before,
         claims: Claims {
             roles: names,

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     /// Administer requests
     #[command(subcommand)]
     Requests(Requests),
+    /// Print an identity certificate for your key, with what requests gave you
+    Login(LogIn),
     /// Show who you are and what you can use
     Status(Listing),
     /// Print your user name
@@ -286,6 +288,25 @@ pub(crate) struct ReviewTerms {
     /// Approve not before then
     #[arg(long, value_parser = instant, value_name = "TIME")]
     pub(crate) assume_start_time: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogIn {
+    /// An approved request to take into the certificate
+    #[arg(long, value_delimiter = ',', value_name = "ID,...")]
+    pub(crate) request_id: Vec<String>,
+    /// Roles to ask for first; the certificate is printed when they are approved
+    #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
+    pub(crate) request_roles: Vec<RoleName>,
+    /// Why the roles are needed
+    #[arg(long, requires = "request_roles", value_name = "TEXT")]
+    pub(crate) request_reason: Option<String>,
+    /// Ask for the roles and leave
+    #[arg(long, requires = "request_roles")]
+    pub(crate) request_nowait: bool,
+    /// How long the certificate lasts, if less than the usual
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
+    pub(crate) ttl: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -1021,6 +1042,7 @@ impl Command {
             | Self::Nodes(Nodes::Ls(_) | Nodes::Show(_) | Nodes::Rm(_) | Nodes::SshdConfig(_))
             | Self::Get(_)
             | Self::Rm(_)
+            | Self::Login(_)
             | Self::Auth(_)
             | Self::Lock(_)
             | Self::Locks(_) => Vec::new(),

@@ -10,7 +10,9 @@ use crate::say::clean;
 const GROUPS: [(&str, &[&str]); 3] = [
     (
         "Your access",
-        &["ls", "request", "status", "whoami", "explain", "config"],
+        &[
+            "ls", "request", "login", "status", "whoami", "explain", "config",
+        ],
     ),
     (
         "Administration, for those whose roles allow it",

@@ -554,6 +554,9 @@ mod tests {
             "request review ab43 --deny --reason no",
             "request review ab43 --approve --roles a --resource iot --max-duration 1h --assume-start-time 2026-11-21T10:00:00Z",
             "request drop",
+            "login",
+            "login --request-id ab43 --ttl 1h",
+            "login --request-roles dba --request-reason why --request-nowait",
             "request drop ab43 cd43 --end",
             "request assume ab43",
             "request cancel ab43",
@@ -614,9 +617,7 @@ mod tests {
 
     #[test]
     fn later_commands_are_unknown_today() {
-        for word in [
-            "tokens", "login", "cert", "sessions", "scp", "sh", "/bin/sh",
-        ] {
+        for word in ["tokens", "cert", "sessions", "scp", "sh", "/bin/sh"] {
             let said = refusal(&format!("{word} ls"));
             assert!(
                 said.starts_with(&format!("unknown command `{word}`")),

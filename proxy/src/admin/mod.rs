@@ -26,6 +26,7 @@ mod io;
 mod keys;
 mod line;
 mod locks;
+mod login;
 mod nodes;
 mod objects;
 mod query;
@@ -40,6 +41,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use anteroom_ca::key::UserCa;
 use anteroom_ca::names::HostNames;
 use anteroom_core::node::NodeAddr;
 use ssh_key::PublicKey;
@@ -70,6 +72,8 @@ pub struct Context {
     pub scanner: Arc<dyn Scanner>,
     /// Who waits for which request now.
     pub waiting: Waiting,
+    /// Signs identity certificates.
+    pub user_ca: Arc<UserCa>,
 }
 
 /// How clients reach this proxy.
@@ -188,6 +192,7 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Requests::Deny(args) => run.requests_deny(&args).await,
             Requests::Rm(args) => run.requests_rm(&args).await,
         },
+        Command::Login(args) => run.login(args).await,
         Command::Status(args) => run.status(args).await,
         Command::Whoami(args) => run.whoami(args).await,
         Command::Explain(args) => run.explain(&args).await,

@@ -934,6 +934,9 @@ fn asked_resource(view: &View, request: &AccessRequest, text: &str) -> Result<Re
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn drop_requests(&mut self, args: &DropRequests) -> Ended {
+        if matches!(self.caller, Caller::Ssh { identity, .. } if identity.credential().is_some()) {
+            return self.drop_from_certificate(args).await;
+        }
         let mut named = Vec::new();
         for id in &args.ids {
             named.push(self.find_request(id).await?);
@@ -977,6 +980,9 @@ impl<I: CommandIo> Run<'_, I> {
         let live = view.live_requests_of(identity.user());
         live.filter(|request| {
             request.is_held_by(identity.key())
+                && identity
+                    .credential()
+                    .is_none_or(|held| held.claims.requests.contains(&request.id))
                 && request.state == RequestState::Approved
                 && now < request.access_expires
         })

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use anteroom_core::id::ResourceId;
+use anteroom_core::credential::{AllowedResources, Claims};
+use anteroom_core::id::{ResourceId, UserName};
 use anteroom_core::policy::{self, Access, Capabilities, Decision, Identity};
 use anteroom_core::request::{AccessRequest, Reach, State as RequestState, may_review};
 use anteroom_core::view::View;
@@ -14,6 +15,7 @@ use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;
 use crate::say::{self, clean};
+use crate::state::LoggedIn;
 
 /// Nodes looked at to find out what sessions may do; options come from roles, and more nodes rarely show another role.
 const NODES_LOOKED_AT: usize = 256;
@@ -55,6 +57,11 @@ impl<I: CommandIo> Run<'_, I> {
         if let Some(lock) = view.locks().on_person(user, Some(identity.key()), now) {
             return Err(Stop::denied(say::own_lock(lock)));
         }
+        if let Some(_certificate) = identity.credential()
+            && let Err(reason) = policy::admit(&view, identity, self.ctx.state.now())
+        {
+            return Err(Stop::denied(clean(&reason.as_sentence())));
+        }
         match user.locked.as_deref() {
             None => Ok(()),
             Some("") => Err(Stop::denied(
@@ -80,8 +87,26 @@ impl<I: CommandIo> Run<'_, I> {
         self.status_of(identity).render(self.ctx.state.now())
     }
 
+    /// The status of a certificate that was just issued, from its own words.
+    pub(crate) fn status_of_certificate(&self, issued: &LoggedIn) -> String {
+        let permit = &issued.permit;
+        let (view, now) = (self.ctx.state.view(), self.ctx.state.now());
+        let mut status =
+            Status::of_claims(&view, permit.user(), permit.claims(), permit.valid_before());
+        status.key = permit.key().to_string();
+        status.extensions = extensions_of(permit.capabilities()).collect();
+        status.render(now)
+    }
+
     fn status_of(&self, identity: &Identity) -> Status {
         let view = self.ctx.state.view();
+        if let Some(held) = identity.credential() {
+            let mut status =
+                Status::of_claims(&view, identity.user(), &held.claims, held.valid_before);
+            status.key = identity.key().to_string();
+            status.extensions = extensions(&view, identity, self.ctx.state.now());
+            return status;
+        }
         let active = self.active(identity);
         let mut roles: BTreeSet<String> = BTreeSet::new();
         let mut logins = Vec::new();
@@ -201,6 +226,32 @@ fn count(n: usize, what: &str) -> String {
 }
 
 impl Status {
+    /// What a certificate says of its holder.
+    fn of_claims(
+        view: &View,
+        user: &UserName,
+        claims: &Claims,
+        valid_before: OffsetDateTime,
+    ) -> Self {
+        let allowed = match &claims.allowed {
+            AllowedResources::Unrestricted => Vec::new(),
+            AllowedResources::Only(ids) => ids.iter().map(ToString::to_string).collect(),
+        };
+        let logins = claims.traits.get("logins").into_iter().flatten();
+        Self {
+            cluster: view.cluster().to_string(),
+            username: user.to_string(),
+            key: String::new(),
+            active_requests: claims.requests.iter().map(ToString::to_string).collect(),
+            roles: claims.roles.iter().map(ToString::to_string).collect(),
+            logins: logins.cloned().collect(),
+            allowed_resources: allowed,
+            valid_until: Some(say::rfc3339(valid_before)),
+            extensions: Vec::new(),
+            ends: Some(valid_before),
+        }
+    }
+
     /// The layout of `tsh status`.
     fn render(&self, now: OffsetDateTime) -> String {
         let resources: Vec<String> = self

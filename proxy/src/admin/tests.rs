@@ -210,6 +210,9 @@ async fn world() -> World {
         .unwrap();
     let ctx = Context {
         waiting: crate::waiting::Waiting::default(),
+        user_ca: Arc::new(anteroom_ca::key::UserCa::new(
+            anteroom_ca::key::Key::from_seed("user ca", &[7; 32]),
+        )),
         state,
         place: Arc::new(Place {
             host: "proxy.example.com".to_owned(),

@@ -27,11 +27,11 @@ pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote,
 pub use self::waiting::{
     Audience, CREATING, LOCAL_FORWARDING_REFUSED, NOTHING_FILED, REASON_PROMPT, SessionEnd, Stage,
     TOO_MANY_CONNECTIONS, TOO_MANY_HELD, access_denied, access_over, ambiguous_node,
-    approval_received, approved_for_later, approved_without_this, assumable, attempting,
-    connection_too_old, file_copy_refused, joining, left_pending, no_access, node_unavailable,
-    reason_required, request_canceled, request_deleted, request_denied, request_expired,
-    request_revoked, session_ended, shutting_down, too_many_connections, too_many_sessions,
-    waiting, waiting_for_start,
+    approval_received, approved_for_later, approved_without_this, assumable, assumable_by_login,
+    attempting, connection_too_old, file_copy_refused, joining, left_pending, no_access,
+    node_unavailable, reason_required, request_canceled, request_deleted, request_denied,
+    request_expired, request_revoked, session_ended, shutting_down, too_many_connections,
+    too_many_sessions, waiting, waiting_for_start,
 };
 pub use anteroom_core::duration::parse as parse_duration;
 

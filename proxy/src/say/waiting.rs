@@ -42,6 +42,15 @@ pub fn assumable(request: &str) -> String {
     )
 }
 
+/// An approved request would do, but the certificate that was presented does not carry it.
+#[must_use]
+pub fn assumable_by_login(request: &str) -> String {
+    format!(
+        "Request {0} is approved and would grant this; `ssh access login --request-id {0}` prints a certificate with it.",
+        clean(request)
+    )
+}
+
 /// Said in place of [`CREATING`] where an equal request is pending already.
 #[must_use]
 pub fn joining(request: &str) -> String {

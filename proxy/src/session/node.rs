@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anteroom_core::id::{Login, NodeId, SessionId, UserName};
+use anteroom_core::id::{Login, NodeId, RequestId, SessionId, UserName};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{self, Access, Decision, Identity, Permit, Resolved};
 use anteroom_core::request::Scope;
@@ -39,6 +39,9 @@ const RECORD_AGAIN: Duration = Duration::from_secs(2);
 pub(super) struct NodeDoor {
     pub(super) proxy: Arc<Proxy>,
     pub(super) identity: Identity,
+    /// Requests through which this connection got in. With a certificate that does not name them
+    /// they count here and nowhere else.
+    asked: std::sync::Mutex<BTreeSet<RequestId>>,
     pub(super) from: SocketAddr,
     /// What the user called it.
     wanted: Wanted,
@@ -92,6 +95,7 @@ impl NodeDoor {
         Arc::new(NodeDoor {
             proxy,
             identity,
+            asked: std::sync::Mutex::default(),
             from,
             wanted,
             connection,
@@ -331,7 +335,7 @@ impl NodeDoor {
     pub(super) fn permit_now(&self) -> Option<(Access, Permit)> {
         let access = self.access().ok()?;
         let view = self.proxy.state.view();
-        match policy::decide(&view, &self.identity, &access, self.proxy.state.now()) {
+        match policy::decide(&view, &self.identity(), &access, self.proxy.state.now()) {
             Decision::Permit(permit) => {
                 self.enter(&permit).ok()?;
                 Some((access, permit))
@@ -343,7 +347,24 @@ impl NodeDoor {
     async fn wait(&self, need: &Need, voice: &mut impl Voice) -> Result<Permit, Refusal> {
         let permit = hold::wait_for_permit(&self.proxy, need, &self.asking, voice).await?;
         self.enter(&permit)?;
+        if let Some(request) = permit.request() {
+            self.asked().insert(request);
+        }
         Ok(permit)
+    }
+
+    /// Who is on this connection, with what she asked for on it.
+    fn identity(&self) -> Identity {
+        let asked = self.asked();
+        asked.iter().fold(self.identity.clone(), |who, request| {
+            who.having_asked(*request)
+        })
+    }
+
+    fn asked(&self) -> std::sync::MutexGuard<'_, BTreeSet<RequestId>> {
+        self.asked
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// What the roles bound beside the access itself: how old a connection gets, and how many
@@ -382,7 +403,7 @@ impl NodeDoor {
     pub(super) fn watch(&self, access: Access, permit: Permit, uses: Uses) -> Watch {
         Watch::new(
             self.proxy.clone(),
-            self.identity.clone(),
+            self.identity(),
             access,
             self.wanted.shown(),
             uses,
@@ -393,7 +414,7 @@ impl NodeDoor {
 
     pub(super) fn caller(&self, access: &Access) -> Caller {
         Caller {
-            identity: self.identity.clone(),
+            identity: self.identity(),
             access: access.clone(),
             command: None,
             from: self.from,
@@ -455,7 +476,7 @@ impl NodeDoor {
             Some(text) => Some(parse_wait(text)?),
         };
         Ok(Need {
-            identity: self.identity.clone(),
+            identity: self.identity(),
             access: access.clone(),
             command: program.and_then(Program::command).map(<[u8]>::to_vec),
             scope,

@@ -171,7 +171,7 @@ fn issue(
     })
 }
 
-fn remember(certificate: &Certificate, kind: Kind) -> Issuance {
+pub(super) fn remember(certificate: &Certificate, kind: Kind) -> Issuance {
     let wire = certificate.as_ssh();
     let valid_after = i64::try_from(wire.valid_after())
         .ok()
@@ -191,10 +191,11 @@ fn remember(certificate: &Certificate, kind: Kind) -> Issuance {
         sha256: hex(&certificate.sha256()),
         valid_after,
         valid_before: certificate.valid_before(),
+        identity: None,
     }
 }
 
-fn about_certificate(entry: Entry, certificate: &Certificate) -> Entry {
+pub(super) fn about_certificate(entry: Entry, certificate: &Certificate) -> Entry {
     entry
         .serial(certificate.serial().get())
         .expires(rfc3339(certificate.valid_before()))

@@ -29,6 +29,7 @@ use super::*;
 use crate::audit::{Event, Tampered};
 use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
+mod identities;
 mod unreadable;
 
 const START: OffsetDateTime = datetime!(2026-11-20 20:00 UTC);
@@ -1442,6 +1443,11 @@ async fn child_that_works_until_it_is_killed() {
             .await
             .unwrap();
         println!("started {session}");
+        let login = world.login(&me("alice"), &[id]).await.unwrap();
+        println!("issued {}", login.certificate.serial().get());
+        let who = identities::present(&world.state, &login.certificate).unwrap();
+        let dropped = world.drop_all(&who.into_identity()).await.unwrap();
+        println!("issued {}", dropped.certificate.serial().get());
         world
             .state
             .apply(

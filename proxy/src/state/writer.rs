@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
+use anteroom_core::credential::IssuedCredential;
 use anteroom_core::id::{ClusterName, LockId, NodeId, RequestId, RoleName, UserName};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
@@ -26,7 +27,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use crate::audit::{Entry, Event, Outcome};
 use crate::store::{
-    Change, Issuance, RECENT, SessionEnd, SessionStart, Snapshot, Store, StoreError, Transaction,
+    Change, Issuance, RECENT, REMEMBERED, SessionEnd, SessionStart, Snapshot, Store, StoreError,
+    Transaction,
 };
 
 /// Jobs in one transaction. Beyond some dozens the disk's share of the cost is nothing any more,
@@ -217,6 +219,22 @@ impl Draft {
         self.last_issued = self.last_issued.max(Some(self.now));
     }
 
+    /// What `issue` wrote of an identity certificate, for decisions; `revoked` counts no more.
+    pub(super) fn remember_credential(
+        &mut self,
+        issued: IssuedCredential,
+        revoked: Option<(u64, String)>,
+    ) {
+        let revoked = revoked.and_then(|(serial, why)| {
+            let known = self.view.credential(serial)?;
+            Some(IssuedCredential {
+                revoked: Some(why),
+                ..IssuedCredential::clone(known)
+            })
+        });
+        self.turn(|view| view.with_credentials(revoked.into_iter().chain([issued])));
+    }
+
     pub(super) fn start_session(&mut self, session: SessionStart, entry: Entry) {
         self.push(Change::StartSession(Box::new(session), Box::new(entry)));
     }
@@ -369,6 +387,8 @@ struct Memory {
     /// each change and must not grow with the years.
     ended: VecDeque<RequestId>,
     last_issued: Option<OffsetDateTime>,
+    /// When identity certificates that had ended were last let go of.
+    forgot: OffsetDateTime,
 }
 
 impl Memory {
@@ -384,6 +404,7 @@ impl Memory {
             nodes,
             locks,
             requests,
+            credentials,
             last_issued,
         } = snapshot;
         for role in &roles {
@@ -409,7 +430,8 @@ impl Memory {
             .with_users(users)
             .with_nodes(nodes)
             .with_locks(locks)
-            .with_requests(requests);
+            .with_requests(requests)
+            .with_credentials(credentials);
         let mut memory = Self {
             view,
             revisions,
@@ -417,6 +439,7 @@ impl Memory {
             deadline_of: HashMap::new(),
             ended: VecDeque::new(),
             last_issued,
+            forgot: now,
         };
         memory.look_at(ids, now);
         memory
@@ -457,12 +480,31 @@ impl Memory {
         self.last_issued = last_issued;
         self.revisions = revisions;
         self.look_at(touched, now);
+        self.forget_credentials(now);
         // What is due after all has just been tried and did not pass: not at once again.
         for id in self.due(now) {
             if let Some(at) = self.deadline_of.insert(id, now + RETRY) {
                 self.deadlines.remove(&(at, id));
                 self.deadlines.insert((now + RETRY, id));
             }
+        }
+    }
+
+    /// Lets go of identity certificates that ended long ago, now and then: each look at them all
+    /// pays for many logins.
+    fn forget_credentials(&mut self, now: OffsetDateTime) {
+        if now - self.forgot < REMEMBERED {
+            return;
+        }
+        self.forgot = now;
+        let long_over: Vec<u64> = self
+            .view
+            .credentials()
+            .filter(|issued| issued.valid_before <= now - REMEMBERED)
+            .map(|issued| issued.serial)
+            .collect();
+        for serial in long_over {
+            self.view = self.view.clone().without_credential(serial);
         }
     }
 
@@ -537,7 +579,7 @@ impl Writer {
         if !transaction.log_ends_at_its_head().await? {
             tracing::error!("the audit log does not end as it did; run `audit verify`");
         }
-        let memory = Memory::of(transaction.load().await?, cluster.clone(), settings, now);
+        let memory = Memory::of(transaction.load(now).await?, cluster.clone(), settings, now);
         let mut draft = memory.draft(now);
         for session in transaction.unended_sessions().await? {
             let Ok(id) = session.id.parse() else { continue };
@@ -648,7 +690,7 @@ impl Writer {
         if transaction.changed_elsewhere() {
             let view = &self.memory.view;
             let (cluster, settings) = (view.cluster().clone(), view.settings().clone());
-            self.memory = Memory::of(transaction.load().await?, cluster, settings, now);
+            self.memory = Memory::of(transaction.load(now).await?, cluster, settings, now);
             news = News::Look;
         }
         let mut draft = self.memory.draft(now);

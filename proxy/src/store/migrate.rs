@@ -13,6 +13,7 @@ use thiserror::Error;
 const STEPS: &[&str] = &[
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
 ];
 
 /// `application_id` of our databases ("ANCR"), so that another program's file is not written to.

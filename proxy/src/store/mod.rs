@@ -28,9 +28,9 @@ use time::OffsetDateTime;
 
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
-pub(crate) use read::RECENT;
 pub use read::{AuditFilter, Broken, Reader, Report, SessionRow, Snapshot, VerifyError};
-pub use write::{Change, Issuance, Kind, SessionEnd, SessionStart, Transaction};
+pub(crate) use read::{RECENT, REMEMBERED};
+pub use write::{Change, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart, Transaction};
 
 /// How long a statement waits for another process that holds the database (a backup, a shell)
 /// before access fails closed.

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use anteroom_core::credential::IssuedCredential;
 use anteroom_core::documents;
-use anteroom_core::id::{RequestId, RoleName};
+use anteroom_core::id::{KeyFingerprint, RequestId, RoleName, UserName};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::AccessRequest;
@@ -17,7 +18,7 @@ use sqlx::{Row, SqliteConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::{StoreError, from_micros};
+use super::{StoreError, from_micros, micros};
 use crate::audit::{Anchor, Event, Head, Record, Tampered, Verifier};
 
 /// How many requests that have ended are kept in memory beside the live ones: whoever waited for
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub locks: Vec<Lock>,
     /// All live requests, and the latest of those that have ended, each with its revision.
     pub requests: Vec<(AccessRequest, i64)>,
+    /// The identity certificates that may still be valid, by a clock that is right within a week.
+    pub credentials: Vec<IssuedCredential>,
     /// When the last certificate was issued.
     pub last_issued: Option<OffsetDateTime>,
 }
@@ -382,6 +385,19 @@ impl Reader {
         rows.iter().map(|row| parsed("request", row)).collect()
     }
 
+    /// The SHA-256 of the certificate of that serial number, in hexadecimal.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn issued(&self, serial: u64) -> Result<Option<String>, StoreError> {
+        Ok(
+            sqlx::query_scalar("SELECT cert_sha256 FROM issuances WHERE serial = $1")
+                .bind(serial.to_string())
+                .fetch_optional(&self.pool)
+                .await?,
+        )
+    }
+
     /// Sessions, newest first.
     ///
     /// # Errors
@@ -642,7 +658,10 @@ pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, Stor
     })
 }
 
-pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Snapshot, StoreError> {
+pub(super) async fn load(
+    connection: &mut SqliteConnection,
+    now: OffsetDateTime,
+) -> Result<Snapshot, StoreError> {
     let roles = roles(connection).await?;
     let users = objects(
         connection,
@@ -661,6 +680,7 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Snapshot, 
         nodes,
         locks,
         requests: requests(connection).await?,
+        credentials: credentials(connection, now).await?,
         last_issued: last.map(from_micros),
     })
 }
@@ -672,6 +692,42 @@ async fn objects<T: DeserializeOwned>(
 ) -> Result<Vec<T>, StoreError> {
     let rows = sqlx::query(query).fetch_all(connection).await?;
     rows.iter().map(|row| parsed(what, row)).collect()
+}
+
+/// How long an identity certificate is remembered after its end: a clock that was set back must not
+/// turn one that was issued into an alarm.
+pub(crate) const REMEMBERED: time::Duration = time::Duration::days(7);
+
+async fn credentials(
+    connection: &mut SqliteConnection,
+    now: OffsetDateTime,
+) -> Result<Vec<IssuedCredential>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT serial, cert_sha256, user, login_key, identities.valid_before, why \
+         FROM identities JOIN issuances USING (serial) WHERE identities.valid_before > $1",
+    )
+    .bind(micros(now - REMEMBERED))
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(credential).collect()
+}
+
+fn credential(row: &SqliteRow) -> Result<IssuedCredential, StoreError> {
+    let serial: String = row.try_get("serial")?;
+    let unreadable = |why: &dyn std::fmt::Display| StoreError::Unreadable {
+        what: format!("certificate {serial}"),
+        why: why.to_string(),
+    };
+    let (user, key): (String, String) = (row.try_get("user")?, row.try_get("login_key")?);
+    let sha256: String = row.try_get("cert_sha256")?;
+    Ok(IssuedCredential {
+        serial: serial.parse().map_err(|error| unreadable(&error))?,
+        sha256: crate::audit::unhex(&sha256).ok_or_else(|| unreadable(&"its hash"))?,
+        user: UserName::parse(&user).map_err(|error| unreadable(&error))?,
+        login_key: KeyFingerprint::parse(&key).map_err(|error| unreadable(&error))?,
+        valid_before: from_micros(row.try_get("valid_before")?),
+        revoked: row.try_get("why")?,
+    })
 }
 
 /// A document that an older version accepted and this one refuses must neither keep the proxy from

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anteroom_core::id::{LockId, NodeId, RequestId, RoleName, SessionId, UserName};
+use anteroom_core::id::{KeyFingerprint, LockId, NodeId, RequestId, RoleName, SessionId, UserName};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::{AccessRequest, State as RequestState};
@@ -66,6 +66,8 @@ pub enum Kind {
     Node,
     /// A host's name, by the host CA.
     Host,
+    /// A person, by the user CA.
+    User,
 }
 
 impl Kind {
@@ -73,6 +75,7 @@ impl Kind {
         match self {
             Self::Node => "node",
             Self::Host => "host",
+            Self::User => "user",
         }
     }
 }
@@ -106,6 +109,19 @@ pub struct Issuance {
     pub valid_after: OffsetDateTime,
     /// Until when it is valid (exclusive).
     pub valid_before: OffsetDateTime,
+    /// What is remembered besides of an identity certificate.
+    pub identity: Option<IdentityIssuance>,
+}
+
+/// What is remembered of an identity certificate and of no other.
+#[derive(Debug, Clone)]
+pub struct IdentityIssuance {
+    /// The registered key that the login was made with.
+    pub login_key: KeyFingerprint,
+    /// The serial number of the certificate that was presented.
+    pub presented: Option<u64>,
+    /// Why that one counts no more, if it does not.
+    pub revokes: Option<String>,
 }
 
 /// A session as it is remembered from its start.
@@ -172,8 +188,8 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] names the object that cannot be understood.
-    pub async fn load(&mut self) -> Result<Snapshot, StoreError> {
-        read::load(&mut self.connection).await
+    pub async fn load(&mut self, now: OffsetDateTime) -> Result<Snapshot, StoreError> {
+        read::load(&mut self.connection, now).await
     }
 
     /// The value of a setting that the database carries.
@@ -495,7 +511,43 @@ impl<'a> Transaction<'a> {
         .bind(audit_seq)
         .execute(&mut self.connection)
         .await?;
-        Ok(())
+        match &issuance.identity {
+            Some(identity) => self.issue_identity(issuance, identity, now).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn issue_identity(
+        &mut self,
+        issuance: &Issuance,
+        identity: &IdentityIssuance,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO identities (serial, login_key, presented, valid_before) \
+             VALUES ($1, $2, $3, $4)",
+        )
+        .bind(issuance.serial.to_string())
+        .bind(identity.login_key.as_str())
+        .bind(identity.presented.map(|serial| serial.to_string()))
+        .bind(micros(issuance.valid_before))
+        .execute(&mut self.connection)
+        .await?;
+        let (Some(presented), Some(why)) = (identity.presented, &identity.revokes) else {
+            return Ok(());
+        };
+        let changed = sqlx::query(
+            "UPDATE identities SET revoked = $1, why = $2 WHERE serial = $3 AND revoked IS NULL",
+        )
+        .bind(micros(now))
+        .bind(why)
+        .bind(presented.to_string())
+        .execute(&mut self.connection)
+        .await?;
+        // Of two drops at once, one comes too late: its certificate must not exist.
+        one(changed.rows_affected(), || {
+            format!("certificate {presented}")
+        })
     }
 
     async fn start_session(

@@ -13,6 +13,7 @@
 mod admin;
 mod attack;
 mod bridge;
+mod certificates;
 mod clients;
 mod door;
 mod flow;

@@ -1,0 +1,324 @@
+//! Identity certificates: a login, a drop, and the alarm over one that was never issued.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anteroom_ca::key::UserCa;
+use anteroom_ca::user::{CertifyIdentityError, certify};
+use anteroom_ca::{Certificate, ClockError, IssueTime, Serial};
+use anteroom_core::credential::IssuedCredential;
+use anteroom_core::id::{KeyFingerprint, LockId, RequestId};
+use anteroom_core::lock::{Lock, LockTarget, MOST_LOCKS};
+use anteroom_core::policy::{self, Identity, LoginPermit, LoginRefused, LoginWanted};
+use anteroom_core::request::{Action, Actor, TransitionError, apply};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::State;
+use super::certificates::{about_certificate, remember};
+use super::locks::about_lock;
+use super::writer::Draft;
+use crate::audit::{Entry, Event};
+use crate::store::{IdentityIssuance, Issuance, Kind, StoreError};
+
+/// Why a login or a drop gave no certificate.
+#[derive(Debug, Error)]
+pub enum LoginError {
+    /// It may not be had, or not like this.
+    #[error(transparent)]
+    Refused(#[from] LoginRefused),
+    /// A request could not be taken up, dropped or ended.
+    #[error(transparent)]
+    Request(#[from] TransitionError),
+    /// The proxy's clock was set back.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// It carries more than fits, or the linter held it back.
+    #[error("{}", certify_text(.0))]
+    Certify(#[from] CertifyIdentityError),
+    /// It could not be recorded, so it was not handed out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn certify_text(error: &CertifyIdentityError) -> String {
+    if error.is_too_large() {
+        return "the certificate would be larger than 16 KiB; ask for fewer resources, or for a role"
+            .to_owned();
+    }
+    error.to_string()
+}
+
+/// A drop of requests from a certificate: which, and whether for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropping {
+    /// The requests; empty means all of them.
+    pub requests: BTreeSet<RequestId>,
+    /// Whether they end, rather than being set aside.
+    pub end: bool,
+}
+
+/// A certificate that is committed and may leave the process, with its terms.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// What it says.
+    pub permit: LoginPermit,
+    /// The certificate.
+    pub certificate: Certificate,
+}
+
+impl State {
+    /// Issues an identity certificate. A request named that this key does not hold, because it
+    /// dropped it or another of the user's keys filed it, is taken up in the same transaction.
+    ///
+    /// # Errors
+    /// [`LoginError`]; nothing is changed, and the attempt is in the log.
+    pub async fn login(
+        &self,
+        identity: &Identity,
+        wanted: LoginWanted,
+        from: SocketAddr,
+        ca: &Arc<UserCa>,
+    ) -> Result<LoggedIn, LoginError> {
+        let (identity, ca) = (identity.clone(), Arc::clone(ca));
+        self.write(move |draft| {
+            take_up(draft, &identity, &wanted.requests)
+                .and_then(|()| {
+                    let permit = policy::login(draft.view(), &identity, &wanted, draft.now())?;
+                    issue(draft, permit, from, &ca, None)
+                })
+                .inspect_err(|error| refused(draft, &identity, from, error))
+        })
+        .await
+    }
+
+    /// Issues the certificate that takes the presented one's place, without the requests named, and
+    /// revokes the presented one. The requests are set aside for the key as well, so that the plain
+    /// key does not bring back what was just given up.
+    ///
+    /// # Errors
+    /// [`LoginError`]; nothing is changed, and the attempt is in the log.
+    pub async fn drop_from_certificate(
+        &self,
+        identity: &Identity,
+        dropping: Dropping,
+        from: SocketAddr,
+        ca: &Arc<UserCa>,
+    ) -> Result<LoggedIn, LoginError> {
+        let (identity, ca) = (identity.clone(), Arc::clone(ca));
+        self.write(move |draft| {
+            drop_and_issue(draft, &identity, &dropping, from, &ca)
+                .inspect_err(|error| refused(draft, &identity, from, error))
+        })
+        .await
+    }
+
+    /// Looks once more, in the database itself, for a certificate that memory knows nothing of, and
+    /// writes the alarm if it is not there either: somebody else has the user CA's key.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not in the log.
+    pub async fn never_issued(
+        &self,
+        serial: u64,
+        sha256: [u8; 32],
+        from: SocketAddr,
+    ) -> Result<(), StoreError> {
+        let hash = crate::audit::hex(&sha256);
+        if self.reader().issued(serial).await?.as_deref() == Some(hash.as_str()) {
+            // Issued and long over; the clock has moved. It stays refused.
+            return Ok(());
+        }
+        let why = "ALARM: a certificate that the user CA signed was never issued here; its key is in \
+                   other hands, so rotate it";
+        tracing::error!(serial, from = %from.ip(), "{why}");
+        let entry = Entry::failed(Event::Auth, why)
+            .serial(serial)
+            .certificate_sha256(hash)
+            .remote_addr(from);
+        self.write(move |draft| {
+            draft.log(entry);
+            lock_serial(draft, serial, from);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Locks a forged certificate's serial number, so that it stands in the revocation list as well.
+fn lock_serial(draft: &mut Draft, serial: u64, from: SocketAddr) {
+    let locks = draft.view().locks();
+    // Bounded, so that whoever forges certificates leaves room for an administrator's locks.
+    let full = locks.len() >= MOST_LOCKS / 2;
+    if serial == 0 || full || locks.on_serial(serial, draft.now()).is_some() {
+        return;
+    }
+    let lock = Lock {
+        id: LockId::from_uuid(Uuid::new_v4()),
+        target: LockTarget::Serial(serial),
+        message: "it was never issued".to_owned(),
+        created: draft.now(),
+        created_by: "anteroom".to_owned(),
+        expires: None,
+    };
+    let entry = Entry::new(Event::LockCreate)
+        .user("anteroom")
+        .remote_addr(from);
+    draft.log(about_lock(entry, &lock));
+    draft.put_lock(lock);
+}
+
+/// Why a certificate that something was dropped from counts no more.
+const DROPPED: &str = "its requests were dropped";
+
+fn refused(draft: &mut Draft, identity: &Identity, from: SocketAddr, error: &LoginError) {
+    let entry = Entry::failed(Event::CertCreate, error)
+        .user(identity.user())
+        .key(identity.key())
+        .remote_addr(from);
+    draft.log(entry);
+}
+
+/// Takes up what is the user's own and approved, and not held by this key yet. Whether it may be
+/// used is decided afterwards.
+fn take_up(
+    draft: &mut Draft,
+    identity: &Identity,
+    requests: &BTreeSet<RequestId>,
+) -> Result<(), LoginError> {
+    for id in requests {
+        let Some(request) = draft.view().request(id).cloned() else {
+            continue;
+        };
+        let foreign = request.user != *identity.user();
+        if foreign || !request.is_open(draft.now()) || request.is_held_by(identity.key()) {
+            continue;
+        }
+        act(
+            draft,
+            identity,
+            *id,
+            &Action::Assume {
+                key: identity.key().clone(),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn act(
+    draft: &mut Draft,
+    identity: &Identity,
+    id: RequestId,
+    action: &Action,
+) -> Result<(), LoginError> {
+    let Some(request) = draft.view().request(&id).cloned() else {
+        return Ok(());
+    };
+    let actor = Actor::User(identity.user().clone());
+    let next = apply(&request, action, &actor, draft.now())?;
+    let entry = Entry::new(Event::AccessRequestUpdate)
+        .user(identity.user())
+        .key(identity.key())
+        .request_id(id)
+        .state(next.state)
+        .name(action.as_participle())
+        .reason(action.as_participle());
+    draft.log(entry);
+    draft.update_request(next, request.state);
+    Ok(())
+}
+
+fn drop_and_issue(
+    draft: &mut Draft,
+    identity: &Identity,
+    dropping: &Dropping,
+    from: SocketAddr,
+    ca: &UserCa,
+) -> Result<LoggedIn, LoginError> {
+    let now = draft.now();
+    let permit = policy::drop_requests(draft.view(), identity, &dropping.requests, now)?;
+    let carried = identity
+        .credential()
+        .map(|presented| presented.claims.requests.clone())
+        .unwrap_or_default();
+    for id in carried.difference(&permit.claims().requests) {
+        // What is over already, or was set aside before, needs nothing done to it.
+        let held = draft
+            .view()
+            .request(id)
+            .is_some_and(|request| request.is_open(now) && request.is_held_by(identity.key()));
+        if held {
+            let action = if dropping.end {
+                Action::End
+            } else {
+                let key = identity.key().clone();
+                Action::Drop { key }
+            };
+            act(draft, identity, *id, &action)?;
+        }
+    }
+    issue(draft, permit, from, ca, Some(DROPPED))
+}
+
+/// Signs, and writes the row and its entry: both are on the disk before anybody sees the signature.
+fn issue(
+    draft: &mut Draft,
+    permit: LoginPermit,
+    from: SocketAddr,
+    ca: &UserCa,
+    revokes: Option<&str>,
+) -> Result<LoggedIn, LoginError> {
+    let mut rng = rand::rng();
+    let at = IssueTime::new(draft.now(), draft.last_issued())?;
+    let certificate = certify(&permit, Serial::random(&mut rng), at, ca, &mut rng)?;
+    let request = permit.claims().requests.first().copied();
+    let row = Issuance {
+        user: Some(permit.user().clone()),
+        request,
+        identity: Some(IdentityIssuance {
+            login_key: permit.key().clone(),
+            presented: permit.presented(),
+            revokes: revokes.map(str::to_owned),
+        }),
+        ..remember(&certificate, Kind::User)
+    };
+    let mut entry = Entry::new(Event::CertCreate)
+        .user(permit.user())
+        .key(permit.key())
+        .name(certificate.key_id())
+        .remote_addr(from);
+    entry.request_id = request.map(|id| id.to_string());
+    entry.roles = permit
+        .claims()
+        .roles
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if let (Some(presented), Some(why)) = (permit.presented(), revokes) {
+        entry.reason = Some(format!("certificate {presented} is revoked: {why}"));
+    }
+    draft.issue(row, about_certificate(entry, &certificate));
+    let revoked = permit
+        .presented()
+        .zip(revokes)
+        .map(|(serial, why)| (serial, why.to_owned()));
+    draft.remember_credential(credential(&permit, &certificate), revoked);
+    Ok(LoggedIn {
+        permit,
+        certificate,
+    })
+}
+
+fn credential(permit: &LoginPermit, certificate: &Certificate) -> IssuedCredential {
+    let key: KeyFingerprint = permit.key().clone();
+    IssuedCredential {
+        serial: certificate.serial().get(),
+        sha256: certificate.sha256(),
+        user: permit.user().clone(),
+        login_key: key,
+        valid_before: certificate.valid_before(),
+        revoked: None,
+    }
+}
