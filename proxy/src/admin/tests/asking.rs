@@ -145,3 +145,89 @@ async fn a_scope_of_one_command_is_shown_for_what_it_is() {
     }
     t.compare("scope.txt");
 }
+
+#[tokio::test]
+async fn what_makes_no_request_is_one_sentence_with_its_exit_code_and_writes_no_row() {
+    let world = world().await;
+    let far = "2026-11-28T20:00:01Z";
+    let long = "x".repeat(4097);
+    let reviewers: Vec<String> = (0..21).map(|n| format!("u{n}")).collect();
+    let reviewers = reviewers.join(",");
+    let many: String = (0..301)
+        .map(|n| format!(" --resource /example.com/node/00000000-0000-4000-8000-{n:012}"))
+        .collect();
+    let create = |rest: &str| format!("request create --nowait {rest}");
+    let cases: Vec<(&str, String, u8, &str)> = vec![
+        ("alice", create("--reason x"), 64, "lacks `--resource"),
+        (
+            "alice",
+            create("--resource nosuch"),
+            66,
+            "no such node `nosuch`",
+        ),
+        ("nina", create("--resource iot"), 66, "no such node `iot`"),
+        (
+            "alice",
+            create("--roles nosuch"),
+            66,
+            "role `nosuch` can't be asked for",
+        ),
+        (
+            "alice",
+            create("--roles editor"),
+            66,
+            "role `editor` can't be asked for",
+        ),
+        ("carol", create("--resource iot"), 1, "already"),
+        (
+            "alice",
+            create("--resource nobody@iot"),
+            77,
+            "login `nobody`",
+        ),
+        (
+            "alice",
+            create("--resource /example.com/db/orders"),
+            64,
+            "/example.com/db/orders",
+        ),
+        (
+            "alice",
+            create(&format!("--resource iot --reason {long}")),
+            64,
+            "4097 bytes long",
+        ),
+        (
+            "alice",
+            create(&format!("--resource iot --reviewers {reviewers}")),
+            64,
+            "21 reviewers",
+        ),
+        ("alice", create(&many), 64, "301 resources"),
+        (
+            "alice",
+            create("--resource iot --assume-start-time 2026-11-20T19:59:59Z"),
+            64,
+            "is over",
+        ),
+        (
+            "alice",
+            create(&format!("--resource iot --assume-start-time {far}")),
+            64,
+            "more than 7d ahead",
+        ),
+    ];
+    for (who, line, code, sentence) in cases {
+        let shown: String = line.chars().take(90).collect();
+        let said = world.says(who, &line).await;
+        assert_eq!(said.code, code, "{who}: {shown}: {said:?}");
+        assert!(said.err.contains(sentence), "{who}: {shown}: {}", said.err);
+        assert_eq!(said.out, "", "{who}: {shown}");
+        assert_eq!(world.requests(), 0, "{who}: {shown}");
+        let stored = world.ctx.state.reader().requests(10).await.unwrap();
+        assert!(stored.is_empty(), "{who}: {shown}");
+    }
+    // The nearest thing that works writes one.
+    world.filed("iot").await;
+    assert_eq!(world.requests(), 1);
+}
