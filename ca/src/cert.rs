@@ -82,6 +82,8 @@ impl Certificate {
 pub(crate) enum Class {
     /// One login on one node, signed by the node authority.
     Access,
+    /// The same in a person's hand, for direct use.
+    Direct,
     /// A person, signed by the user authority.
     Identity,
     /// The proxy's own host certificate.
@@ -95,7 +97,7 @@ pub(crate) enum Class {
 impl Class {
     fn cert_type(self) -> CertType {
         match self {
-            Self::Access | Self::Identity => CertType::User,
+            Self::Access | Self::Direct | Self::Identity => CertType::User,
             Self::Proxy | Self::Inner | Self::Node => CertType::Host,
         }
     }
@@ -105,6 +107,8 @@ impl Class {
         match self {
             // The minute before now is part of it.
             Self::Access => Duration::minutes(2),
+            // Long enough for a person to connect; the proxy does not see when it is used.
+            Self::Direct => Duration::minutes(5),
             // More than any session: the roles' `max_session_ttl` and the configuration say less.
             Self::Identity => Duration::days(7),
             // Checked once, when the inner connection begins: a rekey compares with the key seen then.
@@ -116,7 +120,7 @@ impl Class {
 
     fn may_carry_extension(self, name: &str) -> bool {
         match self {
-            Self::Access => Extension::ALL
+            Self::Access | Self::Direct => Extension::ALL
                 .iter()
                 .any(|extension| extension.name() == name),
             // Read and compared as a whole in `lint_options`.
@@ -349,6 +353,7 @@ impl Class {
     fn name(self) -> &'static str {
         match self {
             Self::Access => "an access certificate",
+            Self::Direct => "a certificate for direct use",
             Self::Identity => "an identity certificate",
             Self::Proxy => "the proxy's host certificate",
             Self::Inner => "an inner server's host certificate",
@@ -420,8 +425,9 @@ fn lint_principals(class: Class, principals: &[String]) -> Result<(), LintError>
         }
     }
     match (class, principals) {
-        (Class::Access | Class::Identity | Class::Inner, [_]) | (Class::Proxy, _) => Ok(()),
-        (Class::Access | Class::Identity | Class::Inner, _) => {
+        (Class::Access | Class::Direct | Class::Identity | Class::Inner, [_])
+        | (Class::Proxy, _) => Ok(()),
+        (Class::Access | Class::Direct | Class::Identity | Class::Inner, _) => {
             Err(LintError::PrincipalCount { found })
         }
         (Class::Node, [first, ..]) if NodeId::parse(first).is_ok() => Ok(()),
@@ -447,7 +453,7 @@ fn is_safe(principal: &str) -> bool {
 
 fn is_of_class(class: Class, principal: &str) -> bool {
     match class {
-        Class::Access => principal.split_once('@').is_some_and(|(login, node)| {
+        Class::Access | Class::Direct => principal.split_once('@').is_some_and(|(login, node)| {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
             !login.is_empty()
                 && login.bytes().all(plain)
@@ -485,7 +491,7 @@ fn lint_options(class: Class, command: Option<&str>, cert: &Wire) -> Result<(), 
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     let fits = match class {
-        Class::Access => match (command, options.as_slice()) {
+        Class::Access | Class::Direct => match (command, options.as_slice()) {
             (None, [(SOURCE_ADDRESS, value)]) => is_block_list(value),
             (Some(only), [(FORCE_COMMAND, forced), (SOURCE_ADDRESS, value)]) => {
                 *forced == only && is_command(only) && is_block_list(value)

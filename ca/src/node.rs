@@ -46,18 +46,56 @@ pub fn certify(
     ca: &NodeCa,
     rng: &mut impl CryptoRng,
 ) -> Result<Certificate, CertifyError> {
+    let key_id = key_id(permit, terms.session);
+    sign(Class::Access, key_id, permit, subject, terms, ca, rng)
+}
+
+/// Certifies `subject`, a key of the user's own, for the login and node that `permit` names: for a
+/// connection of hers that does not go through the proxy. Whether her roles let her is in the permit
+/// ([`Capabilities::direct`]).
+///
+/// It lives five minutes in all, and ends no later than the permit. Nothing but what sshd enforces
+/// binds the session: forwarding is in it only if both directions are allowed, since sshd does not
+/// tell them apart.
+///
+/// # Errors
+/// As [`certify`]; [`CertifyError::NotDirect`] if the permit does not allow it.
+pub fn certify_direct(
+    permit: &Permit,
+    subject: &PublicKey,
+    terms: &Terms<'_>,
+    ca: &NodeCa,
+    rng: &mut impl CryptoRng,
+) -> Result<Certificate, CertifyError> {
+    let may = permit.capabilities();
+    if !may.direct.is_allowed() || !may.file_copy.is_allowed() {
+        return Err(CertifyError::NotDirect);
+    }
+    let key_id = format!("{} direct", key_id(permit, terms.session));
+    sign(Class::Direct, key_id, permit, subject, terms, ca, rng)
+}
+
+fn sign(
+    class: Class,
+    key_id: String,
+    permit: &Permit,
+    subject: &PublicKey,
+    terms: &Terms<'_>,
+    ca: &NodeCa,
+    rng: &mut impl CryptoRng,
+) -> Result<Certificate, CertifyError> {
     let node = permit.node().id;
     let resource = ResourceId::node(terms.cluster.clone(), node);
     let draft = Draft {
-        class: Class::Access,
+        class,
         subject,
         serial: terms.serial,
-        key_id: key_id(permit, terms.session),
+        key_id,
         principals: vec![format!("{}@{node}", permit.login())],
-        valid_before: valid_before(permit, terms.at)?,
+        valid_before: valid_before(class, permit, terms.at)?,
         source_address: Some(terms.source_addresses.to_string()),
         force_command: permit.scope().command().map(str::to_owned),
-        extensions: extensions(permit.capabilities(), &resource),
+        extensions: extensions(class, permit.capabilities(), &resource),
     };
     Ok(draft.sign(terms.at, ca.key(), rng)?)
 }
@@ -73,6 +111,12 @@ pub enum CertifyError {
         /// The time of issuing.
         now: OffsetDateTime,
     },
+    /// No role that allows the access lets it be used directly, or one forbids what only the proxy can
+    /// keep from happening.
+    #[error(
+        "no role that grants it has `direct: true`, or one has `ssh_file_copy: false`, which is kept on the proxy only"
+    )]
+    NotDirect,
     /// The linter or the signer refused.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -86,9 +130,12 @@ fn key_id(permit: &Permit, session: SessionId) -> String {
     }
 }
 
-fn valid_before(permit: &Permit, at: IssueTime) -> Result<OffsetDateTime, CertifyError> {
-    let latest =
-        at.now() + Class::Access.max_lifetime() - Duration::seconds(BACKDATE.cast_signed());
+fn valid_before(
+    class: Class,
+    permit: &Permit,
+    at: IssueTime,
+) -> Result<OffsetDateTime, CertifyError> {
+    let latest = at.now() + class.max_lifetime() - Duration::seconds(BACKDATE.cast_signed());
     let Some(ended) = permit.ends() else {
         return Ok(latest);
     };
@@ -103,10 +150,19 @@ fn valid_before(permit: &Permit, at: IssueTime) -> Result<OffsetDateTime, Certif
 }
 
 /// What sshd is to allow. Forwarding is one extension for `-L` and `-R` alike; the bridge tells them apart.
-fn extensions(may: &Capabilities, resource: &ResourceId) -> Vec<(Extension, String)> {
+fn extensions(class: Class, may: &Capabilities, resource: &ResourceId) -> Vec<(Extension, String)> {
     let forwarding = match (may.local_forwarding, may.remote_forwarding) {
+        (Capability::Allowed, Capability::Allowed) => Capability::Allowed,
         (Capability::Refused, Capability::Refused) => Capability::Refused,
-        (Capability::Allowed, _) | (_, Capability::Allowed) => Capability::Allowed,
+        // No bridge stands between a direct certificate and its sshd.
+        (Capability::Allowed, Capability::Refused) | (Capability::Refused, Capability::Allowed)
+            if class == Class::Direct =>
+        {
+            Capability::Refused
+        }
+        (Capability::Allowed, Capability::Refused) | (Capability::Refused, Capability::Allowed) => {
+            Capability::Allowed
+        }
     };
     let flags = [
         (Extension::Pty, may.pty),

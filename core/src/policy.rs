@@ -187,6 +187,8 @@ pub struct Capabilities {
     pub x11_forwarding: Capability,
     /// scp and sftp.
     pub file_copy: Capability,
+    /// Certificates for direct use, past the proxy.
+    pub direct: Capability,
 }
 
 /// Whether a session may do a thing.

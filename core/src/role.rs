@@ -197,6 +197,8 @@ pub struct Options {
     pub permit_x11_forwarding: Option<bool>,
     /// scp and sftp.
     pub ssh_file_copy: Option<bool>,
+    /// Certificates for direct use (`cert LOGIN@NODE`), past the proxy.
+    pub direct: Option<bool>,
     /// A session without data for so long ends; of several roles the least.
     pub client_idle_timeout: Option<Duration>,
     /// So many connections to nodes at a time, over all of the user's; of several roles the least.

@@ -1,5 +1,6 @@
 //! Exit statuses, as `sysexits.h` has them; ssh passes them through to the user's shell.
 
+use anteroom_ca::node::CertifyError;
 use anteroom_core::request::FilingError;
 
 use crate::state::{FileError, IssueError};
@@ -110,7 +111,9 @@ impl Exits for FilingError {
 impl Exits for IssueError {
     fn exit(&self) -> Exit {
         match self {
-            IssueError::NotPermitted(_) => Exit::Denied,
+            IssueError::NotPermitted(_)
+            | IssueError::FromNode(_)
+            | IssueError::Certify(CertifyError::NotDirect) => Exit::Denied,
             IssueError::Clock(_) => Exit::Unavailable,
             IssueError::Certify(_) | IssueError::Host(_) => Exit::Failed,
             IssueError::Store(error) => error.exit(),

@@ -205,6 +205,11 @@ impl HostKeys {
         &self.names
     }
 
+    /// The authority that signs host certificates.
+    pub fn authority(&self) -> Arc<HostCa> {
+        Arc::clone(&self.host_ca)
+    }
+
     /// What nodes registered with `--host-ca` have to be certified by.
     pub fn trusted(&self) -> [PublicKey; 1] {
         [self.host_ca.public_key().clone()]

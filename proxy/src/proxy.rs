@@ -85,6 +85,8 @@ impl Proxy {
             scanner: Arc::new(NetworkScanner),
             waiting: Waiting::default(),
             user_ca: keys.user_ca,
+            node_ca: Arc::clone(&keys.node_ca),
+            host_ca: keys.hosts.authority(),
         };
         Arc::new(Proxy {
             state,

@@ -54,7 +54,6 @@ pub(super) const ASKS_FOR_NOTHING: &[(&str, &[Plain])] = &[
         &[Flag(false), Text("off")],
     ),
     // Options of Anteroom's own that nothing serves yet.
-    ("spec.options.direct", &[Flag(false)]),
     ("spec.options.require_certificate", &[Flag(false)]),
     ("spec.options.require_review_mfa", &[Flag(false)]),
     // There is one namespace.

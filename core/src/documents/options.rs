@@ -10,6 +10,7 @@ use super::{DocumentProblem, Mistake};
 const OPTIONS: Fields = Fields {
     served: &[
         "client_idle_timeout",
+        "direct",
         "disconnect_expired_cert",
         "forward_agent",
         "lock",
@@ -44,7 +45,7 @@ const OPTIONS: Fields = Fields {
         "pin_source_ip",
         "require_session_mfa",
     ],
-    later: &["direct", "require_certificate", "require_review_mfa"],
+    later: &["require_certificate", "require_review_mfa"],
     only_allow: &[],
 };
 
@@ -109,6 +110,7 @@ pub(super) fn read(at: &At<'_>) -> Result<Options, Mistake> {
         forward_agent: flag(&map, "forward_agent")?,
         permit_x11_forwarding: flag(&map, "permit_x11_forwarding")?,
         ssh_file_copy: flag(&map, "ssh_file_copy")?,
+        direct: flag(&map, "direct")?,
         client_idle_timeout: read_idle(&map)?,
         max_connections: most(&map, "max_connections")?,
         max_sessions: most(&map, "max_sessions")?,

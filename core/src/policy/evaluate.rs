@@ -972,5 +972,6 @@ pub(crate) fn capabilities(roles: &[&Role]) -> Capabilities {
         agent_forwarding: Capability::from_rule(any(|o| o.forward_agent)),
         x11_forwarding: Capability::from_rule(any(|o| o.permit_x11_forwarding)),
         file_copy: Capability::from_rule(options().all(|o| o.ssh_file_copy != Some(false))),
+        direct: Capability::from_rule(any(|o| o.direct)),
     }
 }

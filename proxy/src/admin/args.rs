@@ -70,6 +70,8 @@ pub(crate) enum Command {
     /// Export the public keys of the certificate authorities
     #[command(subcommand)]
     Auth(Auth),
+    /// Print a short certificate for a node, for ssh past the proxy
+    Cert(Cert),
     /// Shut out a user, key, role, request, login, node or certificate at once
     Lock(LockArgs),
     /// List locks, take them away
@@ -638,6 +640,8 @@ pub(crate) enum Nodes {
     Update(NodesUpdate),
     /// Print the lines for the node's sshd_config
     SshdConfig(SshdConfig),
+    /// Sign a node's host key for its names
+    HostCert(HostCert),
 }
 
 /// How the node proves that it is the node.
@@ -733,6 +737,26 @@ pub(crate) struct SshdConfig {
     /// Close the node's other doors: no authorized_keys files, no passwords
     #[arg(long)]
     pub(crate) exclusive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HostCert {
+    /// The node's name, UUID or resource ID
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Its public host key: a file, `-` for standard input, or the key itself
+    #[arg(long, value_name = "FILE|-|KEY")]
+    pub(crate) key: String,
+    /// For how long, at most 29 days
+    #[arg(long, value_parser = duration::parse, default_value = "29d", value_name = "DURATION")]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cert {
+    /// The login on the node, like root@iot
+    #[arg(value_name = "LOGIN@NODE")]
+    pub(crate) target: Target,
 }
 
 #[derive(Debug, Args)]
@@ -835,11 +859,11 @@ pub(crate) enum Auth {
 
 #[derive(Debug, Args)]
 pub(crate) struct AuthExport {
-    /// Which authority: user, node or host
+    /// Which authority: user, node or host; krl: the revocation list, in binary
     #[arg(
         long = "type",
         value_enum,
-        value_name = "user|node|host",
+        value_name = "user|node|host|krl",
         hide_possible_values = true
     )]
     pub(crate) authority: Authority,
@@ -850,6 +874,7 @@ pub(crate) enum Authority {
     User,
     Node,
     Host,
+    Krl,
 }
 
 // Newtypes keep clap from reading `Option<Vec<T>>` as "any number of values": one value, a whole list.
@@ -1025,6 +1050,7 @@ impl Command {
             Self::Users(Users::Update(args)) => args.key.iter().chain(&args.add_key).collect(),
             Self::Nodes(Nodes::Add(args)) => args.proof.host_key.iter().collect(),
             Self::Nodes(Nodes::Update(args)) => args.proof.host_key.iter().collect(),
+            Self::Nodes(Nodes::HostCert(args)) => vec![&args.key],
             Self::Create(args) => return vec![&args.file],
             Self::Ls(_)
             | Self::Request(_)
@@ -1044,6 +1070,7 @@ impl Command {
             | Self::Rm(_)
             | Self::Login(_)
             | Self::Auth(_)
+            | Self::Cert(_)
             | Self::Lock(_)
             | Self::Locks(_) => Vec::new(),
         };

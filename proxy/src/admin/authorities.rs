@@ -22,6 +22,7 @@ impl<I: CommandIo> Run<'_, I> {
                 authorized_keys(&self.ctx.authorities.node, &comment(self.ctx, "node"))?
             }
             Authority::Host => known_hosts(self.ctx)?,
+            Authority::Krl => return self.export_krl().await,
         };
         self.print(&lines.join("\n")).await?;
         Ok(Exit::Done)
@@ -59,10 +60,10 @@ pub(crate) fn node_setup(ctx: &Context, node: &Node) -> Result<String, Stop> {
     match node.host_proof {
         HostProof::Pinned(_) => {}
         HostProof::HostCa => text.push_str(&format!(
-            "\n\nAnd give it a host certificate. On the proxy, with the node's public host key:\n\
-             ssh-keygen -s DATA_DIR/ca/host -h -I {} -n {} -V -1m:+52w ssh_host_ed25519_key.pub\n\
+            "\n\nAnd give it a host certificate, again before the 29 days are over that it lives. There, in /etc/ssh:\n\
+             ssh access nodes host-cert {} --key - < ssh_host_ed25519_key.pub > ssh_host_ed25519_key-cert.pub\n\
              Then `HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub` in its sshd_config.",
-            node.name, node.id
+            node.name
         )),
     }
     Ok(text)

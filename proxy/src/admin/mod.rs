@@ -18,6 +18,7 @@
 mod args;
 mod audit_log;
 mod authorities;
+mod certificates;
 mod config;
 pub mod ctl;
 mod explain;
@@ -41,7 +42,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anteroom_ca::key::UserCa;
+use anteroom_ca::key::{HostCa, NodeCa, UserCa};
 use anteroom_ca::names::HostNames;
 use anteroom_core::node::NodeAddr;
 use ssh_key::PublicKey;
@@ -74,6 +75,10 @@ pub struct Context {
     pub waiting: Waiting,
     /// Signs identity certificates.
     pub user_ca: Arc<UserCa>,
+    /// Signs certificates for direct use.
+    pub node_ca: Arc<NodeCa>,
+    /// Signs the host certificates of nodes.
+    pub host_ca: Arc<HostCa>,
 }
 
 /// How clients reach this proxy.
@@ -217,11 +222,13 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Nodes::Rm(args) => run.nodes_rm(&args).await,
             Nodes::Update(args) => run.nodes_update(args).await,
             Nodes::SshdConfig(args) => run.sshd_config(&args).await,
+            Nodes::HostCert(args) => run.host_cert(&args).await,
         },
         Command::Create(args) => run.create(&args).await,
         Command::Get(args) => run.get(&args).await,
         Command::Rm(args) => run.rm(&args).await,
         Command::Auth(Auth::Export(args)) => run.auth_export(&args).await,
+        Command::Cert(args) => run.cert(&args).await,
         Command::Lock(args) => run.lock(args).await,
         Command::Locks(Locks::Ls(args)) => run.locks_ls(args).await,
         Command::Locks(Locks::Rm(args)) => run.locks_rm(&args).await,

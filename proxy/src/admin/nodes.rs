@@ -36,6 +36,9 @@ pub(crate) struct NodeRow<'a> {
     pub(crate) host_proof: Option<HostProofRow<'a>>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub(crate) egress_addresses: &'a [String],
+    /// When the last host certificate that was issued for it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) host_certificate_expires: Option<String>,
 }
 
 /// How a node proves itself, for administrators.
@@ -63,6 +66,7 @@ impl<'a> NodeRow<'a> {
             logins: logins.into_iter().collect(),
             host_proof: None,
             egress_addresses: &[],
+            host_certificate_expires: None,
         }
     }
 

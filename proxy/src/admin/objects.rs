@@ -462,15 +462,34 @@ impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn nodes_ls(&mut self, args: &NodesLs) -> Ended {
         self.require(AdminVerb::List, AdminResource::Node)?;
         let view = self.ctx.state.view();
+        let ends = self.ctx.state.reader().host_certificates().await?;
         let rows: Vec<NodeRow<'_>> = view
             .nodes()
             .filter(|node| shows(node, &args.filter, &args.labels))
-            .map(|node| NodeRow::in_full(&view, node))
+            .map(|node| NodeRow {
+                host_certificate_expires: ends.get(&node.id).copied().map(say::rfc3339),
+                ..NodeRow::in_full(&view, node)
+            })
             .collect();
         self.listing(args.listing.format, &rows, || {
             node_table(&rows, args.filter.verbose)
         })
         .await?;
+        let now = self.ctx.state.now();
+        for node in view
+            .nodes()
+            .filter(|node| shows(node, &args.filter, &args.labels))
+        {
+            let Some(end) = ends.get(&node.id).filter(|end| **end - now < RENEW) else {
+                continue;
+            };
+            self.note(&format!(
+                "WARNING: the host certificate of `{0}` is good until {1}; renew it with `nodes host-cert {0} --key FILE`",
+                node.name,
+                say::stamp(*end)
+            ))
+            .await?;
+        }
         Ok(Exit::Done)
     }
 
@@ -478,8 +497,13 @@ impl<I: CommandIo> Run<'_, I> {
         self.require(AdminVerb::Read, AdminResource::Node)?;
         let view = self.ctx.state.view();
         let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
-        let row = NodeRow::in_full(&view, &node);
-        self.listing(args.listing.format, &row, || node_text(&view, &node))
+        let ends = self.ctx.state.reader().host_certificates().await?;
+        let end = ends.get(&node.id).copied();
+        let row = NodeRow {
+            host_certificate_expires: end.map(say::rfc3339),
+            ..NodeRow::in_full(&view, &node)
+        };
+        self.listing(args.listing.format, &row, || node_text(&view, &node, end))
             .await?;
         Ok(Exit::Done)
     }
@@ -582,7 +606,10 @@ impl<I: CommandIo> Run<'_, I> {
     }
 }
 
-fn node_text(view: &View, node: &Node) -> String {
+/// A host certificate with less than this left is spoken of.
+const RENEW: time::Duration = time::Duration::days(7);
+
+fn node_text(view: &View, node: &Node, certified: Option<OffsetDateTime>) -> String {
     let mut lines = vec![
         field("Node", node.name.as_str()),
         field("Node ID", &node.id.to_string()),
@@ -596,6 +623,9 @@ fn node_text(view: &View, node: &Node) -> String {
             "a host certificate of this cluster's host CA",
         )),
         HostProof::Pinned(keys) => lines.extend(keys.iter().map(|key| field("Host key", key))),
+    }
+    if let Some(end) = certified {
+        lines.push(field("Host cert", &format!("until {}", say::stamp(end))));
     }
     if !node.egress_addresses.is_empty() {
         lines.push(field("Egress", &node.egress_addresses.join(",")));

@@ -142,9 +142,13 @@ impl Scanner for OneHost {
 
 /// A key that is the same for the same word.
 fn key(word: &str) -> PublicKey {
+    signer(word).public_key().clone()
+}
+
+fn signer(word: &str) -> Key {
     let mut seed = [0; 32];
     seed[..word.len()].copy_from_slice(word.as_bytes());
-    Key::from_seed(word, &seed).public_key().clone()
+    Key::from_seed(word, &seed)
 }
 
 fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -225,6 +229,8 @@ async fn world() -> World {
             host: vec![key("host ca")],
         }),
         scanner: Arc::new(OneHost),
+        node_ca: Arc::new(NodeCa::new(signer("node ca"))),
+        host_ca: Arc::new(HostCa::new(signer("host ca"))),
     };
     World {
         ctx,

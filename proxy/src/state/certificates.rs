@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anteroom_ca::host::{CertifyHostError, HostTerms};
 use anteroom_ca::key::{NodeCa, fingerprint};
-use anteroom_ca::node::{CertifyError, Terms, certify};
+use anteroom_ca::node::{CertifyError, Terms, certify, certify_direct};
 use anteroom_ca::{Certificate, ClockError, IssueTime, Serial, SourceAddresses};
-use anteroom_core::id::SessionId;
+use anteroom_core::id::{NodeId, SessionId};
 use anteroom_core::policy::{Access, Decision, Identity, Permit, decide_for};
 use ssh_key::PublicKey;
 use thiserror::Error;
@@ -15,7 +15,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::sessions::about_session;
 use super::writer::Draft;
-use super::{State, rfc3339};
+use super::{By, FromNode, State, not_from_a_node, rfc3339};
 use crate::audit::{Entry, Event, hex};
 use crate::store::{Issuance, Kind, StoreError};
 
@@ -24,9 +24,9 @@ use crate::store::{Issuance, Kind, StoreError};
 pub struct Subject {
     /// The session that will use it.
     pub session: SessionId,
-    /// The ephemeral key that it certifies.
+    /// The key that it certifies: an ephemeral one, or the user's own for direct use.
     pub key: PublicKey,
-    /// Where the node will see the proxy coming from.
+    /// Where the node will see the proxy coming from, or the user where she connects directly.
     pub source_addresses: SourceAddresses,
     /// The command that the session is going to run, if that is all it does.
     pub command: Option<Vec<u8>>,
@@ -58,6 +58,9 @@ pub enum IssueError {
     /// A host certificate could not be made.
     #[error(transparent)]
     Host(#[from] CertifyHostError),
+    /// It comes from a registered node.
+    #[error(transparent)]
+    FromNode(#[from] FromNode),
     /// It could not be recorded, so it was not handed out.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,9 +81,37 @@ impl State {
         subject: Subject,
         ca: &Arc<NodeCa>,
     ) -> Result<Issued, IssueError> {
+        self.issue_for(Use::Bridge, identity, access, subject, ca)
+            .await
+    }
+
+    /// Issues a certificate that the user takes to the node herself, past the proxy. Otherwise as
+    /// [`State::issue`].
+    ///
+    /// # Errors
+    /// [`IssueError`]; [`CertifyError::NotDirect`] if her roles do not let her.
+    pub async fn issue_direct(
+        &self,
+        identity: &Identity,
+        access: &Access,
+        subject: Subject,
+        ca: &Arc<NodeCa>,
+    ) -> Result<Issued, IssueError> {
+        self.issue_for(Use::Direct, identity, access, subject, ca)
+            .await
+    }
+
+    async fn issue_for(
+        &self,
+        purpose: Use,
+        identity: &Identity,
+        access: &Access,
+        subject: Subject,
+        ca: &Arc<NodeCa>,
+    ) -> Result<Issued, IssueError> {
         let (identity, access, ca) = (identity.clone(), access.clone(), Arc::clone(ca));
         self.write(move |draft| {
-            issue(draft, &identity, &access, &subject, &ca).inspect_err(|error| {
+            issue(draft, purpose, &identity, &access, &subject, &ca).inspect_err(|error| {
                 let mut entry = Entry::failed(Event::CertCreate, error)
                     .user(identity.user())
                     .key(identity.key())
@@ -108,26 +139,70 @@ impl State {
         F: FnOnce(HostTerms) -> Result<Certificate, CertifyHostError> + Send + 'static,
     {
         self.write(move |draft| {
-            let at = IssueTime::new(draft.now(), draft.last_issued())?;
-            let terms = HostTerms {
-                serial: Serial::random(&mut rand::rng()),
-                lifetime,
-                at,
-            };
-            let certificate = certify(terms)?;
-            let issuance = remember(&certificate, Kind::Host);
-            let entry = Entry::new(Event::CertCreate)
-                .user("anteroom")
-                .name(certificate.key_id());
-            draft.issue(issuance, about_certificate(entry, &certificate));
-            Ok(certificate)
+            let entry = Entry::new(Event::CertCreate).user("anteroom");
+            issue_host(draft, lifetime, None, entry, certify)
+        })
+        .await
+    }
+
+    /// Issues the host certificate of a node for an administrator, and remembers which node it is of.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn issue_node_host<F>(
+        &self,
+        by: &By,
+        node: NodeId,
+        lifetime: Duration,
+        certify: F,
+    ) -> Result<Certificate, IssueError>
+    where
+        F: FnOnce(HostTerms) -> Result<Certificate, CertifyHostError> + Send + 'static,
+    {
+        let by = by.clone();
+        self.write(move |draft| {
+            not_from_a_node(draft.view(), by.from)?;
+            let entry = by.entry(Event::CertCreate).node_id(node);
+            issue_host(draft, lifetime, Some(node), entry, certify)
         })
         .await
     }
 }
 
+/// What an access certificate is issued for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// The proxy logs in with it.
+    Bridge,
+    /// The user does.
+    Direct,
+}
+
+fn issue_host(
+    draft: &mut Draft,
+    lifetime: Duration,
+    node: Option<NodeId>,
+    entry: Entry,
+    certify: impl FnOnce(HostTerms) -> Result<Certificate, CertifyHostError>,
+) -> Result<Certificate, IssueError> {
+    let terms = HostTerms {
+        serial: Serial::random(&mut rand::rng()),
+        lifetime,
+        at: IssueTime::new(draft.now(), draft.last_issued())?,
+    };
+    let certificate = certify(terms)?;
+    let issuance = Issuance {
+        node,
+        ..remember(&certificate, Kind::Host)
+    };
+    let entry = entry.name(certificate.key_id());
+    draft.issue(issuance, about_certificate(entry, &certificate));
+    Ok(certificate)
+}
+
 fn issue(
     draft: &mut Draft,
+    purpose: Use,
     identity: &Identity,
     access: &Access,
     subject: &Subject,
@@ -153,7 +228,10 @@ fn issue(
         source_addresses: &subject.source_addresses,
         at: IssueTime::new(draft.now(), draft.last_issued())?,
     };
-    let certificate = certify(&permit, &subject.key, &terms, ca, &mut rng)?;
+    let certificate = match purpose {
+        Use::Bridge => certify(&permit, &subject.key, &terms, ca, &mut rng)?,
+        Use::Direct => certify_direct(&permit, &subject.key, &terms, ca, &mut rng)?,
+    };
     let issuance = Issuance {
         user: Some(permit.user().clone()),
         request: permit.request(),
@@ -164,6 +242,9 @@ fn issue(
     };
     let mut entry = about_session(Event::CertCreate, &permit, subject.session);
     entry.remote_addr = subject.from.map(|from| from.to_string());
+    if purpose == Use::Direct {
+        entry = entry.name("direct");
+    }
     draft.issue(issuance, about_certificate(entry, &certificate));
     Ok(Issued {
         permit,

@@ -28,7 +28,9 @@ use time::OffsetDateTime;
 
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
-pub use read::{AuditFilter, Broken, Reader, Report, SessionRow, Snapshot, VerifyError};
+pub use read::{
+    AuditFilter, Broken, Reader, Report, SessionRow, Snapshot, ValidCertificate, VerifyError,
+};
 pub(crate) use read::{RECENT, REMEMBERED};
 pub use write::{Change, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart, Transaction};
 

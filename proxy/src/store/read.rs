@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::documents;
-use anteroom_core::id::{KeyFingerprint, RequestId, RoleName, UserName};
+use anteroom_core::id::{KeyFingerprint, NodeId, RequestId, RoleName, UserName};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::AccessRequest;
@@ -70,6 +70,23 @@ pub struct SessionRow {
     pub ended: Option<OffsetDateTime>,
     /// What else was written at its start.
     pub about: serde_json::Value,
+}
+
+/// A certificate of a user that may still be in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidCertificate {
+    /// Its serial number, in decimal.
+    pub serial: String,
+    /// `node` or `user`: which authority signed it.
+    pub kind: String,
+    /// Whose it is.
+    pub user: Option<String>,
+    /// The node it opens.
+    pub node_id: Option<String>,
+    /// The login it opens.
+    pub login: Option<String>,
+    /// The request it was issued under.
+    pub request_id: Option<String>,
 }
 
 /// Which audit entries are wanted. Empty fields want everything.
@@ -396,6 +413,56 @@ impl Reader {
                 .fetch_optional(&self.pool)
                 .await?,
         )
+    }
+
+    /// The certificates of users that are valid at `now` by their time, for the revocation list.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn valid_certificates(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<Vec<ValidCertificate>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT serial, kind, user, node_id, login, request_id FROM issuances \
+             WHERE valid_before > $1 AND kind <> 'host' ORDER BY audit_seq",
+        )
+        .bind(super::micros(now))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ValidCertificate {
+                    serial: row.try_get("serial")?,
+                    kind: row.try_get("kind")?,
+                    user: row.try_get("user")?,
+                    node_id: row.try_get("node_id")?,
+                    login: row.try_get("login")?,
+                    request_id: row.try_get("request_id")?,
+                })
+            })
+            .collect()
+    }
+
+    /// When the last host certificate of each node ends.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn host_certificates(&self) -> Result<HashMap<NodeId, OffsetDateTime>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT node_id, max(valid_before) AS ends FROM issuances \
+             WHERE kind = 'host' AND node_id IS NOT NULL GROUP BY node_id",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut found = HashMap::new();
+        for row in &rows {
+            let id: String = row.try_get("node_id")?;
+            if let Ok(id) = NodeId::parse(&id) {
+                found.insert(id, from_micros(row.try_get("ends")?));
+            }
+        }
+        Ok(found)
     }
 
     /// Sessions, newest first.

@@ -15,6 +15,7 @@ mod attack;
 mod bridge;
 mod certificates;
 mod clients;
+mod direct;
 mod door;
 mod flow;
 mod forward;

@@ -1,0 +1,320 @@
+//! `cert LOGIN@NODE`, `nodes host-cert` and `auth export --type krl`: certificates that are carried away, and
+//! the list of those that are no good any more.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
+
+use anteroom_ca::SourceAddresses;
+use anteroom_ca::host;
+use anteroom_ca::krl::{Edition, RevocationList, RevokedCertificates};
+use anteroom_ca::names::AdmittedName;
+use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::id::{KeyFingerprint, SessionId, UserName};
+use anteroom_core::lock::LockTarget;
+use anteroom_core::node::Node;
+use anteroom_core::policy::{self, Access, Decision, Identity, Outcome, explain};
+use anteroom_core::request::State;
+use anteroom_core::user::User;
+use anteroom_core::view::View;
+use bytes::Bytes;
+use ssh_key::PublicKey;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::args::{self, Cert, HostCert};
+use super::io::{Caller, CommandIo};
+use super::keys;
+use super::run::{Ended, Run, Stop};
+use crate::exit::{Exit, Exits};
+use crate::say::{self, clean};
+use crate::state::{IssueError, Subject};
+use crate::store::ValidCertificate;
+
+impl<I: CommandIo> Run<'_, I> {
+    /// One certificate for the caller's own key, alone on standard output.
+    pub(crate) async fn cert(&mut self, args: &Cert) -> Ended {
+        let identity = self.identity("cert LOGIN@NODE")?.clone();
+        let Caller::Ssh { remote_addr, .. } = self.caller else {
+            return Err(Stop::usage(
+                "a certificate is for a user's key; give it over ssh",
+            ));
+        };
+        let from = *remote_addr;
+        let view = self.ctx.state.view();
+        let node = self.resolve(&view, &args.target.node)?;
+        let access = Access {
+            login: args.target.login.clone(),
+            node: node.id,
+        };
+        let shown = format!("{}@{}", access.login, node.name);
+        self.permitted(&view, &identity, &access, &shown)?;
+        let subject = Subject {
+            session: SessionId::from_uuid(Uuid::new_v4()),
+            key: own_key(&view, &identity)?,
+            source_addresses: as_the_node_sees(from, &node)?,
+            command: None,
+            from: Some(from),
+        };
+        let issued = self
+            .ctx
+            .state
+            .issue_direct(&identity, &access, subject, &self.ctx.node_ca)
+            .await
+            .map_err(|error| not_issued(&error, &shown))?;
+        self.print(issued.certificate.to_openssh()).await?;
+        self.note(&format!(
+            "Valid until {} for {shown} from where you are now; what is done with it does not go through the proxy",
+            say::stamp(issued.certificate.valid_before())
+        ))
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    /// The decision in words, ahead of the one that counts, which is made where the certificate is recorded.
+    fn permitted(
+        &self,
+        view: &View,
+        identity: &Identity,
+        access: &Access,
+        shown: &str,
+    ) -> Result<(), Stop> {
+        match policy::decide(view, identity, access, self.ctx.state.now()) {
+            Decision::Permit(_) => Ok(()),
+            Decision::Ask(_) => Err(Stop::denied(format!(
+                "you do not currently have access to {}; ask for it with `ssh access request create --resource {}`",
+                clean(shown),
+                access.node
+            ))),
+            Decision::Deny(denial) => Err(Stop::denied(say::denial(&denial, shown))),
+        }
+    }
+
+    /// A host certificate for a node's own key, alone on standard output.
+    pub(crate) async fn host_cert(&mut self, args: &HostCert) -> Ended {
+        self.require(AdminVerb::Update, AdminResource::Node)?;
+        let view = self.ctx.state.view();
+        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let key = self.one_host_key(&args.key).await?;
+        let names = self.names_of(&node);
+        let (id, ca) = (node.id, self.ctx.host_ca.clone());
+        let certify =
+            move |terms| host::certify_node(&id, &names, &key, terms, &ca, &mut rand::rng());
+        let by = self.by();
+        let certificate = self
+            .ctx
+            .state
+            .issue_node_host(&by, id, args.ttl, certify)
+            .await
+            .map_err(|error| match &error {
+                IssueError::Host(wrong) => Stop::usage(clean(&wrong.to_string())),
+                IssueError::NotPermitted(_)
+                | IssueError::Clock(_)
+                | IssueError::Certify(_)
+                | IssueError::FromNode(_)
+                | IssueError::Store(_) => Stop::new(error.exit(), clean(&error.to_string())),
+            })?;
+        self.print(certificate.to_openssh()).await?;
+        let names = certificate.as_ssh().valid_principals().join(", ");
+        self.note(&format!(
+            "Valid until {} as {}; name it in the node's sshd_config with `HostCertificate`, and reload sshd",
+            say::stamp(certificate.valid_before()),
+            clean(&names)
+        ))
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    async fn one_host_key(&mut self, value: &str) -> Result<PublicKey, Stop> {
+        let text = if args::is_inline_key(value) {
+            value.to_owned()
+        } else {
+            self.input("--key", value).await?
+        };
+        let found = keys::parse_all(&text)
+            .map_err(|error| Stop::usage(format!("`--key` can't be used: {error}")))?;
+        match found.as_slice() {
+            [one] => PublicKey::from_openssh(&one.openssh)
+                .map_err(|error| Stop::usage(format!("`--key` can't be used: {error}"))),
+            several => Err(Stop::usage(format!(
+                "`--key` holds {} keys; a certificate is for one",
+                several.len()
+            ))),
+        }
+    }
+
+    /// What people may call the node: its name, and the host name that it is dialled by, as far as
+    /// such names are certified at all.
+    fn names_of(&self, node: &Node) -> Vec<AdmittedName> {
+        let names = &self.ctx.place.names;
+        let mut found: Vec<AdmittedName> = Vec::new();
+        for text in [node.name.as_str(), node.addr.host()] {
+            // An address is no name, and what reads as one would be compared as an address.
+            if text.parse::<IpAddr>().is_ok() {
+                continue;
+            }
+            if let Ok(name) = names.admit(text)
+                && !found.contains(&name)
+            {
+                found.push(name);
+            }
+        }
+        found
+    }
+
+    /// The revocation list, binary, alone on standard output.
+    pub(crate) async fn export_krl(&mut self) -> Ended {
+        let (state, now) = (&self.ctx.state, self.ctx.state.now());
+        let valid = state.reader().valid_certificates(now).await?;
+        let list = revocations(&state.view(), &self.ctx.authorities, &valid, now);
+        let edition = Edition {
+            version: u64::try_from(now.unix_timestamp()).unwrap_or_default(),
+            generated: now,
+            comment: format!("anteroom of {}", state.cluster()),
+        };
+        let bytes = list
+            .to_bytes(&edition)
+            .map_err(|error| Stop::new(Exit::Failed, clean(&error.to_string())))?;
+        self.io.stdout(Bytes::from(bytes)).await?;
+        Ok(Exit::Done)
+    }
+}
+
+fn not_issued(error: &IssueError, shown: &str) -> Stop {
+    let text = clean(&error.to_string()).into_owned();
+    let text = match error {
+        IssueError::Certify(anteroom_ca::node::CertifyError::NotDirect) => format!(
+            "{text}; go through the proxy, as in `ssh -J access {}`",
+            clean(shown)
+        ),
+        IssueError::NotPermitted(_)
+        | IssueError::Clock(_)
+        | IssueError::Certify(_)
+        | IssueError::Host(_)
+        | IssueError::FromNode(_)
+        | IssueError::Store(_) => text,
+    };
+    Stop::new(error.exit(), text)
+}
+
+/// The key that the caller proved to hold: the registered one, or that of her certificate.
+fn own_key(view: &View, identity: &Identity) -> Result<PublicKey, Stop> {
+    let registered = || {
+        let user = view.user(identity.user())?;
+        let mut keys = user.keys.iter();
+        keys.find(|key| key.fingerprint == *identity.key())
+            .map(|key| key.openssh.clone())
+    };
+    let line = match identity.credential() {
+        Some(credential) => Some(credential.subject.clone()),
+        None => registered(),
+    };
+    line.and_then(|line| PublicKey::from_openssh(&line).ok())
+        .ok_or_else(|| {
+            Stop::denied("the key you came with is not registered any more; use another one")
+        })
+}
+
+/// Where the node will see the user. What the proxy sees is the best that is known; a user on the
+/// proxy's own host comes to the node from wherever the proxy does.
+fn as_the_node_sees(from: SocketAddr, node: &Node) -> Result<SourceAddresses, Stop> {
+    let ip = from.ip().to_canonical();
+    if !ip.is_loopback() {
+        return Ok(SourceAddresses::local(ip));
+    }
+    let mut blocks = vec!["127.0.0.1/32".to_owned(), "::1/128".to_owned()];
+    blocks.extend(node.egress_addresses.iter().cloned());
+    SourceAddresses::parse(&blocks).map_err(|error| Stop::new(Exit::Config, error))
+}
+
+/// Everything that is to be refused at nodes by itself: locked keys, certificates and people, and every
+/// certificate that would not be issued any more.
+fn revocations(
+    view: &View,
+    authorities: &super::Authorities,
+    valid: &[ValidCertificate],
+    now: OffsetDateTime,
+) -> RevocationList {
+    let mut list = RevocationList::default();
+    let mut serials: BTreeSet<NonZeroU64> = BTreeSet::new();
+    let mut people: BTreeSet<String> = BTreeSet::new();
+    let mut shut_out = |user: &User, list: &mut RevocationList| {
+        people.insert(user.name.to_string());
+        let keys = user.keys.iter().filter_map(|key| sha256(&key.fingerprint));
+        list.fingerprints.extend(keys);
+    };
+    for user in view.users() {
+        if user.locked.is_some() || view.locks().on_person(user, None, now).is_some() {
+            shut_out(user, &mut list);
+        }
+    }
+    for lock in view.locks().iter().filter(|lock| lock.is_in_force(now)) {
+        match &lock.target {
+            LockTarget::Key(key) => list.fingerprints.extend(sha256(key)),
+            LockTarget::Serial(serial) => serials.extend(NonZeroU64::new(*serial)),
+            // Found by what was issued for them.
+            LockTarget::User(_)
+            | LockTarget::Role(_)
+            | LockTarget::Request(_)
+            | LockTarget::Login(_)
+            | LockTarget::Node(_) => {}
+        }
+    }
+    let no_good = valid.iter().filter(|one| !still_good(view, one, now));
+    serials.extend(no_good.filter_map(|one| one.serial.parse::<NonZeroU64>().ok()));
+    let of = |authority: &PublicKey, key_ids: &BTreeSet<String>| RevokedCertificates {
+        authority: authority.clone(),
+        serials: serials.clone(),
+        key_ids: key_ids.clone(),
+    };
+    let none = BTreeSet::new();
+    let node = authorities.node.iter().map(|ca| of(ca, &none));
+    // The key ID of an identity certificate is the user's name.
+    let user = authorities.user.iter().map(|ca| of(ca, &people));
+    let host = authorities.host.iter().map(|ca| of(ca, &none));
+    list.certificates = node.chain(user).chain(host).collect();
+    list
+}
+
+/// Whether the certificate would be issued again now. One of a node is judged by login and node, by any key
+/// of the user; whose user is gone is no good in any case.
+fn still_good(view: &View, one: &ValidCertificate, now: OffsetDateTime) -> bool {
+    let user = one
+        .user
+        .as_deref()
+        .and_then(|name| UserName::parse(name).ok());
+    let Some(user) = user.filter(|name| view.user(name).is_some()) else {
+        return false;
+    };
+    let (Some(node), Some(login)) = (&one.node_id, &one.login) else {
+        // An identity certificate: given up by `request drop`, or the serial of a forged one.
+        let known = one
+            .serial
+            .parse()
+            .ok()
+            .and_then(|serial| view.credential(serial));
+        return known.is_none_or(|known| known.revoked.is_none());
+    };
+    let (Ok(node), Ok(login)) = (node.parse(), login.parse()) else {
+        return false;
+    };
+    let access = Access { login, node };
+    match explain(view, &user, None, &access, now).outcome {
+        Outcome::Permitted { .. } => true,
+        // A grant for one command permits nothing else, and is a grant all the same.
+        Outcome::Askable(_) => one
+            .request_id
+            .as_deref()
+            .and_then(|id| view.request(&id.parse().ok()?))
+            .is_some_and(|request| {
+                request.state == State::Approved && now < request.access_expires
+            }),
+        Outcome::Denied(_) => false,
+    }
+}
+
+/// The hash that `SHA256:…` writes in base64.
+fn sha256(key: &KeyFingerprint) -> Option<[u8; 32]> {
+    let fingerprint: ssh_key::Fingerprint = key.as_str().parse().ok()?;
+    fingerprint.sha256()
+}
