@@ -1010,7 +1010,8 @@ async fn a_newer_schema_is_refused_and_the_directory_is_free_again() {
         ),
         "{error}"
     );
-    world.sql("PRAGMA user_version = 2").await.unwrap();
+    let back = format!("PRAGMA user_version = {}", crate::store::SCHEMA);
+    world.sql(Box::leak(back.into_boxed_str())).await.unwrap();
     open(world.dir.path(), &world.clock).await.unwrap();
 }
 

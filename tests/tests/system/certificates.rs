@@ -222,6 +222,77 @@ fn a_connection_that_asks_under_a_certificate_continues_and_no_other_is_let_in_b
     }
 }
 
+const DBA: &str = "
+kind: role
+version: v8
+metadata: {name: dba}
+spec:
+  allow:
+    logins: ['{{internal.logins}}']
+    node_labels: {env: prod}
+---
+kind: role
+version: v8
+metadata: {name: asks-for-dba}
+spec:
+  allow:
+    request: {roles: [dba]}
+---
+kind: role
+version: v8
+metadata: {name: judges-dba}
+spec:
+  allow:
+    review_requests: {roles: [dba]}
+";
+
+#[test]
+fn a_login_asks_for_roles_waits_and_prints_the_certificate_when_they_are_approved() {
+    let world = World::with_nodes()
+        .documents(DBA)
+        .user("dora", "asks-for-dba")
+        .user("judy", "judges-dba")
+        .start();
+    let dora = world.person("dora").clone();
+    let judy = world.person("judy").clone();
+    let roles = [
+        "login",
+        "--request-roles",
+        "dba",
+        "--request-reason",
+        "ticket",
+    ];
+    let left = dora
+        .access(&[&roles[..], &["--request-nowait"]].concat())
+        .run();
+    left.exits(75);
+    assert_eq!(left.text(), "");
+    let waiting = dora.access(&roles).start();
+    waiting.expect_err("Waiting for request approval");
+    let pending = world.requests();
+    let id = pending[0]["id"].as_str().unwrap().to_owned();
+    judy.access(&["request", "review", &id, "--approve"])
+        .run()
+        .exits(0);
+    let text = keep(&dora, &waiting.finish(PATIENCE));
+    for shown in ["role=dba@anteroom", &format!("request={id}@anteroom")] {
+        assert!(text.contains(shown), "{text}");
+    }
+    assert!(!text.contains("allowed-resources"), "{text}");
+    with_certificate_file(&dora);
+    dora.ssh(Way::Jump, &[], &target("n2"), &["echo in"])
+        .run()
+        .exits(0)
+        .prints("in\n");
+    // What was approved is taken away: at once, though the certificate still names it.
+    world.ctl(&["requests", "rm", &id]).exits(0);
+    let options = ["-o", "SetEnv ANTEROOM_WAIT=0"];
+    let after = dora
+        .ssh(Way::Jump, &options, &target("n2"), &["echo in"])
+        .run();
+    assert_ne!(after.code(), Some(0), "{after}");
+}
+
 #[test]
 fn a_dropped_certificate_is_revoked_also_on_a_connection_that_it_opened() {
     let world = World::usual();
