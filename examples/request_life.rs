@@ -151,7 +151,10 @@ impl Story {
             .into_iter()
             .filter_map(|document| match document {
                 Document::Role(role) => Some(*role),
-                Document::User(_) | Document::Node(_) | Document::Lock(_) => None,
+                Document::User(_)
+                | Document::Node(_)
+                | Document::Lock(_)
+                | Document::Resource(_) => None,
             });
         Ok(Self {
             alice: Identity::from_proven_key(alice.name.clone(), key),

@@ -29,6 +29,14 @@ pub enum AdminResource {
     Token,
     /// `access_monitoring_rule`: what reviews requests by itself.
     AccessMonitoringRule,
+    /// `app`.
+    App,
+    /// `db`.
+    Db,
+    /// `kube_cluster`.
+    KubeCluster,
+    /// `windows_desktop`.
+    WindowsDesktop,
 }
 
 /// What may be done with it, as `rules[].verbs` names it.
@@ -49,7 +57,7 @@ pub enum AdminVerb {
 
 impl AdminResource {
     /// Every resource, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::User,
         Self::Role,
         Self::Node,
@@ -60,6 +68,10 @@ impl AdminResource {
         Self::Lock,
         Self::Token,
         Self::AccessMonitoringRule,
+        Self::App,
+        Self::Db,
+        Self::KubeCluster,
+        Self::WindowsDesktop,
     ];
 
     /// The word in a document.
@@ -76,6 +88,10 @@ impl AdminResource {
             Self::Lock => "lock",
             Self::Token => "token",
             Self::AccessMonitoringRule => "access_monitoring_rule",
+            Self::App => "app",
+            Self::Db => "db",
+            Self::KubeCluster => "kube_cluster",
+            Self::WindowsDesktop => "windows_desktop",
         }
     }
 }

@@ -1,12 +1,14 @@
-//! Documents: roles, users and nodes as YAML or JSON, read with the line of every mistake.
+//! Documents: roles, users, nodes and other resources as YAML or JSON, read with the line of every mistake.
 //!
 //! A text is read as a whole or not at all. An unknown field is an error, and so is one that
 //! Teleport has and Anteroom does not serve yet: a rule that is ignored would be a hole. What the
 //! store does with a document, and whether the roles it names exist, is the caller's business.
 
+mod kube;
 mod lock;
 mod nothing;
 mod options;
+mod resource;
 mod role;
 mod tree;
 mod words;
@@ -18,12 +20,14 @@ use crate::id::{IdError, Login, NodeId, NodeName, RoleName, UserName};
 use crate::node::{HostProof, NodeAddr, NodeAddrError};
 use crate::pattern::PatternError;
 use crate::predicate::PredicateError;
+use crate::resource::{Kind as ResourceKind, Resource};
 use crate::role::Role;
 use crate::selector::TemplateError;
 
 use tree::{At, Fields, Map, Yaml};
 
 pub use lock::{LockDocument, parse_serial};
+pub use resource::resource_to_json;
 pub use write::{lock_to_json, node_to_json, to_yaml, user_to_json};
 
 /// One checked document.
@@ -37,6 +41,8 @@ pub enum Document {
     Node(NodeDocument),
     /// `kind: lock`.
     Lock(LockDocument),
+    /// `kind: app`, `db`, `kube_cluster` or `windows_desktop`.
+    Resource(Resource),
 }
 
 /// A user as a document describes her. Fingerprints are computed where keys are parsed.
@@ -167,13 +173,26 @@ pub enum DocumentProblem {
         name: String,
     },
     /// A kind that is planned.
-    #[error("kind `{0}` is not served yet; the kinds are role, user, node and lock")]
-    KindNotServed(String),
+    #[error("kind `{kind}` is not served yet; the kinds are {kinds}")]
+    KindNotServed {
+        /// Its word.
+        kind: String,
+        /// The words of those that are.
+        kinds: String,
+    },
     /// A field that only `allow` may have.
     #[error("`{field}` has no meaning under deny; write it under allow")]
     OnlyAllow {
         /// The path.
         field: String,
+    },
+    /// A field that later versions of a role have.
+    #[error("`{field}` needs a role of `version: {version}`")]
+    NeedsVersion {
+        /// The path.
+        field: String,
+        /// The first version that has it.
+        version: &'static str,
     },
     /// A field that must be there.
     #[error("`{field}` is missing; {hint}")]
@@ -376,7 +395,13 @@ pub fn parse_role(text: &str) -> Result<Role, DocumentError> {
     match (documents.pop(), documents.is_empty()) {
         (Some(Document::Role(role)), true) => Ok(*role),
         (
-            Some(Document::Role(_) | Document::User(_) | Document::Node(_) | Document::Lock(_))
+            Some(
+                Document::Role(_)
+                | Document::User(_)
+                | Document::Node(_)
+                | Document::Lock(_)
+                | Document::Resource(_),
+            )
             | None,
             _,
         ) => Err(DocumentError {
@@ -404,13 +429,14 @@ impl Document {
             Self::Node(node) => format!("node/{}", node.name),
             Self::Lock(LockDocument { id: Some(id), .. }) => format!("lock/{id}"),
             Self::Lock(lock) => format!("lock on {}", lock.target),
+            Self::Resource(resource) => format!("{}/{}", resource.kind(), resource.name),
         }
     }
 
     /// Whether the document names the object; a lock gets its name where it is made.
     fn is_named(&self) -> bool {
         match self {
-            Self::Role(_) | Self::User(_) | Self::Node(_) => true,
+            Self::Role(_) | Self::User(_) | Self::Node(_) | Self::Resource(_) => true,
             Self::Lock(lock) => lock.id.is_some(),
         }
     }
@@ -487,6 +513,7 @@ enum Kind {
     User,
     Node,
     Lock,
+    Resource(ResourceKind),
 }
 
 fn read(tree: &Yaml) -> Result<Document, Mistake> {
@@ -496,6 +523,7 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
     let versions: &[&str] = match kind {
         Kind::Role => &["v3", "v4", "v5", "v6", "v7", "v8"],
         Kind::User | Kind::Node | Kind::Lock => &["v1", "v2"],
+        Kind::Resource(_) => &["v3"],
     };
     // Without a version a document is of the newest, which is also the strictest.
     top.get("version").map(|at| at.word(versions)).transpose()?;
@@ -504,6 +532,7 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
         Kind::User => read_user(&top).map(Document::User),
         Kind::Node => read_node(&top).map(Document::Node),
         Kind::Lock => lock::read(&top).map(Document::Lock),
+        Kind::Resource(kind) => resource::read(kind, &top).map(Document::Resource),
     }
 }
 
@@ -514,17 +543,20 @@ fn read_kind(at: &At<'_>) -> Result<Kind, Mistake> {
         "user" => Some(Kind::User),
         "node" => Some(Kind::Node),
         "lock" => Some(Kind::Lock),
-        _ => None,
+        text => ResourceKind::of_word(text).map(Kind::Resource),
     };
-    let later = ["app", "db", "kube_cluster", "windows_desktop", "token"];
+    let later = ["token"];
     served.ok_or_else(|| {
         at.mistake(if later.contains(&text) {
-            DocumentProblem::KindNotServed(text.to_owned())
+            DocumentProblem::KindNotServed {
+                kind: text.to_owned(),
+                kinds: resource::kinds(),
+            }
         } else {
             DocumentProblem::Value {
                 field: at.path(),
                 value: crate::id::printable(text),
-                wanted: "role, user, node or lock".to_owned(),
+                wanted: resource::kinds(),
             }
         })
     })

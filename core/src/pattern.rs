@@ -78,6 +78,58 @@ impl Pattern {
         })
     }
 
+    /// `*`.
+    #[must_use]
+    pub fn anything() -> Self {
+        Self {
+            text: "*".to_owned(),
+            matcher: Matcher::Anything,
+        }
+    }
+
+    /// `text` itself, whatever is in it.
+    #[must_use]
+    pub fn literal_of(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            matcher: Matcher::Literal,
+        }
+    }
+
+    /// Whether every text that `narrower` matches is matched by this. Sound, not complete: of two
+    /// different regular expressions neither is ever said to contain the other.
+    #[must_use]
+    pub fn contains(&self, narrower: &Self) -> bool {
+        if self.text == narrower.text {
+            return true;
+        }
+        match (&self.matcher, &narrower.matcher) {
+            (Matcher::Anything, _) => true,
+            (_, Matcher::Literal) => self.matches(&narrower.text),
+            (_, Matcher::OneOf(words)) => words.iter().all(|word| self.matches(word)),
+            // No part of a glob holds a star, so a star of the other is taken up by one of ours,
+            // and whatever it stands for is as well.
+            (Matcher::Glob(parts), Matcher::Glob(_)) => glob_matches(parts, &narrower.text),
+            (
+                Matcher::Literal | Matcher::OneOf(_) | Matcher::Glob(_) | Matcher::Regex(_),
+                Matcher::Anything | Matcher::Glob(_) | Matcher::Regex(_),
+            ) => false,
+        }
+    }
+
+    /// Whether some text might be matched by both. Says yes where it can't be excluded.
+    #[must_use]
+    pub fn might_share(&self, other: &Self) -> bool {
+        let words = |pattern: &Self, other: &Self| match &pattern.matcher {
+            Matcher::Literal => Some(other.matches(&pattern.text)),
+            Matcher::OneOf(words) => Some(words.iter().any(|word| other.matches(word))),
+            Matcher::Anything | Matcher::Glob(_) | Matcher::Regex(_) => None,
+        };
+        words(self, other)
+            .or_else(|| words(other, self))
+            .unwrap_or(true)
+    }
+
     /// Whether the whole of `value` matches.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {

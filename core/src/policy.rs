@@ -7,6 +7,7 @@ pub(crate) mod evaluate;
 mod explain;
 mod locked;
 mod login;
+pub(crate) mod resources;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,10 @@ use evaluate::{Granted, Holder, Subject, Verdict, least};
 use survey::Survey;
 
 pub use login::{LoginPermit, LoginRefused, LoginWanted, drop_requests, login};
+pub use resources::{
+    Extent, KubeFilter, RequestableObjects, RequestableResource, known_resources,
+    requestable_objects, requestable_resources,
+};
 
 pub use explain::{Explanation, ExpressionFinding, Match, Outcome, RoleFinding, Via, explain};
 pub use locked::locked_out;

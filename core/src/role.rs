@@ -12,8 +12,10 @@ use time::Duration;
 use crate::admin::{AdminResource, AdminVerb};
 use crate::claims::{self, ClaimMapping};
 use crate::id::{Login, RoleName, UserName};
+use crate::kube::{KubeKinds, KubeRule};
 use crate::pattern::Pattern;
 use crate::predicate::{Predicate, ReviewEnv, ReviewWhere, Stored, ThresholdFilter};
+use crate::resource::Kind;
 use crate::selector::{LabelSelector, Template};
 use crate::user::User;
 
@@ -46,12 +48,72 @@ pub struct Conditions {
     pub logins: Vec<Template>,
     /// Nodes.
     pub node_labels: LabelSelector,
+    /// Applications, databases, Kubernetes clusters and desktops.
+    pub resources: ResourceConditions,
     /// What may be asked for.
     pub request: RequestConditions,
     /// Whose requests may be reviewed.
     pub review_requests: ReviewConditions,
     /// Administration.
     pub rules: Vec<Rule>,
+}
+
+/// Which resources that are no nodes one side of a role speaks of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourceConditions {
+    /// Applications.
+    pub app_labels: LabelSelector,
+    /// Databases.
+    pub db_labels: LabelSelector,
+    /// Kubernetes clusters.
+    pub kubernetes_labels: LabelSelector,
+    /// Desktops.
+    pub windows_desktop_labels: LabelSelector,
+    /// What inside those Kubernetes clusters.
+    pub kubernetes_resources: Vec<KubeRule>,
+    /// As whom to connect.
+    pub accounts: Accounts,
+}
+
+/// As whom a role connects to resources that are no nodes. Checked and kept; nothing reads them
+/// before such a connection is served, and until then each one is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Databases inside a database server.
+    pub db_names: Vec<Template>,
+    /// Accounts there.
+    pub db_users: Vec<Template>,
+    /// Roles of an account that is made for a session.
+    pub db_roles: Vec<Template>,
+    /// Accounts on desktops.
+    pub windows_desktop_logins: Vec<Template>,
+    /// Groups to impersonate in Kubernetes.
+    pub kubernetes_groups: Vec<Template>,
+    /// Users to impersonate in Kubernetes.
+    pub kubernetes_users: Vec<Template>,
+}
+
+impl ResourceConditions {
+    /// The selector for resources of `kind`.
+    #[must_use]
+    pub const fn labels(&self, kind: Kind) -> &LabelSelector {
+        match kind {
+            Kind::App => &self.app_labels,
+            Kind::Db => &self.db_labels,
+            Kind::KubeCluster => &self.kubernetes_labels,
+            Kind::WindowsDesktop => &self.windows_desktop_labels,
+        }
+    }
+
+    /// The same, to be written.
+    pub(crate) const fn labels_mut(&mut self, kind: Kind) -> &mut LabelSelector {
+        match kind {
+            Kind::App => &mut self.app_labels,
+            Kind::Db => &mut self.db_labels,
+            Kind::KubeCluster => &mut self.kubernetes_labels,
+            Kind::WindowsDesktop => &mut self.windows_desktop_labels,
+        }
+    }
 }
 
 /// What a role lets its holder ask for.
@@ -63,6 +125,9 @@ pub struct RequestConditions {
     pub claims_to_roles: Vec<ClaimMapping>,
     /// Roles through which resources may be asked for.
     pub search_as_roles: Vec<RoleName>,
+    /// The kinds of objects that may be asked for in a Kubernetes cluster. Empty leaves it to the
+    /// roles that are asked through; anything in it also keeps whole clusters from being asked for.
+    pub kubernetes_resources: Vec<KubeKinds>,
     /// The longest access, from its start.
     pub max_duration: Option<Duration>,
     /// From where the access is counted.

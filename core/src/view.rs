@@ -21,6 +21,7 @@ use crate::id::{
 use crate::lock::{Lock, Locks};
 use crate::node::Node;
 use crate::request::AccessRequest;
+use crate::resource::{Kind, Resource};
 use crate::role::Role;
 use crate::user::User;
 
@@ -86,11 +87,16 @@ pub struct View {
     roles: OrdMap<RoleName, Arc<Role>>,
     users: Users,
     nodes: Nodes,
+    resources: Resources,
     requests: Requests,
     // Few, and changed seldom: copied on a change, and nothing else is then.
     locks: Arc<Locks>,
     credentials: OrdMap<u64, Arc<IssuedCredential>>,
 }
+
+/// What is registered besides nodes, by kind and name: one map, because every question names a
+/// kind first.
+type Resources = OrdMap<(Kind, String), Arc<Resource>>;
 
 // An index whose key leads to many objects has the object's ID in the key and is read by range, so
 // that it is as persistent as the maps.
@@ -141,6 +147,7 @@ impl View {
             roles: OrdMap::default(),
             users: Users::default(),
             nodes: Nodes::default(),
+            resources: Resources::default(),
             requests: Requests::default(),
             locks: Arc::default(),
             credentials: OrdMap::default(),
@@ -229,6 +236,34 @@ impl View {
             .get(node)?
             .first()
             .and_then(|name| self.user(name))
+    }
+
+    /// The resource of that kind and name.
+    #[must_use]
+    pub fn resource(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(&(kind, name.to_owned()))
+    }
+
+    /// The resource of this cluster that `id` names, or whose objects it names; `None` for nodes.
+    #[must_use]
+    pub fn resource_of(&self, id: &ResourceId) -> Option<&Arc<Resource>> {
+        let (kind, name) = id.registered()?;
+        self.resource(kind, name)
+            .filter(|_| id.cluster() == self.cluster())
+    }
+
+    /// All resources that are no nodes, by kind and name.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values()
+    }
+
+    /// Those of one kind, by name.
+    pub fn resources_of(&self, kind: Kind) -> impl Iterator<Item = &Arc<Resource>> {
+        // The empty name is nobody's and comes first.
+        self.resources
+            .range((kind, String::new())..)
+            .take_while(move |((other, _), _)| *other == kind)
+            .map(|(_, resource)| resource)
     }
 
     /// The request of that ID.
@@ -430,6 +465,29 @@ impl View {
     #[must_use]
     pub fn without_node(mut self, id: &NodeId) -> Self {
         self.nodes.remove(id);
+        self
+    }
+
+    /// Adds or replaces a resource that is no node.
+    #[must_use]
+    pub fn with_resource(self, resource: Resource) -> Self {
+        self.with_resources([resource])
+    }
+
+    /// Adds or replaces resources that are no nodes.
+    #[must_use]
+    pub fn with_resources(mut self, resources: impl IntoIterator<Item = Resource>) -> Self {
+        for resource in resources {
+            let key = (resource.kind(), resource.name.to_string());
+            self.resources.insert(key, Arc::new(resource));
+        }
+        self
+    }
+
+    /// Removes a resource that is no node, if it is there.
+    #[must_use]
+    pub fn without_resource(mut self, kind: Kind, name: &str) -> Self {
+        self.resources.remove(&(kind, name.to_owned()));
         self
     }
 

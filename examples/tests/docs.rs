@@ -77,6 +77,26 @@ fn served_fields() -> BTreeSet<String> {
     fields
 }
 
+#[test]
+fn every_resource_and_id_that_is_shown_is_read() {
+    let page = page("resources.md");
+    for word in ["resources", "roles"] {
+        for block in blocks(&page, word) {
+            documents::parse(block).unwrap_or_else(|error| panic!("{error}\n{block}"));
+        }
+    }
+    let ids: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `/")?.split('`').next())
+        .collect();
+    assert_eq!(ids.len(), 12, "{ids:?}");
+    for id in ids {
+        let id = format!("/{id}");
+        let parsed = anteroom_core::id::ResourceId::parse(&id);
+        assert_eq!(parsed.map(|id| id.to_string()), Ok(id));
+    }
+}
+
 /// What an extension of a certificate is made of: read only to say which one is refused.
 const NO_EXAMPLE: [&str; 2] = ["type", "mode"];
 

@@ -18,6 +18,7 @@
 use std::fmt;
 use std::io;
 
+use anteroom_core::resource::Kind;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -93,6 +94,12 @@ pub enum Event {
     NodeUpdate,
     /// A node was removed.
     NodeDelete,
+    /// An application, a database, a Kubernetes cluster or a desktop was registered.
+    ResourceCreate(Kind),
+    /// One was changed.
+    ResourceUpdate(Kind),
+    /// One was removed.
+    ResourceDelete(Kind),
     /// A certificate authority was made or rotated.
     CaRotate,
     /// The proxy started on this data directory.
@@ -133,6 +140,42 @@ const EVENTS: &[(Event, &str, &str)] = &[
     (Event::NodeCreate, "node.create", "A3000"),
     (Event::NodeUpdate, "node.update", "A3001"),
     (Event::NodeDelete, "node.delete", "A3002"),
+    (Event::ResourceCreate(Kind::App), "app.create", "TAP03"),
+    (Event::ResourceUpdate(Kind::App), "app.update", "TAP04"),
+    (Event::ResourceDelete(Kind::App), "app.delete", "TAP05"),
+    (Event::ResourceCreate(Kind::Db), "db.create", "TDB03"),
+    (Event::ResourceUpdate(Kind::Db), "db.update", "TDB04"),
+    (Event::ResourceDelete(Kind::Db), "db.delete", "TDB05"),
+    (
+        Event::ResourceCreate(Kind::KubeCluster),
+        "kube.create",
+        "T3010",
+    ),
+    (
+        Event::ResourceUpdate(Kind::KubeCluster),
+        "kube.update",
+        "T3011",
+    ),
+    (
+        Event::ResourceDelete(Kind::KubeCluster),
+        "kube.delete",
+        "T3012",
+    ),
+    (
+        Event::ResourceCreate(Kind::WindowsDesktop),
+        "windows_desktop.create",
+        "A3100",
+    ),
+    (
+        Event::ResourceUpdate(Kind::WindowsDesktop),
+        "windows_desktop.update",
+        "A3101",
+    ),
+    (
+        Event::ResourceDelete(Kind::WindowsDesktop),
+        "windows_desktop.delete",
+        "A3102",
+    ),
     (Event::CaRotate, "ca.rotate", "A4000"),
     (Event::ProxyStart, "proxy.start", "A5000"),
     (Event::ProxyStop, "proxy.stop", "A5001"),

@@ -82,12 +82,13 @@ impl Exits for FilingError {
     fn exit(&self) -> Exit {
         match self {
             FilingError::Refused(_)
+            | FilingError::NotGranted(_)
+            | FilingError::KubeKinds { .. }
             | FilingError::RoleNotSearchable(_)
             | FilingError::LoginNotRequestable { .. } => Exit::Denied,
             FilingError::RoleNotRequestable(_) | FilingError::UnknownResource(_) => Exit::NotFound,
             FilingError::NothingWanted
             | FilingError::RoleDoesNotHelp(_)
-            | FilingError::KindNotServed(_)
             | FilingError::TooManyResources { .. }
             | FilingError::ResourcesTooLong { .. }
             | FilingError::ReasonTooLong { .. }

@@ -10,14 +10,15 @@ use crate::duration::format as format_duration;
 use crate::id::{Login, RoleName, UserName};
 use crate::pattern::{Pattern, PatternError};
 use crate::predicate::Stored;
+use crate::resource::Kind;
 use crate::role::{
-    Conditions, DurationFrom, Options, ReasonConditions, ReasonMode, RequestConditions,
-    ReviewConditions, Role, Rule, Set, Threshold,
+    Accounts, Conditions, DurationFrom, Options, ReasonConditions, ReasonMode, RequestConditions,
+    ResourceConditions, ReviewConditions, Role, Rule, Set, Threshold,
 };
 use crate::selector::{LabelSelector, LabelValue, Template};
 
 use super::tree::{At, Fields, Map, Yaml, alternatives};
-use super::{DocumentProblem, Mistake, options, read_metadata, words};
+use super::{DocumentProblem, Mistake, kube, options, read_metadata, words};
 
 /// The longest `request.max_duration` (REQUESTS section 3).
 const MAX_DURATION_LIMIT: Duration = Duration::days(14);
@@ -34,26 +35,32 @@ const CONDITIONS: Fields = Fields {
         "logins",
         "node_labels",
         "node_labels_expression",
+        "app_labels",
+        "db_labels",
+        "db_names",
+        "db_users",
+        "db_roles",
+        "kubernetes_labels",
+        "kubernetes_resources",
+        "kubernetes_groups",
+        "kubernetes_users",
+        "windows_desktop_labels",
+        "windows_desktop_logins",
         "request",
         "review_requests",
         "rules",
     ],
     teleport: &[
         "account_assignments",
-        "app_labels",
         "app_labels_expression",
         "aws_role_arns",
         "azure_identities",
         "cluster_labels",
         "cluster_labels_expression",
-        "db_labels",
         "db_labels_expression",
-        "db_names",
         "db_permissions",
-        "db_roles",
         "db_service_labels",
         "db_service_labels_expression",
-        "db_users",
         "desktop_groups",
         "gcp_service_accounts",
         "github_permissions",
@@ -63,18 +70,12 @@ const CONDITIONS: Fields = Fields {
         "host_sudoers",
         "impersonate",
         "join_sessions",
-        "kubernetes_groups",
-        "kubernetes_labels",
         "kubernetes_labels_expression",
-        "kubernetes_resources",
-        "kubernetes_users",
         "mcp",
         "namespaces",
         "require_session_join",
         "spiffe",
-        "windows_desktop_labels",
         "windows_desktop_labels_expression",
-        "windows_desktop_logins",
         "workload_identity_labels",
         "workload_identity_labels_expression",
     ],
@@ -86,6 +87,7 @@ const REQUEST: Fields = Fields {
     served: &[
         "roles",
         "search_as_roles",
+        "kubernetes_resources",
         "max_duration",
         "duration_from",
         "suggested_reviewers",
@@ -94,13 +96,19 @@ const REQUEST: Fields = Fields {
         "claims_to_roles",
         "annotations",
     ],
-    teleport: &["kubernetes_resources"],
+    teleport: &[],
     later: &[],
     only_allow: &[],
 };
 
 const DENY_REQUEST: Fields = Fields {
-    served: &["roles", "search_as_roles", "claims_to_roles", "annotations"],
+    served: &[
+        "roles",
+        "search_as_roles",
+        "kubernetes_resources",
+        "claims_to_roles",
+        "annotations",
+    ],
     only_allow: &[
         "max_duration",
         "duration_from",
@@ -173,27 +181,37 @@ pub(super) fn read(top: &Map<'_>, tree: &Yaml) -> Result<Role, Mistake> {
         source: tree.to_json(),
         unreadable: None,
     };
+    let version = top.get("version").map(|at| at.text()).transpose()?;
+    let kube = kube::Version::of(version);
     if let Some(spec) = top.get("spec") {
         let spec = spec.map(&SPEC)?;
         if let Some(allow) = spec.get("allow") {
-            role.allow = read_conditions(&allow, Side::Allow)?;
+            role.allow = read_conditions(&allow, Side::Allow, kube)?;
         }
         if let Some(deny) = spec.get("deny") {
-            role.deny = read_conditions(&deny, Side::Deny)?;
+            role.deny = read_conditions(&deny, Side::Deny, kube)?;
         }
         if let Some(options) = spec.get("options") {
             role.options = options::read(&options)?;
         }
     }
-    let version = top.get("version").map(|at| at.text()).transpose()?;
     if version == Some("v3") && role.allow.node_labels.is_empty() {
         // v3 defaults to everything, v4 and later to nothing (REQUESTS section 2).
         role.allow.node_labels = LabelSelector::everything();
     }
+    let resources = &mut role.allow.resources;
+    for kind in Kind::ALL {
+        if version == Some("v3") && resources.labels(kind).is_empty() {
+            *resources.labels_mut(kind) = LabelSelector::everything();
+        }
+    }
+    if !resources.kubernetes_labels.is_empty() {
+        kube::complete(&mut resources.kubernetes_resources, kube, version);
+    }
     Ok(role)
 }
 
-fn read_conditions(at: &At<'_>, side: Side) -> Result<Conditions, Mistake> {
+fn read_conditions(at: &At<'_>, side: Side, version: kube::Version) -> Result<Conditions, Mistake> {
     let map = at.map(&CONDITIONS)?;
     let mut conditions = Conditions::default();
     if let Some(logins) = map.get("logins") {
@@ -212,8 +230,9 @@ fn read_conditions(at: &At<'_>, side: Side) -> Result<Conditions, Mistake> {
             Side::Deny => conditions.node_labels.widened_by(expression),
         };
     }
+    conditions.resources = read_resources(&map, version)?;
     if let Some(request) = map.get("request") {
-        conditions.request = read_request(&request, side)?;
+        conditions.request = read_request(&request, side, version)?;
     }
     if let Some(review) = map.get("review_requests") {
         conditions.review_requests = read_review(&review, side)?;
@@ -226,6 +245,46 @@ fn read_conditions(at: &At<'_>, side: Side) -> Result<Conditions, Mistake> {
             .collect::<Result<_, _>>()?;
     }
     Ok(conditions)
+}
+
+/// The fields for what is no node.
+fn read_resources(map: &Map<'_>, version: kube::Version) -> Result<ResourceConditions, Mistake> {
+    let labels = |field: &str| {
+        map.get(field)
+            .map_or_else(|| Ok(LabelSelector::default()), |at| read_labels(&at))
+    };
+    let names = |field: &str| match map.get(field) {
+        Some(at) => at.list()?.iter().map(read_account).collect(),
+        None => Ok(Vec::new()),
+    };
+    Ok(ResourceConditions {
+        app_labels: labels("app_labels")?,
+        db_labels: labels("db_labels")?,
+        kubernetes_labels: labels("kubernetes_labels")?,
+        windows_desktop_labels: labels("windows_desktop_labels")?,
+        kubernetes_resources: kube::read_rules(map, version)?,
+        accounts: Accounts {
+            db_names: names("db_names")?,
+            db_users: names("db_users")?,
+            db_roles: names("db_roles")?,
+            windows_desktop_logins: names("windows_desktop_logins")?,
+            kubernetes_groups: names("kubernetes_groups")?,
+            kubernetes_users: names("kubernetes_users")?,
+        },
+    })
+}
+
+/// The name of an account or a database; what else than a name it must be, those who serve it say.
+fn read_account(at: &At<'_>) -> Result<Template, Mistake> {
+    let template = at.template(Template::parse)?;
+    if template.as_str().is_empty() {
+        return Err(at.mistake(DocumentProblem::Value {
+            field: at.path(),
+            value: String::new(),
+            wanted: "a name, a template or '*'".to_owned(),
+        }));
+    }
+    Ok(template)
 }
 
 fn read_login(at: &At<'_>) -> Result<Template, Mistake> {
@@ -315,7 +374,11 @@ fn read_annotations(map: &Map<'_>) -> Result<BTreeMap<String, Vec<Template>>, Mi
     Ok(annotations)
 }
 
-fn read_request(at: &At<'_>, side: Side) -> Result<RequestConditions, Mistake> {
+fn read_request(
+    at: &At<'_>,
+    side: Side,
+    version: kube::Version,
+) -> Result<RequestConditions, Mistake> {
     let map = at.map(match side {
         Side::Allow => &REQUEST,
         Side::Deny => &DENY_REQUEST,
@@ -341,6 +404,7 @@ fn read_request(at: &At<'_>, side: Side) -> Result<RequestConditions, Mistake> {
         roles: read_patterns(&map, "roles")?,
         claims_to_roles: read_claims(&map)?,
         search_as_roles: map.all("search_as_roles", RoleName::parse)?,
+        kubernetes_resources: kube::read_kinds(&map, version)?,
         max_duration,
         duration_from,
         suggested_reviewers: map.all("suggested_reviewers", UserName::parse)?,
@@ -419,7 +483,7 @@ fn read_rule(at: &At<'_>) -> Result<Rule, Mistake> {
 }
 
 /// `elsewhere` are words of Teleport's for which there is nothing here to allow or to deny.
-fn read_set<T>(
+pub(super) fn read_set<T>(
     at: &At<'_>,
     served: &[&str],
     known: impl Fn(&str) -> Option<T>,

@@ -432,7 +432,10 @@ impl<'a> At<'a> {
                 DocumentProblem::UnknownField {
                     field,
                     similar: similar(key, fields.served).or_else(|| similar(key, fields.teleport)),
-                    known: fields.served.join(", "),
+                    known: match fields.served {
+                        [] => "none".to_owned(),
+                        served => served.join(", "),
+                    },
                 }
             };
             return Err(Mistake {
@@ -695,6 +698,11 @@ impl<'a> Map<'a> {
             path: join(&self.path, field),
             yaml,
         })
+    }
+
+    /// The path of a field that may not be there.
+    pub(super) fn path_of(&self, field: &str) -> String {
+        join(&self.path, field)
     }
 
     /// The value of `field`, which must be there.

@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterName, IdError, Login, NodeId, is_plain, within};
+use crate::kube::KubeObjects;
+use crate::resource::Kind;
+
+use super::{ClusterName, IdError, Login, NodeId, ResourceName, is_plain, within};
 
 /// What kind of thing a [`ResourceId`] names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +58,21 @@ impl fmt::Display for KubeKind {
         match &self.group {
             Some(group) => write!(f, ".{group}"),
             None => Ok(()),
+        }
+    }
+}
+
+impl ResourceKind {
+    /// What `request search --kind` calls it.
+    #[must_use]
+    pub const fn searched_as(&self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::KubeCluster => "kube_cluster",
+            Self::Db => "db",
+            Self::App => "app",
+            Self::WindowsDesktop => "windows_desktop",
+            Self::KubeNamespaced(_) | Self::KubeClusterWide(_) => "kube_resource",
         }
     }
 }
@@ -127,6 +145,17 @@ impl ResourceId {
         Self {
             logins: Some(BTreeSet::from([login])),
             ..Self::node(cluster, node)
+        }
+    }
+
+    /// A registered resource that is no node.
+    #[must_use]
+    pub fn named(cluster: ClusterName, kind: Kind, name: &ResourceName) -> Self {
+        Self {
+            cluster,
+            kind: kind.in_id(),
+            name: name.to_string(),
+            logins: None,
         }
     }
 
@@ -292,11 +321,64 @@ impl ResourceId {
         })
     }
 
-    /// Whether holding `self` includes `wanted`: the same resource, and no login beyond.
+    /// The registered resource that is meant: its kind, and its name byte for byte. For objects in
+    /// a Kubernetes cluster that is the cluster; `None` for nodes.
+    #[must_use]
+    pub fn registered(&self) -> Option<(Kind, &str)> {
+        match self.kind {
+            ResourceKind::Node => None,
+            ResourceKind::KubeCluster => Some((Kind::KubeCluster, &self.name)),
+            ResourceKind::Db => Some((Kind::Db, &self.name)),
+            ResourceKind::App => Some((Kind::App, &self.name)),
+            ResourceKind::WindowsDesktop => Some((Kind::WindowsDesktop, &self.name)),
+            ResourceKind::KubeNamespaced(_) | ResourceKind::KubeClusterWide(_) => self
+                .kube_object()
+                .map(|object| (Kind::KubeCluster, object.kube_cluster)),
+        }
+    }
+
+    /// The objects in a Kubernetes cluster that are meant; `None` for every other kind.
+    #[must_use]
+    pub fn kube_objects(&self) -> Option<KubeObjects> {
+        let (ResourceKind::KubeNamespaced(kind) | ResourceKind::KubeClusterWide(kind)) = &self.kind
+        else {
+            return None;
+        };
+        KubeObjects::of_id(kind, &self.kube_object()?)
+    }
+
+    /// The ID without `/CLUSTER/` in front, as commands take and show it: `db/orders`.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let whole = self.to_string();
+        let rest = whole.splitn(3, '/').nth(2).map(str::to_owned);
+        rest.unwrap_or(whole)
+    }
+
+    /// Whether holding `self` includes `wanted`: the same resource, and no login beyond; or, inside
+    /// one Kubernetes cluster, at least those objects.
     #[must_use]
     pub fn covers(&self, wanted: &Self) -> bool {
         self.cluster == wanted.cluster
-            && self.kind == wanted.kind
+            && (self.covers_itself(wanted) || self.covers_objects(wanted))
+    }
+
+    fn covers_objects(&self, wanted: &Self) -> bool {
+        let Some(objects) = wanted.kube_objects() else {
+            return false;
+        };
+        if self.registered() != wanted.registered() {
+            return false;
+        }
+        match self.kube_objects() {
+            Some(held) => held.contains(&objects),
+            // The whole Kubernetes cluster.
+            None => true,
+        }
+    }
+
+    fn covers_itself(&self, wanted: &Self) -> bool {
+        self.kind == wanted.kind
             && self.name == wanted.name
             && match (&self.logins, &wanted.logins) {
                 (None, None | Some(_)) => true,

@@ -274,7 +274,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Whether standing roles reach nodes.
-    fn standing_reaches(&self) -> bool {
+    pub(super) fn standing_reaches(&self) -> bool {
         self.demands.is_none() || self.unlocking().is_some()
     }
 
@@ -488,6 +488,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The same for a resource that is no node.
+    pub(crate) fn includes_id(&self, id: &ResourceId) -> bool {
+        match self.holder.allowed() {
+            AllowedResources::Unrestricted => true,
+            AllowedResources::Only(ids) => ids.iter().any(|allowed| allowed.covers(id)),
+        }
+    }
+
     /// Why a resource that a restricted certificate leaves out is refused.
     pub(crate) fn outside(&self) -> Reason {
         let mut named = self.open.iter().filter(|open| *open.reach != Reach::Roles);
@@ -615,12 +623,12 @@ impl<'a> Subject<'a> {
     }
 
     /// All roles that speak against: standing ones and those of open requests.
-    fn deniers(&self) -> impl Iterator<Item = &'a Role> {
+    pub(crate) fn deniers(&self) -> impl Iterator<Item = &'a Role> {
         self.stored().chain(self.requested().map(|(role, _)| role))
     }
 
     /// Every role that the user has, also those that her certificate does not name.
-    fn stored(&self) -> impl Iterator<Item = &'a Role> {
+    pub(super) fn stored(&self) -> impl Iterator<Item = &'a Role> {
         self.standing.iter().chain(&self.unnamed).copied()
     }
 
@@ -683,6 +691,12 @@ impl<'a> Subject<'a> {
     pub(crate) fn requested(&self) -> impl Iterator<Item = (&'a Role, RequestId)> {
         self.open()
             .flat_map(|open| open.roles.iter().map(|role| (*role, open.request.id)))
+    }
+
+    /// The roles of those that give something, with how far each reaches.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
+        self.giving()
+            .flat_map(|open| open.roles.iter().map(|role| (open.reach, *role)))
     }
 
     /// Whether resources may be asked for through the role, which exists.

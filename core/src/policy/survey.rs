@@ -164,6 +164,7 @@ fn selector(conditions: &Conditions) -> &LabelSelector {
     let Conditions {
         logins: _,
         node_labels,
+        resources: _,
         request: _,
         review_requests: _,
         rules: _,

@@ -10,6 +10,7 @@ use crate::id::{
     KeyFingerprint, Login, NodeId, RequestId, ResourceId, ResourceKind, RoleName, UserName,
 };
 use crate::policy::evaluate::{Holder, RequestTerms, Subject, least};
+use crate::policy::resources::{Thing, Unaskable};
 use crate::policy::{Ask, Identity, Reason};
 use crate::role::{DurationFrom, ReasonMode, Role, Threshold};
 use crate::view::{Settings, View};
@@ -133,12 +134,26 @@ pub enum FilingError {
     RoleDoesNotHelp(RoleName),
     /// A resource that does not exist or may not be known; which of them is not said.
     #[error(
-        "there is no resource `{0}` that you may ask for; `request search --kind node` shows those you may"
+        "there is no resource `{0}` that you may ask for; `request search --kind {kind}` shows those you may",
+        kind = .0.kind().searched_as()
     )]
     UnknownResource(ResourceId),
-    /// A kind of resource that is not served yet.
-    #[error("`{0}` is not a node; Anteroom serves nodes only so far")]
-    KindNotServed(ResourceId),
+    /// Objects in a Kubernetes cluster, or all of it, that no role to ask through grants.
+    #[error(
+        "no role that you may ask through grants all of `{0}`; `request search --kind kube_resource --kube-cluster {cluster}` shows what they grant",
+        cluster = .0.registered().map_or("NAME", |(_, name)| name)
+    )]
+    NotGranted(ResourceId),
+    /// Kinds of objects that the user's roles don't let her ask for.
+    #[error("`{resource}` can't be asked for: in a Kubernetes cluster your roles let you ask for {}", kinds(.possible, .never))]
+    KubeKinds {
+        /// What was asked for.
+        resource: Box<ResourceId>,
+        /// The kinds that may be, as in `deployments.apps`; empty where all may be.
+        possible: BTreeSet<String>,
+        /// The kinds that may not be.
+        never: BTreeSet<String>,
+    },
     /// A login that no role grants there.
     #[error("login `{login}` can't be asked for on `{resource}`; those that can are: {}", list(.possible))]
     LoginNotRequestable {
@@ -165,7 +180,7 @@ pub enum FilingError {
         limit: usize,
     },
     /// Everything wanted works already.
-    #[error("you can reach {} already; connect with ssh", list(.0))]
+    #[error("you can reach {} already{}", list(.0), if .0.iter().any(|id| id.node_id().is_some()) { "; connect with ssh" } else { "" })]
     Reachable(Vec<ResourceId>),
     /// More resources than the limit.
     #[error(
@@ -249,6 +264,18 @@ pub enum FilingError {
         /// The end.
         end: OffsetDateTime,
     },
+}
+
+fn kinds(possible: &BTreeSet<String>, never: &BTreeSet<String>) -> String {
+    match (possible.is_empty(), never.is_empty()) {
+        (false, true) => format!("objects of these kinds only: {}", list(possible)),
+        (false, false) => format!(
+            "objects of these kinds only: {}, and never of {}",
+            list(possible),
+            list(never)
+        ),
+        (true, _) => format!("single objects that are not of {}", list(never)),
+    }
 }
 
 /// Things in backticks, for a message.
@@ -593,7 +620,7 @@ fn choose_resource(
     id: ResourceId,
 ) -> Result<Need, FilingError> {
     if *id.kind() != ResourceKind::Node {
-        return Err(FilingError::KindNotServed(id));
+        return choose_thing(subject, through, id);
     }
     let local = id.cluster() == subject.view.cluster();
     let node = id
@@ -658,6 +685,45 @@ fn choose_resource(
             (Some(_) | None, None) => Need::Nothing(whole),
         },
     )
+}
+
+/// The same for what is no node: all of it or nothing, through every role that really grants it.
+fn choose_thing(
+    subject: &Subject<'_>,
+    through: &BTreeSet<RoleName>,
+    id: ResourceId,
+) -> Result<Need, FilingError> {
+    let thing = Thing::named(subject.view, &id).filter(|thing| {
+        // Unknown and forbidden look alike.
+        subject.may_know_resource(thing.resource)
+    });
+    let Some(thing) = thing else {
+        return Err(FilingError::UnknownResource(id));
+    };
+    if subject.reaches_thing(&thing) {
+        return Ok(Need::Nothing(id));
+    }
+    if !subject.includes_id(&id) {
+        return Err(FilingError::Refused(subject.outside()));
+    }
+    let mut roles = subject.roles_to_ask(&thing);
+    if roles.is_empty() {
+        return Err(match subject.why_unaskable(&thing) {
+            Unaskable::NotGranted => FilingError::NotGranted(id),
+            Unaskable::Kinds { possible, never } => FilingError::KubeKinds {
+                resource: Box::new(id),
+                possible,
+                never,
+            },
+        });
+    }
+    if let Some(idle) = through.first() {
+        roles.retain(|role| through.contains(role));
+        if roles.is_empty() {
+            return Err(FilingError::RoleDoesNotHelp(idle.clone()));
+        }
+    }
+    Ok(Need::All(id, roles))
 }
 
 /// The pending request of the same user and key that asks for exactly this (REQUESTS section 4,

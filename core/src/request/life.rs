@@ -903,12 +903,14 @@ fn narrow(sum: Terms, more: &Terms) -> Result<Terms, TermsError> {
 /// The resources that both sets cover, narrowed to the logins that both allow.
 fn intersect(a: &BTreeSet<ResourceId>, b: &BTreeSet<ResourceId>) -> BTreeSet<ResourceId> {
     let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b)));
-    let same =
-        pairs.filter(|(a, b)| (*a).clone().without_logins() == (*b).clone().without_logins());
-    let both = same.filter_map(|(a, b)| match (a.logins(), b.logins()) {
-        (None, _) => Some(b.clone()),
-        (_, None) => Some(a.clone()),
-        (Some(x), Some(y)) => a.clone().with_logins(x.intersection(y).cloned().collect()),
+    let both = pairs.filter_map(|(a, b)| match (a.logins(), b.logins()) {
+        // One of them may be inside the other: a namespace of a cluster, a login of a node.
+        _ if a.covers(b) => Some(b.clone()),
+        _ if b.covers(a) => Some(a.clone()),
+        (Some(x), Some(y)) if a.clone().without_logins() == b.clone().without_logins() => {
+            a.clone().with_logins(x.intersection(y).cloned().collect())
+        }
+        (Some(_) | None, _) => None,
     });
     both.collect()
 }

@@ -6,6 +6,7 @@ use anteroom_core::id::{Login, NodeName, RoleName, UserName};
 use anteroom_core::node::NodeAddr;
 use anteroom_core::predicate::{Predicate, Resource};
 use anteroom_core::request::State;
+use anteroom_core::resource;
 use anteroom_core::target::Target;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use time::{Duration, OffsetDateTime};
@@ -61,11 +62,11 @@ pub(crate) enum Command {
     /// Administer nodes
     #[command(subcommand)]
     Nodes(Nodes),
-    /// Create roles, users, nodes and locks from YAML documents, all of them or none
+    /// Create roles, users, nodes, locks and other resources from YAML documents, all of them or none
     Create(Create),
-    /// Show roles, users, nodes and locks as documents that `create` reads
+    /// Show roles, users, nodes, locks and other resources as documents that `create` reads
     Get(Get),
-    /// Remove a role, a user, a node or a lock
+    /// Remove a role, a user, a node, a lock or another resource
     Rm(Rm),
     /// Export the public keys of the certificate authorities
     #[command(subcommand)]
@@ -147,7 +148,7 @@ pub(crate) enum Request {
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = false, args = ["kind", "roles"])]
 pub(crate) struct Search {
-    /// The kind of resource: node
+    /// The kind: node, db, app, kube_cluster, kube_resource or windows_desktop
     #[arg(long, value_parser = kind)]
     pub(crate) kind: Option<Kind>,
     /// Search for roles in place of resources
@@ -159,19 +160,64 @@ pub(crate) struct Search {
     #[arg(long, value_delimiter = ',', value_parser = pair, value_name = "KEY=VALUE,...")]
     pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
+    pub(crate) kube: KubeSearch,
+    #[command(flatten)]
     pub(crate) listing: Listing,
+}
+
+/// Which objects in Kubernetes clusters a search for `kube_resource` shows.
+#[derive(Debug, Args)]
+pub(crate) struct KubeSearch {
+    /// Only in this Kubernetes cluster
+    #[arg(long = "kube-cluster", value_name = "NAME")]
+    pub(crate) kube_cluster: Option<String>,
+    /// Only objects of this kind, by its plural, like pods
+    #[arg(long = "kube-kind", value_name = "PLURAL")]
+    pub(crate) kube_kind: Option<String>,
+    /// Only of this API group, like apps; '' is the core group
+    #[arg(long = "kube-api-group", value_name = "GROUP")]
+    pub(crate) kube_api_group: Option<String>,
+    /// Only in this namespace
+    #[arg(
+        long = "kube-namespace",
+        value_name = "NAME",
+        conflicts_with = "all_kube_namespaces"
+    )]
+    pub(crate) kube_namespace: Option<String>,
+    /// In every namespace, which is what happens without --kube-namespace as well
+    #[arg(long = "all-kube-namespaces")]
+    pub(crate) all_kube_namespaces: bool,
+}
+
+impl KubeSearch {
+    /// Whether any of it is.
+    pub(crate) fn is_given(&self) -> bool {
+        self.all_kube_namespaces
+            || [
+                &self.kube_cluster,
+                &self.kube_kind,
+                &self.kube_api_group,
+                &self.kube_namespace,
+            ]
+            .iter()
+            .any(|option| option.is_some())
+    }
 }
 
 /// Kinds of resources that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Node,
+    /// Another registered resource.
+    Registered(resource::Kind),
+    /// Objects inside a Kubernetes cluster.
+    KubeResource,
 }
 
 #[derive(Debug, Args)]
 #[group(id = "asked", required = true, multiple = true, args = ["resource", "roles"])]
 pub(crate) struct CreateRequest {
-    /// A node by name, UUID or resource ID; may be repeated
+    /// A node by name, UUID or resource ID, anything else by KIND/NAME or resource ID; may be repeated
     #[arg(long, value_name = "ID|NAME")]
     pub(crate) resource: Vec<String>,
     /// Roles to ask for
@@ -771,7 +817,7 @@ pub(crate) struct Create {
 
 #[derive(Debug, Args)]
 pub(crate) struct Get {
-    /// What: `roles`, `role/access`, `user/alice`, `node/iot`, `locks`, or `all`
+    /// What: `roles`, `role/access`, `user/alice`, `node/iot`, `db/orders`, `locks`, or `all`
     #[arg(value_parser = object, value_name = "KIND[/NAME]")]
     pub(crate) what: Object,
     /// How to write the answer
@@ -781,7 +827,7 @@ pub(crate) struct Get {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// What: `role/access`, `user/alice`, `node/iot`, `lock/ID`
+    /// What: `role/access`, `user/alice`, `node/iot`, `db/orders`, `lock/ID`
     #[arg(value_parser = named_object, value_name = "KIND/NAME")]
     pub(crate) what: Object,
 }
@@ -799,6 +845,7 @@ pub(crate) enum ObjectKind {
     User,
     Node,
     Lock,
+    Resource(resource::Kind),
     All,
 }
 
@@ -975,10 +1022,13 @@ pub(crate) fn cidr(text: &str) -> Result<String, String> {
 fn kind(text: &str) -> Result<Kind, String> {
     match text {
         "node" => Ok(Kind::Node),
-        "db" | "app" | "kube_cluster" | "kube_resource" | "windows_desktop" => {
-            Err("Anteroom does not serve this kind yet; write `--kind node`".to_owned())
-        }
-        _ => Err("there is no such kind; write `--kind node`".to_owned()),
+        "kube_resource" => Ok(Kind::KubeResource),
+        text => resource::Kind::of_word(text)
+            .map(Kind::Registered)
+            .ok_or_else(|| {
+                "there is no such kind; write node, db, app, kube_cluster, kube_resource or windows_desktop"
+                    .to_owned()
+            }),
     }
 }
 
@@ -1018,10 +1068,13 @@ fn object(text: &str) -> Result<Object, String> {
         "node" | "nodes" => ObjectKind::Node,
         "lock" | "locks" => ObjectKind::Lock,
         "all" if name.is_none() => ObjectKind::All,
-        _ => {
-            return Err(
-                "write role, user, node or lock, alone or with a name, like role/access".to_owned(),
-            );
+        word => {
+            // `dbs` as `roles`.
+            let one = word.strip_suffix('s').unwrap_or(word);
+            let kind = resource::Kind::of_word(word).or_else(|| resource::Kind::of_word(one));
+            kind.map(ObjectKind::Resource).ok_or(
+                "write role, user, node, lock, app, db, kube_cluster or windows_desktop, alone or with a name, like role/access",
+            )?
         }
     };
     match name {

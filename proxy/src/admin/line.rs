@@ -669,8 +669,8 @@ mod tests {
                 "`--format` needs a value\nhint: `ssh access help ls` explains it",
             ),
             (
-                "request search --kind db",
-                "`--kind` can't be `db`: Anteroom does not serve this kind yet; write `--kind node`\nhint: `ssh access help request search` explains it",
+                "request search --kind dbs",
+                "`--kind` can't be `dbs`: there is no such kind; write node, db, app, kube_cluster, kube_resource or windows_desktop\nhint: `ssh access help request search` explains it",
             ),
             (
                 "request review ab43 --approve --deny",

@@ -33,6 +33,7 @@ mod objects;
 mod query;
 mod requests;
 mod requests_admin;
+mod resources;
 mod run;
 mod status;
 #[cfg(test)]

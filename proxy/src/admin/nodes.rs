@@ -163,8 +163,15 @@ impl<I: CommandIo> Run<'_, I> {
         if args.roles {
             return self.search_roles(args).await;
         }
+        if args.kube.is_given() && args.kind != Some(Kind::KubeResource) {
+            return Err(Stop::usage(
+                "`--kube-…` options narrow a search for objects in Kubernetes clusters; write `--kind kube_resource`",
+            ));
+        }
         match args.kind {
             Some(Kind::Node) | None => self.search_nodes(args).await,
+            Some(Kind::Registered(kind)) => self.search_resources(kind, args).await,
+            Some(Kind::KubeResource) => self.search_objects(args).await,
         }
     }
 
@@ -306,27 +313,49 @@ pub(crate) fn node_table(rows: &[NodeRow<'_>], verbose: bool) -> String {
 }
 
 fn search_text(rows: &[NodeRow<'_>], settings: &Settings, verbose: bool) -> String {
-    let mut text = search_table(rows, verbose).to_string();
-    if rows.is_empty() {
-        return text;
+    let ids: Vec<&ResourceId> = rows.iter().map(|row| &row.resource_id).collect();
+    format!(
+        "{}{}",
+        search_table(rows, verbose),
+        create_lines(&ids, settings)
+    )
+}
+
+/// What to paste to ask for what a search found; empty where that is nothing.
+pub(crate) fn create_lines(ids: &[&ResourceId], settings: &Settings) -> String {
+    if ids.is_empty() {
+        return String::new();
     }
-    let fit = settings.resources_that_fit(rows.iter().map(|row| &row.resource_id));
-    text.push_str(&if fit == rows.len() {
+    let fit = settings.resources_that_fit(ids.iter().copied());
+    let mut text = if fit == ids.len() {
         "\n\nTo request access to these resources, run".to_owned()
     } else {
         format!(
             "\n\nThese are {} resources, and one request holds at most {}; narrow the search with --search or --labels. \
              To request access to the first {fit}, run",
-            rows.len(),
+            ids.len(),
             settings.resources_per_request,
         )
-    });
+    };
     text.push_str("\nssh access request create");
-    for row in rows.iter().take(fit) {
-        text.push_str(&format!(" --resource {} \\\n   ", row.resource_id));
+    for id in ids.iter().take(fit) {
+        text.push_str(&format!(" --resource {} \\\n   ", quoted(&id.to_string())));
     }
     text.push_str(" --reason \"<request reason>\"");
     text
+}
+
+/// An ID as a shell reads it. ssh joins words with blanks, and what it sends is split once more: a backslash has to
+/// survive both.
+fn quoted(id: &str) -> String {
+    let quote = |text: &str| {
+        shlex::try_quote(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
+    };
+    if id.contains('\\') {
+        quote(&quote(id))
+    } else {
+        quote(id)
+    }
 }
 
 fn search_table(rows: &[NodeRow<'_>], verbose: bool) -> Table {

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use anteroom_core::admin::{AdminResource, AdminVerb};
 use anteroom_core::documents::{self, Document, NodeDocument, UserDocument};
-use anteroom_core::id::{KeyFingerprint, LockId, NodeId, NodeName, RoleName, UserName};
+use anteroom_core::id::{
+    KeyFingerprint, LockId, NodeId, NodeName, ResourceName, RoleName, UserName,
+};
 use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::node::{HostProof, Node, NodeAddr};
+use anteroom_core::resource::{Kind, Resource};
 use anteroom_core::role::Role;
 use anteroom_core::user::{User, UserKey};
 use anteroom_core::view::View;
@@ -24,6 +27,7 @@ use super::io::CommandIo;
 use super::keys::{self, CheckedKey, KeyError};
 use super::locks;
 use super::nodes::{NodeRow, all_nodes, node_table, resource_id, shows};
+use super::resources::all_resources;
 use super::run::{Ended, Listing, Run, Stop, some};
 use crate::exit::Exit;
 use crate::say::{self, Table, clean};
@@ -84,6 +88,12 @@ fn no_such(id: &ObjectId) -> Stop {
         ObjectId::User(_) => "users ls",
         ObjectId::Node(_) => "nodes ls",
         ObjectId::Lock(_) => "locks ls",
+        ObjectId::Resource(kind, _) => {
+            return Stop::not_found(format!(
+                "there is no {}; `get {kind} --format text` shows all",
+                clean(&id.to_string())
+            ));
+        }
     };
     Stop::not_found(format!(
         "there is no {}; `{list}` shows all",
@@ -643,6 +653,10 @@ impl<I: CommandIo> Run<'_, I> {
             AdminResource::User,
             AdminResource::Node,
             AdminResource::Lock,
+            AdminResource::App,
+            AdminResource::Db,
+            AdminResource::KubeCluster,
+            AdminResource::WindowsDesktop,
         ];
         if !kinds.iter().any(|kind| self.may(AdminVerb::Create, *kind)) {
             self.require(AdminVerb::Create, AdminResource::Role)?;
@@ -689,6 +703,11 @@ impl<I: CommandIo> Run<'_, I> {
                 let lock = self.lock_of(view, lock)?;
                 let there = view.locks().get(&lock.id).is_some();
                 (Object::Lock(lock), AdminResource::Lock, there)
+            }
+            Document::Resource(resource) => {
+                let kind = resource.kind();
+                let there = view.resource(kind, resource.name.as_str()).is_some();
+                (Object::Resource(resource), kind.admin(), there)
             }
         };
         let verb = if there && existing == Existing::Replace {
@@ -742,21 +761,32 @@ impl<I: CommandIo> Run<'_, I> {
                 some_found("lock", name, locks)
                     .map(|found| found_locks(&view, &found, self.ctx.state.now()))
             }
+            ObjectKind::Resource(kind) => {
+                self.require_one_or_all(name, kind.admin())?;
+                let mut resources = all_resources(&view, kind);
+                resources.retain(|resource| name.is_none_or(|name| resource.name.as_str() == name));
+                some_found(kind.as_str(), name, resources)
+                    .map(|resources| found_resources(kind, &resources))
+            }
             ObjectKind::All => {
-                for kind in [
+                let kinds = [
                     AdminResource::Role,
                     AdminResource::User,
                     AdminResource::Node,
                     AdminResource::Lock,
-                ] {
+                ];
+                for kind in kinds.into_iter().chain(Kind::ALL.map(Kind::admin)) {
                     self.require_one_or_all(None, kind)?;
                 }
-                let parts = [
+                let mut parts = vec![
                     found_roles(&roles(&view, None)),
                     found_users(&view, &all_users(&view), self.ctx.state.now()),
                     found_nodes(&view, &all_nodes(&view)),
                     found_locks(&view, &locks::named(&view, None), self.ctx.state.now()),
                 ];
+                let others = Kind::ALL.map(|kind| (kind, all_resources(&view, kind)));
+                let others = others.into_iter().filter(|(_, found)| !found.is_empty());
+                parts.extend(others.map(|(kind, found)| found_resources(kind, &found)));
                 let text = parts
                     .iter()
                     .map(|part| part.text.as_str())
@@ -784,6 +814,7 @@ impl<I: CommandIo> Run<'_, I> {
             ObjectKind::User => AdminResource::User,
             ObjectKind::Node => AdminResource::Node,
             ObjectKind::Lock => AdminResource::Lock,
+            ObjectKind::Resource(kind) => kind.admin(),
             ObjectKind::All => {
                 return Err(Stop::usage("say which one to remove, like role/access"));
             }
@@ -806,6 +837,10 @@ impl<I: CommandIo> Run<'_, I> {
             ObjectKind::Lock => {
                 self.remove(ObjectId::Lock(LockId::parse(name).map_err(|e| usage(&e))?))
                     .await
+            }
+            ObjectKind::Resource(kind) => {
+                let name = ResourceName::parse(name).map_err(|e| usage(&e))?;
+                self.remove(ObjectId::Resource(kind, name)).await
             }
             ObjectKind::Node | ObjectKind::All => {
                 self.nodes_rm(&NodeOnly {
@@ -849,7 +884,9 @@ impl<I: CommandIo> Run<'_, I> {
     /// A node by its name beside its UUID, anything else as it is.
     fn titled(&self, id: &ObjectId) -> String {
         match id {
-            ObjectId::Role(_) | ObjectId::User(_) | ObjectId::Lock(_) => id.to_string(),
+            ObjectId::Role(_) | ObjectId::User(_) | ObjectId::Lock(_) | ObjectId::Resource(..) => {
+                id.to_string()
+            }
             ObjectId::Node(uuid) => match self.ctx.state.view().node(uuid) {
                 Some(node) => format!("node `{}` ({uuid})", node.name),
                 None => id.to_string(),
@@ -874,7 +911,7 @@ struct Found {
 fn some_found<T>(kind: &str, name: Option<&str>, found: Vec<T>) -> Result<Vec<T>, Stop> {
     match name {
         Some(name) if found.is_empty() => Err(Stop::not_found(format!(
-            "there is no `{kind}/{}`; `get {kind}s --format text` shows all",
+            "there is no `{kind}/{}`; `get {kind} --format text` shows all",
             clean(name)
         ))),
         Some(_) | None => Ok(found),
@@ -932,6 +969,31 @@ fn found_locks(view: &View, found: &[&Lock], now: OffsetDateTime) -> Found {
             .map(|lock| documents::lock_to_json(lock))
             .collect(),
         text: locks::locks_text(view, now),
+    }
+}
+
+fn found_resources(kind: Kind, resources: &[Arc<Resource>]) -> Found {
+    let title = match kind {
+        Kind::App => "Application",
+        Kind::Db => "Database",
+        Kind::KubeCluster => "Kubernetes Cluster",
+        Kind::WindowsDesktop => "Desktop",
+    };
+    let mut table = Table::new([title, "Address", "Labels", "Description"]);
+    for resource in resources {
+        table.row([
+            resource.name.as_str(),
+            &resource.address(),
+            &say::labels(&resource.labels),
+            resource.description.as_deref().unwrap_or_default(),
+        ]);
+    }
+    Found {
+        documents: resources
+            .iter()
+            .map(|resource| documents::resource_to_json(resource))
+            .collect(),
+        text: table.to_string(),
     }
 }
 

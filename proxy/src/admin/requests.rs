@@ -12,6 +12,7 @@ use anteroom_core::request::{
     Reach, Review, ReviewError as Unreviewed, Scope, State as RequestState, Terms, TransitionError,
     Verdict, Wanted, may_review,
 };
+use anteroom_core::resource::Kind;
 use anteroom_core::role::DurationFrom;
 use anteroom_core::target::{NodeRef, Target};
 use anteroom_core::view::{FindRequestError, View};
@@ -24,6 +25,7 @@ use super::args::{
 };
 use super::io::{Caller, CommandIo, Leave, Typed};
 use super::line::invalid;
+use super::resources::no_such_resource;
 use super::run::{Ended, Run, Stop, actor, some};
 use crate::exit::{Exit, Exits};
 use crate::say::{self, Audience, RequestBlock, Table, clean};
@@ -394,6 +396,16 @@ impl<I: CommandIo> Run<'_, I> {
         if text.starts_with('/') {
             return ResourceId::parse(text).map_err(|error| usage(&error));
         }
+        let node_first = text.strip_prefix("node/").unwrap_or(text);
+        let known_node =
+            || NodeRef::parse(text).is_ok_and(|node| self.resolve(view, &node).is_ok());
+        // A bare name is a node first; what looks like no node at all is something else.
+        if node_first == text && !text.contains('@') && !known_node() {
+            if let Some(id) = self.named_resource(view, text)? {
+                return Ok(id);
+            }
+        }
+        let text = node_first;
         let (login, node) = if text.contains('@') {
             let target = Target::parse(text).map_err(|error| usage(&error))?;
             (Some(target.login), target.node)
@@ -423,12 +435,18 @@ impl<I: CommandIo> Run<'_, I> {
     pub(crate) fn filing_refused(&self, error: FileError) -> Stop {
         match &error {
             FileError::Refused(FilingError::UnknownResource(id)) => {
+                if let Some((_, name)) = id.registered().filter(|_| id.kube_object().is_none()) {
+                    return no_such_resource(id.kind().searched_as(), name);
+                }
                 let name = id.name().to_owned();
                 let shown = if id.cluster() == self.ctx.state.cluster() {
                     name
                 } else {
                     id.to_string()
                 };
+                if id.kube_object().is_some() {
+                    return no_such_resource(&id.kind().to_string(), &shown);
+                }
                 Stop::not_found(say::no_such_node(&shown))
             }
             FileError::Refused(_)
@@ -490,7 +508,7 @@ impl<I: CommandIo> Run<'_, I> {
         }
         let names = reachable.iter().map(|id| {
             let node = id.node_id().and_then(|id| view.node(&id));
-            node.map_or_else(|| id.to_string(), |node| node.name.to_string())
+            node.map_or_else(|| id.short(), |node| node.name.to_string())
         });
         self.note(&format!(
             "You can use {} already; left out of the request.",
@@ -536,6 +554,12 @@ impl<I: CommandIo> Run<'_, I> {
         }
         if let Filed::New(new) = filed {
             self.say_reachable(&view, &new.reachable).await?;
+        }
+        let others = request.reach.resources().filter_map(ResourceId::registered);
+        let kinds: BTreeSet<&str> = others.map(|(kind, _)| plural(kind)).collect();
+        if !kinds.is_empty() {
+            let kinds: Vec<&str> = kinds.into_iter().collect();
+            self.note(&say::connecting_comes_later(&kinds)).await?;
         }
         Ok(id)
     }
@@ -610,6 +634,15 @@ impl<I: CommandIo> Run<'_, I> {
             (_, Format::Text | Format::Json | Format::Yaml) => self.note(outcome).await?,
         }
         Ok(exit)
+    }
+}
+
+fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::App => "applications",
+        Kind::Db => "databases",
+        Kind::KubeCluster => "Kubernetes clusters",
+        Kind::WindowsDesktop => "desktops",
     }
 }
 
@@ -763,7 +796,16 @@ fn request_table(view: &View, requests: &[Arc<AccessRequest>], prefix: &str) -> 
         let mut shown = say::cut_with(&whole, RESOURCES_WIDTH, "... [+]");
         cut_off |= shown != whole;
         // UUIDs cut short tell a reviewer nothing; names do.
-        let names = RequestBlock::of(view, request).names.join(",");
+        let others = request
+            .reach
+            .resources()
+            .filter(|id| id.node_id().is_none());
+        let names = RequestBlock::of(view, request).names;
+        let names: Vec<String> = names
+            .into_iter()
+            .chain(others.map(ResourceId::short))
+            .collect();
+        let names = names.join(",");
         if !names.is_empty() {
             shown = format!("{shown} {}", say::cut(&names, NAMES_WIDTH));
         }
@@ -913,7 +955,9 @@ fn asked_resource(view: &View, request: &AccessRequest, text: &str) -> Result<Re
     }
     let named = |asked: &&ResourceId| {
         let node = asked.node_id().and_then(|id| view.node(&id));
-        asked.name() == text || node.is_some_and(|node| node.name.as_str() == text)
+        asked.name() == text
+            || asked.short() == text
+            || node.is_some_and(|node| node.name.as_str() == text)
     };
     let mut found = request.reach.resources().filter(named);
     match (found.next(), found.next()) {

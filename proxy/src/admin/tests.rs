@@ -4,6 +4,7 @@
 mod asking;
 mod channel;
 mod hostile;
+mod kinds;
 mod rights;
 mod transcripts;
 mod waiting;

@@ -19,6 +19,8 @@ pub struct RequestBlock {
     pub resources: Vec<String>,
     /// Names of the nodes among the resources, for people.
     pub names: Vec<String>,
+    /// What else than nodes is among the resources, in words: `database orders`.
+    pub others: Vec<String>,
     /// The logins asked for; empty means whatever the roles allow.
     pub logins: Vec<String>,
     /// The one command that is granted; `None` where any is.
@@ -82,7 +84,7 @@ impl RequestBlock {
         if let Some(by) = &self.filed_by {
             lines.insert(2, field("Filed by", &clean(by)));
         }
-        if !self.resources.is_empty() {
+        if self.has_nodes() {
             lines.push(field("Logins", &list(&self.logins, "[any of the roles]")));
         }
         lines.push(field("Grants", &self.grants()));
@@ -165,10 +167,15 @@ impl RequestBlock {
             };
             return format!("{what} {}{until}", list(&self.roles, "[none]"));
         }
+        let others = list(&self.others, "");
+        if !self.has_nodes() {
+            return format!("{others}{until}");
+        }
         let place = if self.names.is_empty() {
-            &self.resources
+            let nodes = self.resources.iter().filter(|id| id.contains("/node/"));
+            nodes.cloned().collect()
         } else {
-            &self.names
+            self.names.clone()
         };
         let login = if self.logins.is_empty() {
             format!("any login of {}", list(&self.roles, "[none]"))
@@ -179,7 +186,15 @@ impl RequestBlock {
             Some(command) => format!("only the command {}", quote(command)),
             None => "any command".to_owned(),
         };
-        format!("{command} on {} as {login}{until}", list(place, ""))
+        let and = if others.is_empty() { "" } else { "; " };
+        format!(
+            "{command} on {} as {login}{and}{others}{until}",
+            list(&place, "")
+        )
+    }
+
+    fn has_nodes(&self) -> bool {
+        self.resources.len() > self.others.len()
     }
 }
 

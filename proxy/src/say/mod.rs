@@ -17,7 +17,10 @@ use bytes::Bytes;
 
 pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml, yaml_documents};
-pub use self::outcome::{ambiguous_name, barred, denial, no_such_node, outcome, own_lock};
+pub use self::outcome::{
+    KUBE_OBJECTS_NOT_LISTED, ambiguous_name, barred, connecting_comes_later, connecting_not_served,
+    denial, no_such_node, no_such_resource, outcome, own_lock,
+};
 pub use self::session::{
     SCOPE_NOT_TEXT, connection_broke, node_refused, only_one_command, scope_needs_command,
     scope_refuses, scope_unknown, subsystem_without_node, wait_malformed,

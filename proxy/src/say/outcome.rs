@@ -10,6 +10,7 @@ use anteroom_core::policy::{Denial, Reason, Visibility};
 use anteroom_core::request::{
     AccessRequest, Actor, Annotations, Author, Reach, Resolution, State, Verdict,
 };
+use anteroom_core::resource::Resource;
 use anteroom_core::role::DurationFrom;
 use anteroom_core::view::View;
 use time::OffsetDateTime;
@@ -32,6 +33,8 @@ impl RequestBlock {
             Reach::Roles => Vec::new(),
             Reach::Resources(ids) => ids.iter().collect(),
         };
+        let nodes = resources.iter().copied();
+        let nodes: Vec<&ResourceId> = nodes.filter(|id| id.node_id().is_some()).collect();
         Self {
             id: request.id.to_string(),
             user: request.user.to_string(),
@@ -40,7 +43,11 @@ impl RequestBlock {
                 .iter()
                 .filter_map(|id| node_name(view, id))
                 .collect(),
-            logins: logins(&resources),
+            others: resources
+                .iter()
+                .filter_map(|id| other_than_a_node(id))
+                .collect(),
+            logins: logins(&nodes),
             resources: resources
                 .iter()
                 .map(|id| (*id).clone().without_logins().to_string())
@@ -241,6 +248,62 @@ pub fn no_such_node(name: &str) -> String {
         "no such node `{}`; `ssh access ls` and `ssh access request search --kind node` show those you can use or ask for",
         clean(name)
     )
+}
+
+/// The sentence for a resource that is no node and does not exist, as far as the asker may know.
+#[must_use]
+pub fn no_such_resource(kind: &str, name: &str) -> String {
+    let searched = if kind.starts_with("kube:") {
+        "kube_resource"
+    } else {
+        kind
+    };
+    format!(
+        "no such {} `{}`; `ssh access request search --kind {searched}` shows those you can ask for",
+        clean(kind),
+        clean(name)
+    )
+}
+
+/// What is said in place of connecting to something that is no node: to those only who may know of it.
+#[must_use]
+pub fn connecting_not_served(resource: &Resource) -> String {
+    format!(
+        "ERROR: connecting to {} `{}` ({}) is not served yet: it can be asked for and approved, and nothing more",
+        resource.kind().noun(),
+        clean(resource.name.as_str()),
+        resource.kind()
+    )
+}
+
+/// What is said beside a request for something that can't be connected to.
+#[must_use]
+pub fn connecting_comes_later(kinds: &[&str]) -> String {
+    format!(
+        "Connecting to {} is not served yet; the request can be reviewed all the same.",
+        kinds.join(", ")
+    )
+}
+
+/// Why a search for objects in Kubernetes shows patterns.
+pub const KUBE_OBJECTS_NOT_LISTED: &str = "These are patterns, not objects: Anteroom does not look into Kubernetes clusters yet. \
+     Ask for less than a pattern by writing names in the place of `*`: /CLUSTER/kube:ns:pods/KUBE_CLUSTER/NAMESPACE/NAME, \
+     or /CLUSTER/kube:cw:namespaces/KUBE_CLUSTER/NAME for what is in no namespace.";
+
+/// What an approval of `id`, which is no node, opens; `None` for nodes.
+fn other_than_a_node(id: &ResourceId) -> Option<String> {
+    let (kind, name) = id.registered()?;
+    let (Some(objects), Some(object)) = (id.kube_objects(), id.kube_object()) else {
+        return Some(format!("{} {name}", kind.noun()));
+    };
+    let place = match object.namespace {
+        Some(namespace) => format!(" in namespace {namespace}"),
+        None => String::new(),
+    };
+    Some(format!(
+        "{} {}{place} of Kubernetes cluster {name}",
+        objects.kinds, object.name
+    ))
 }
 
 /// The sentence for a name that several nodes have, with those nodes: only such as the asker may see.

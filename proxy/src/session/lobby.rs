@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anteroom_core::policy::Identity;
+use anteroom_core::policy::{self, Identity, Resolved};
 use anteroom_core::target::NodeRef;
 use ssh_key::{Certificate, PrivateKey};
 use time::OffsetDateTime;
@@ -77,6 +77,9 @@ impl Lobby {
     ///
     /// The port is the client's habit and means nothing: a node is reached where it was registered.
     pub(super) async fn jump(self: Arc<Self>, target: TcpTarget, opening: Opening) {
+        if let Some(why) = self.not_served(&target) {
+            return opening.reject(OpenRefusal::ConnectFailed(why)).await;
+        }
         let Some((node, identity)) = self.inner_server(&target.host).await else {
             let why = format!("unknown host {}", say::clean(&target.host));
             return opening.reject(OpenRefusal::Prohibited(why)).await;
@@ -96,6 +99,25 @@ impl Lobby {
         ssh::serve(channel.into_stream(), Arc::new(config), front)
             .await
             .ok();
+    }
+
+    /// `ssh -W app:443`: raw TCP to something that is no node, which is not served yet. The usual port is what `ssh -J` opens;
+    /// there the inner server says the same, on standard error.
+    fn not_served(&self, target: &TcpTarget) -> Option<String> {
+        const SSH: u32 = 22;
+        let node = NodeRef::parse(&target.host).ok()?;
+        let NodeRef::Name(name) = &node else {
+            return None;
+        };
+        let (view, now) = (self.proxy.state.view(), self.proxy.state.now());
+        let is_node = policy::resolve(&view, &self.identity, &node, now) != Resolved::Unknown;
+        if target.port == SSH || is_node {
+            return None;
+        }
+        let known = policy::known_resources(&view, &self.identity, None, name.as_str(), now);
+        known
+            .first()
+            .map(|resource| say::connecting_not_served(resource))
     }
 
     /// The node meant, and a key with a certificate for the name asked for: only for single labels

@@ -14,7 +14,9 @@ use anteroom_core::id::{Login, NodeId, RequestId, SessionId, UserName};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{self, Access, Decision, Identity, Permit, Resolved};
 use anteroom_core::request::Scope;
+use anteroom_core::resource::Resource;
 use anteroom_core::target::NodeRef;
+use anteroom_core::view::View;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
@@ -443,6 +445,12 @@ impl NodeDoor {
                 ));
             }
             Resolved::Unknown => {
+                if let Some(other) = self.other_resource(&view) {
+                    return Err(refusal(
+                        Exit::Unavailable,
+                        say::connecting_not_served(&other),
+                    ));
+                }
                 let cluster = &self.proxy.config().cluster;
                 let now = self.proxy.state.now();
                 if let Some(reason) = policy::locked_out(&view, &self.identity, now) {
@@ -458,6 +466,17 @@ impl NodeDoor {
             }
         };
         Ok(Access { login, node })
+    }
+
+    /// What the name means where it is no node: only what the user may know of.
+    fn other_resource(&self, view: &View) -> Option<Arc<Resource>> {
+        let NodeRef::Name(name) = &self.wanted.node else {
+            return None;
+        };
+        let now = self.proxy.state.now();
+        policy::known_resources(view, &self.identity, None, name.as_str(), now)
+            .into_iter()
+            .next()
     }
 
     fn need(

@@ -1,13 +1,16 @@
-//! Users, roles and nodes: creating, changing, removing, each in one transaction with its log.
+//! Users, roles, nodes and other resources: creating, changing, removing, each in one transaction with its log.
 
 use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
 use std::sync::Arc;
 
-use anteroom_core::id::{KeyFingerprint, LockId, NodeId, NodeName, RequestId, RoleName, UserName};
+use anteroom_core::id::{
+    KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceName, RoleName, UserName,
+};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::preset::presets;
 use anteroom_core::request::{self, Action, Actor};
+use anteroom_core::resource::{Kind, Resource};
 use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use anteroom_core::view::View;
@@ -30,6 +33,8 @@ pub enum Object {
     Node(Node),
     /// A lock; who makes it and when is written where it is stored.
     Lock(Lock),
+    /// An application, a database, a Kubernetes cluster or a desktop.
+    Resource(Resource),
 }
 
 /// The name of something that an administrator keeps.
@@ -43,6 +48,8 @@ pub enum ObjectId {
     Node(NodeId),
     /// A lock.
     Lock(LockId),
+    /// Another resource.
+    Resource(Kind, ResourceName),
 }
 
 /// What to do where the object is there already.
@@ -211,6 +218,7 @@ impl std::fmt::Display for ObjectId {
             Self::User(name) => write!(f, "user `{name}`"),
             Self::Node(id) => write!(f, "node `{id}`"),
             Self::Lock(id) => write!(f, "lock `{id}`"),
+            Self::Resource(kind, name) => write!(f, "{kind} `{name}`"),
         }
     }
 }
@@ -224,6 +232,7 @@ impl Object {
             Self::User(user) => ObjectId::User(user.name.clone()),
             Self::Node(node) => ObjectId::Node(node.id),
             Self::Lock(lock) => ObjectId::Lock(lock.id),
+            Self::Resource(resource) => ObjectId::Resource(resource.kind(), resource.name.clone()),
         }
     }
 }
@@ -235,6 +244,7 @@ impl ObjectId {
             Self::User(_) => AdminResource::User,
             Self::Node(_) => AdminResource::Node,
             Self::Lock(_) => AdminResource::Lock,
+            Self::Resource(kind, _) => kind.admin(),
         }
     }
 
@@ -244,6 +254,7 @@ impl ObjectId {
             Self::User(name) => view.user(name).is_some(),
             Self::Node(id) => view.node(id).is_some(),
             Self::Lock(id) => view.locks().get(id).is_some(),
+            Self::Resource(kind, name) => view.resource(*kind, name.as_str()).is_some(),
         }
     }
 }
@@ -424,6 +435,8 @@ fn refused(
         Some(ObjectId::Node(_)) => Event::NodeUpdate,
         Some(ObjectId::Lock(_)) if removed => Event::LockDelete,
         Some(ObjectId::Lock(_)) => Event::LockCreate,
+        Some(ObjectId::Resource(kind, _)) if removed => Event::ResourceDelete(*kind),
+        Some(ObjectId::Resource(kind, _)) => Event::ResourceUpdate(*kind),
         None => Event::Admin,
     };
     let names: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
@@ -475,7 +488,7 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
                 warnings: stored,
             });
         }
-        Object::Role(_) | Object::User(_) => Vec::new(),
+        Object::Role(_) | Object::User(_) | Object::Resource(_) => Vec::new(),
     };
     let event = match (&object, written) {
         (Object::Role(_), Written::Created) => Event::RoleCreate,
@@ -485,6 +498,8 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         (Object::Node(_), Written::Created) => Event::NodeCreate,
         (Object::Node(_), Written::Replaced) => Event::NodeUpdate,
         (Object::Lock(_), _) => Event::LockCreate,
+        (Object::Resource(resource), Written::Created) => Event::ResourceCreate(resource.kind()),
+        (Object::Resource(resource), Written::Replaced) => Event::ResourceUpdate(resource.kind()),
     };
     draft.log(named(by.entry(event), &object));
     match object {
@@ -492,6 +507,7 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         Object::User(user) => draft.put_user(user),
         Object::Node(node) => draft.put_node(node),
         Object::Lock(lock) => draft.put_lock(lock),
+        Object::Resource(resource) => draft.put_resource(resource),
     }
     Ok(Stored {
         id,
@@ -512,6 +528,7 @@ fn named(entry: Entry, object: &Object) -> Entry {
         }
         Object::Node(node) => entry.name(&node.name).node(&node.name).node_id(node.id),
         Object::Lock(lock) => about_lock(entry, lock),
+        Object::Resource(resource) => entry.name(&resource.name),
     }
 }
 
@@ -550,7 +567,7 @@ fn shared<'a>(node: &Node, with: impl Iterator<Item = &'a Arc<Node>>, what: &str
 /// Holds an object to the rules that concern others as well.
 fn check(view: &View, id: &ObjectId) -> Result<(), PutError> {
     match id {
-        ObjectId::Role(_) | ObjectId::Lock(_) => Ok(()),
+        ObjectId::Role(_) | ObjectId::Lock(_) | ObjectId::Resource(..) => Ok(()),
         ObjectId::User(name) => view
             .user(name)
             .map_or(Ok(()), |user| check_user(view, user)),
@@ -656,6 +673,14 @@ fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> 
             let entry = about_lock(by.entry(Event::LockDelete), found);
             draft.log(entry);
             draft.remove_lock(*lock);
+        }
+        ObjectId::Resource(kind, name) => {
+            draft
+                .view()
+                .resource(*kind, name.as_str())
+                .ok_or_else(no_such)?;
+            draft.log(by.entry(Event::ResourceDelete(*kind)).name(name));
+            draft.remove_resource(*kind, name);
         }
     }
     Ok(())

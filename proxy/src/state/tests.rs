@@ -88,7 +88,8 @@ fn roles() -> Vec<Object> {
             documents::Document::Role(role) => Object::Role(*role),
             other @ (documents::Document::User(_)
             | documents::Document::Node(_)
-            | documents::Document::Lock(_)) => {
+            | documents::Document::Lock(_)
+            | documents::Document::Resource(_)) => {
                 panic!("{other:?} is no role")
             }
         })

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use anteroom_core::credential::IssuedCredential;
-use anteroom_core::id::{ClusterName, LockId, NodeId, RequestId, RoleName, UserName};
+use anteroom_core::id::{ClusterName, LockId, NodeId, RequestId, ResourceName, RoleName, UserName};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::{self, AccessRequest, Action, Actor, State as RequestState};
+use anteroom_core::resource::{Kind as ResourceKind, Resource};
 use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use anteroom_core::view::{Settings, View};
@@ -194,6 +195,16 @@ impl Draft {
         self.turn(|view| view.without_lock(&id));
     }
 
+    pub(super) fn put_resource(&mut self, resource: Resource) {
+        self.push(Change::PutResource(Arc::new(resource.clone())));
+        self.turn(|view| view.with_resource(resource));
+    }
+
+    pub(super) fn remove_resource(&mut self, kind: ResourceKind, name: &ResourceName) {
+        self.push(Change::RemoveResource(kind, name.clone()));
+        self.turn(|view| view.without_resource(kind, name.as_str()));
+    }
+
     pub(super) fn file_request(&mut self, request: AccessRequest) {
         self.push(Change::FileRequest(Arc::new(request.clone())));
         self.revisions.insert(request.id, 1);
@@ -310,6 +321,8 @@ impl Draft {
             | Change::RemoveNode(_)
             | Change::PutLock(_)
             | Change::RemoveLock(_)
+            | Change::PutResource(_)
+            | Change::RemoveResource(..)
             | Change::Issue(..)
             | Change::StartSession(..)
             | Change::EndSession(..)
@@ -403,6 +416,7 @@ impl Memory {
             users,
             nodes,
             locks,
+            resources,
             requests,
             credentials,
             last_issued,
@@ -430,6 +444,7 @@ impl Memory {
             .with_users(users)
             .with_nodes(nodes)
             .with_locks(locks)
+            .with_resources(resources)
             .with_requests(requests)
             .with_credentials(credentials);
         let mut memory = Self {

@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
 ];
 
 /// `application_id` of our databases ("ANCR"), so that another program's file is not written to.
@@ -195,5 +196,51 @@ mod tests {
             .unwrap();
         let error = migrate(&mut connection, Path::new("db")).await.unwrap_err();
         assert!(matches!(error, MigrateError::NotOurs { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_schema_keeps_its_rows_and_takes_resources() {
+        let mut connection = memory().await;
+        run(&mut connection, Path::new("db"), &STEPS[..1])
+            .await
+            .unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO roles VALUES ('access', '{}', 1, 1); INSERT INTO meta VALUES ('cluster', 'x');",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        migrate(&mut connection, Path::new("db")).await.unwrap();
+        let kept: (String, String) =
+            sqlx::query_as("SELECT roles.name, meta.value FROM roles, meta")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+        assert_eq!(kept, ("access".to_owned(), "x".to_owned()));
+        let add = |kind: &str, name: &str, body: &str| {
+            sqlx::query("INSERT INTO resources VALUES ($1, $2, $3, 1, 1)")
+                .bind(kind.to_owned())
+                .bind(name.to_owned())
+                .bind(body.to_owned())
+        };
+        let good =
+            r#"{"name":"orders","labels":{},"spec":{"kind":"db","protocol":"mysql","uri":"x:1"}}"#;
+        add("db", "orders", good)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        for (kind, name, body) in [
+            ("db", "orders", good),
+            ("app", "orders", good),
+            ("db", "other", good),
+            ("node", "orders", good),
+            ("db", "orders", "nonsense"),
+            ("db", "Orders", r#"{"name":"Orders","spec":{"kind":"db"}}"#),
+            ("db", "", r#"{"name":"","spec":{"kind":"db"}}"#),
+            ("db", "x", "{}"),
+        ] {
+            let refused = add(kind, name, body).execute(&mut connection).await;
+            assert!(refused.is_err(), "{kind} {name} {body}");
+        }
     }
 }

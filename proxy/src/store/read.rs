@@ -9,6 +9,7 @@ use anteroom_core::id::{KeyFingerprint, NodeId, RequestId, RoleName, UserName};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::AccessRequest;
+use anteroom_core::resource::Resource;
 use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// All locks.
     pub locks: Vec<Lock>,
+    /// All resources that are no nodes.
+    pub resources: Vec<Resource>,
     /// All live requests, and the latest of those that have ended, each with its revision.
     pub requests: Vec<(AccessRequest, i64)>,
     /// The identity certificates that may still be valid, by a clock that is right within a week.
@@ -738,6 +741,12 @@ pub(super) async fn load(
     .await?;
     let nodes = objects(connection, "node", "SELECT id, body FROM nodes ORDER BY id").await?;
     let locks = objects(connection, "lock", "SELECT id, body FROM locks ORDER BY id").await?;
+    let resources = objects(
+        connection,
+        "resource",
+        "SELECT kind || '/' || name AS id, body FROM resources ORDER BY kind, name",
+    )
+    .await?;
     let last: Option<i64> = sqlx::query_scalar("SELECT max(issued) FROM issuances")
         .fetch_one(&mut *connection)
         .await?;
@@ -746,6 +755,7 @@ pub(super) async fn load(
         users,
         nodes,
         locks,
+        resources,
         requests: requests(connection).await?,
         credentials: credentials(connection, now).await?,
         last_issued: last.map(from_micros),

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use anteroom_core::id::{KeyFingerprint, LockId, NodeId, RequestId, RoleName, SessionId, UserName};
+use anteroom_core::id::{
+    KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName, SessionId, UserName,
+};
 use anteroom_core::lock::Lock;
 use anteroom_core::node::Node;
 use anteroom_core::request::{AccessRequest, State as RequestState};
+use anteroom_core::resource::{Kind as ResourceKind, Resource};
 use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use serde::Serialize;
@@ -37,6 +40,10 @@ pub enum Change {
     PutLock(Arc<Lock>),
     /// Removes the lock.
     RemoveLock(LockId),
+    /// Registers the resource or replaces it.
+    PutResource(Arc<Resource>),
+    /// Removes the resource.
+    RemoveResource(ResourceKind, ResourceName),
     /// Writes a request that was just filed.
     FileRequest(Arc<AccessRequest>),
     /// Replaces a request, if it still is as it was when the decision was made.
@@ -268,6 +275,8 @@ impl<'a> Transaction<'a> {
             Change::RemoveNode(id) => self.remove_node(*id).await,
             Change::PutLock(lock) => self.put_lock(lock).await,
             Change::RemoveLock(id) => self.remove_lock(*id).await,
+            Change::PutResource(resource) => self.put_resource(resource, now).await,
+            Change::RemoveResource(kind, name) => self.remove_resource(*kind, name).await,
             Change::FileRequest(request) => self.file_request(request).await,
             Change::UpdateRequest {
                 request,
@@ -406,12 +415,45 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    async fn put_resource(
+        &mut self,
+        resource: &Resource,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let kind = resource.kind();
+        let body = body(&format!("{kind} `{}`", resource.name), resource)?;
+        sqlx::query(
+            "INSERT INTO resources (kind, name, body, created, updated) VALUES ($1, $2, $3, $4, $4) \
+             ON CONFLICT (kind, name) DO UPDATE SET body = $3, updated = $4",
+        )
+        .bind(kind.as_str())
+        .bind(resource.name.as_str())
+        .bind(body)
+        .bind(micros(now))
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
     async fn remove_lock(&mut self, id: LockId) -> Result<(), StoreError> {
         let done = sqlx::query("DELETE FROM locks WHERE id = $1")
             .bind(id.to_string())
             .execute(&mut self.connection)
             .await?;
         one(done.rows_affected(), || format!("lock {id}"))
+    }
+
+    async fn remove_resource(
+        &mut self,
+        kind: ResourceKind,
+        name: &ResourceName,
+    ) -> Result<(), StoreError> {
+        let done = sqlx::query("DELETE FROM resources WHERE kind = $1 AND name = $2")
+            .bind(kind.as_str())
+            .bind(name.as_str())
+            .execute(&mut self.connection)
+            .await?;
+        one(done.rows_affected(), || format!("{kind} `{name}`"))
     }
 
     async fn file_request(&mut self, request: &AccessRequest) -> Result<(), StoreError> {

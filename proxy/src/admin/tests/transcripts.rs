@@ -467,7 +467,7 @@ async fn bad_input_is_one_sentence_with_the_next_step() {
         "request create --nowait --resource iot --assume-start-time 2027-01-01T00:00:00Z",
         "request create --nowait --resource db:5432",
         "request search",
-        "request search --kind db",
+        "request search --kind dbs",
         "request search --kind teapot",
         "ls --query 'lables[\"env\"] == \"prod\"'",
         "ls --query labels[\"env\"] == \"prod",
