@@ -396,16 +396,18 @@ impl<I: CommandIo> Run<'_, I> {
         if text.starts_with('/') {
             return ResourceId::parse(text).map_err(|error| usage(&error));
         }
-        let node_first = text.strip_prefix("node/").unwrap_or(text);
+        let node = text.strip_prefix("node/");
+        let may_be_another = node.is_none() && !text.contains('@');
+        // A bare name is a node's first.
         let known_node =
             || NodeRef::parse(text).is_ok_and(|node| self.resolve(view, &node).is_ok());
-        // A bare name is a node first; what looks like no node at all is something else.
-        if node_first == text && !text.contains('@') && !known_node() {
-            if let Some(id) = self.named_resource(view, text)? {
-                return Ok(id);
-            }
+        if may_be_another
+            && !known_node()
+            && let Some(id) = self.named_resource(view, text)?
+        {
+            return Ok(id);
         }
-        let text = node_first;
+        let text = node.unwrap_or(text);
         let (login, node) = if text.contains('@') {
             let target = Target::parse(text).map_err(|error| usage(&error))?;
             (Some(target.login), target.node)
