@@ -133,6 +133,8 @@ async fn other_resources_are_asked_for_by_id_and_by_short_form() {
     ] {
         t.add("alice", &format!("{nowait} --resource {resource}"))
             .await;
+        // Listings are in the order of time.
+        world.clock.advance(time::Duration::minutes(1));
     }
     for resource in [
         "kube_cluster/local",
