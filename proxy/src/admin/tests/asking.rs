@@ -188,8 +188,8 @@ async fn what_makes_no_request_is_one_sentence_with_its_exit_code_and_writes_no_
         (
             "alice",
             create("--resource /example.com/db/orders"),
-            64,
-            "/example.com/db/orders",
+            66,
+            "no such db `orders`",
         ),
         (
             "alice",
