@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 
 use anteroom_core::documents::{self, Document};
 use anteroom_core::id::{ResourceId, RoleName};
+use anteroom_core::pattern::Pattern;
 use anteroom_core::policy::{
     Extent, Identity, KubeFilter, known_resources, requestable_objects, requestable_resources,
 };
@@ -25,6 +26,7 @@ use anteroom_core::request::{
 };
 use anteroom_core::resource::Kind;
 use anteroom_core::view::View;
+use proptest::prelude::*;
 use world::*;
 
 const RESOURCES: &str = r"
@@ -580,4 +582,116 @@ fn a_role_with_kubernetes_fields_is_the_same_read_back() {
         let yaml = documents::to_yaml(&role.source).unwrap();
         assert_eq!(documents::parse_role(&yaml).unwrap(), *role, "{yaml}");
     }
+}
+
+/// Patterns over a small alphabet: literals, globs, lists of words, other expressions.
+fn pattern() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ab]{0,3}",
+        "[ab*]{1,4}",
+        "\\^[ab]{1,2}\\|[ab]{1,2}\\$",
+        "\\^a[ab]?\\.\\*\\$",
+        Just("*".to_owned()),
+    ]
+}
+
+/// Every text over the alphabet of up to four letters.
+fn texts() -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut last = all.clone();
+    for _ in 0..4 {
+        last = last
+            .iter()
+            .flat_map(|text| ["a", "b"].map(|letter| format!("{text}{letter}")))
+            .collect();
+        all.extend(last.iter().cloned());
+    }
+    all
+}
+
+proptest! {
+    #[test]
+    fn a_pattern_that_contains_another_matches_all_that_it_matches(a in pattern(), b in pattern()) {
+        let (wide, narrow) = (Pattern::parse(&a).unwrap(), Pattern::parse(&b).unwrap());
+        let texts = texts();
+        if wide.contains(&narrow) {
+            for text in texts.iter().filter(|text| narrow.matches(text)) {
+                prop_assert!(wide.matches(text), "{a} contains {b}, and not {text}");
+            }
+        }
+        // For what is listed word by word it is not only sound but complete.
+        if narrow.literal().is_some() {
+            prop_assert_eq!(wide.contains(&narrow), wide.matches(&b));
+        }
+        let both = texts.iter().any(|text| wide.matches(text) && narrow.matches(text));
+        prop_assert!(!both || wide.might_share(&narrow), "{a} and {b} share a text");
+    }
+
+    /// Objects granted by a rule, against an evaluator that looks at single objects only.
+    #[test]
+    fn a_role_that_holds_a_pattern_of_objects_holds_each_of_them(
+        rule in (pattern(), pattern(), "(a|b|\\*)"),
+        asked in (pattern(), pattern(), "(a|b|\\*)"),
+    ) {
+        let id = |(namespace, name, kind): &(String, String, String)| {
+            format!("/c/kube:ns:{kind}/k/{namespace}/{name}").parse::<ResourceId>().ok()
+        };
+        let (Some(rule_id), Some(asked_id)) = (id(&rule), id(&asked)) else {
+            return Ok(());
+        };
+        if !rule_id.covers(&asked_id) {
+            return Ok(());
+        }
+        let matches = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().matches(text);
+        for namespace in texts().iter().filter(|text| matches(&asked.0, text)) {
+            prop_assert!(matches(&rule.0, namespace), "{rule_id} covers {asked_id}");
+        }
+        for name in texts().iter().filter(|text| matches(&asked.1, text)) {
+            prop_assert!(matches(&rule.1, name), "{rule_id} covers {asked_id}");
+        }
+        prop_assert!(rule.2 == "*" || rule.2 == asked.2);
+    }
+}
+
+#[test]
+fn malformed_resource_ids_are_refused_with_the_part_that_is_wrong() {
+    let cases = [
+        "",
+        "db/orders",
+        "/example.com",
+        "/example.com/db",
+        "/example.com/db/",
+        "//db/orders",
+        "/exa mple/db/orders",
+        "/example.com/database/orders",
+        "/example.com/node/iot",
+        "/example.com/node/BBB56211-7B54-4F9E-BEE9-B68EA156BE5F",
+        "/example.com/node/bbb56211-7b54-4f9e-bee9-b68ea156be5f?logins=",
+        "/example.com/node/bbb56211-7b54-4f9e-bee9-b68ea156be5f?logins=a,,b",
+        "/example.com/node/bbb56211-7b54-4f9e-bee9-b68ea156be5f?login=root",
+        "/example.com/kube:ns:pods/local/dev",
+        "/example.com/kube:ns:pods/local//x",
+        "/example.com/kube:ns:pods//dev/x",
+        "/example.com/kube:ns:Pods/local/dev/x",
+        "/example.com/kube:ns:pod*/local/dev/x",
+        "/example.com/kube:ns:deployments./local/dev/x",
+        "/example.com/kube:ns:/local/dev/x",
+        "/example.com/kube:ns:pods/local/dev/^(a$",
+        "/example.com/kube:cw:namespaces/prod",
+        "/example.com/kube:xx:pods/local/dev/x",
+        "/example.com/db/a\tb",
+    ];
+    let mut table = String::new();
+    for case in cases {
+        let error = ResourceId::parse(case).expect_err(case);
+        writeln!(table, "{}\n    {error}", case.escape_default()).unwrap();
+    }
+    let long = format!("/example.com/db/{}", "a".repeat(2048));
+    writeln!(
+        table,
+        "2064 bytes\n    {}",
+        ResourceId::parse(&long).unwrap_err()
+    )
+    .unwrap();
+    golden::compare("bad_resource_ids.txt", &table);
 }

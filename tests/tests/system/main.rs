@@ -22,6 +22,7 @@ mod forward;
 mod guides;
 mod hold;
 mod input;
+mod kinds;
 mod limits;
 mod locks;
 mod matrix;
