@@ -39,7 +39,7 @@ fn values_that_ask_for_nothing_change_nothing() {
         "record_session: {default: best_effort, desktop: true}, lock: best_effort",
         "disconnect_expired_cert: yes, max_kubernetes_connections: 0, pin_source_ip: false",
         "mfa_verification_interval: 0s, require_session_mfa: off, request_access: optional",
-        "direct: false, require_certificate: false, require_review_mfa: false",
+        "require_certificate: false, require_review_mfa: false",
         "client_idle_timeout: never, max_connections: 0, max_sessions: 0, request_prompt: ''",
     ] {
         assert_eq!(options(text), Options::default(), "{text}");
