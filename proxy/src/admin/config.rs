@@ -20,7 +20,7 @@ const MOST_NAMED: usize = 500;
 const NAMES_PER_LINE: usize = 8;
 
 /// What the proxy takes from the client's environment.
-const SEND_ENV: &str = "ANTEROOM_REASON ANTEROOM_WAIT ANTEROOM_REVIEWERS";
+const SEND_ENV: &str = "ANTEROOM_REASON ANTEROOM_WAIT ANTEROOM_REVIEWERS ANTEROOM_SCOPE";
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn config(&mut self, args: &Config) -> Ended {
