@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 mod resource;
 
+pub(crate) use resource::Compared;
 pub use resource::{KubeKind, KubeObject, RESOURCE_ID_LIMIT, ResourceId, ResourceKind};
 
 /// Why a text is not the name or identifier it was taken for.

@@ -1,5 +1,6 @@
 //! Resource IDs: `/CLUSTER/KIND/NAME` (REQUESTS section 1).
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -356,25 +357,11 @@ impl ResourceId {
     }
 
     /// Whether holding `self` includes `wanted`: the same resource, and no login beyond; or, inside
-    /// one Kubernetes cluster, at least those objects.
+    /// one Kubernetes cluster, at least those objects. To compare many with many, see
+    /// [`Compared`].
     #[must_use]
     pub fn covers(&self, wanted: &Self) -> bool {
-        self.cluster == wanted.cluster
-            && (self.covers_itself(wanted) || self.covers_objects(wanted))
-    }
-
-    fn covers_objects(&self, wanted: &Self) -> bool {
-        let Some(objects) = wanted.kube_objects() else {
-            return false;
-        };
-        if self.registered() != wanted.registered() {
-            return false;
-        }
-        match self.kube_objects() {
-            Some(held) => held.contains(&objects),
-            // The whole Kubernetes cluster.
-            None => true,
-        }
+        Compared::new(self).covers(&Compared::new(wanted))
     }
 
     fn covers_itself(&self, wanted: &Self) -> bool {
@@ -397,6 +384,55 @@ impl ResourceId {
                 .logins
                 .as_ref()
                 .is_none_or(|logins| logins.contains(login))
+    }
+}
+
+/// A resource ID whose patterns are compiled once, however many others it is compared with: a
+/// request lists hundreds, and reviewers' lists are held against each other inside the one writer.
+pub(crate) struct Compared<'a> {
+    id: &'a ResourceId,
+    /// Compiled when it is first asked for: most IDs name one thing and are equal or not.
+    objects: OnceCell<Option<KubeObjects>>,
+}
+
+impl<'a> Compared<'a> {
+    pub(crate) fn new(id: &'a ResourceId) -> Self {
+        Self {
+            id,
+            objects: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn all(ids: impl IntoIterator<Item = &'a ResourceId>) -> Vec<Self> {
+        ids.into_iter().map(Self::new).collect()
+    }
+
+    pub(crate) fn id(&self) -> &'a ResourceId {
+        self.id
+    }
+
+    /// As [`ResourceId::covers`].
+    pub(crate) fn covers(&self, wanted: &Self) -> bool {
+        self.id.cluster == wanted.id.cluster
+            && (self.id.covers_itself(wanted.id) || self.covers_objects(wanted))
+    }
+
+    fn covers_objects(&self, wanted: &Self) -> bool {
+        let Some(objects) = wanted.objects() else {
+            return false;
+        };
+        if self.id.registered() != wanted.id.registered() {
+            return false;
+        }
+        match self.objects() {
+            Some(held) => held.contains(objects),
+            // The whole Kubernetes cluster.
+            None => true,
+        }
+    }
+
+    fn objects(&self) -> Option<&KubeObjects> {
+        self.objects.get_or_init(|| self.id.kube_objects()).as_ref()
     }
 }
 

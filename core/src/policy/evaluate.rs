@@ -10,7 +10,9 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::credential::{AllowedResources, Credential};
-use crate::id::{KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName};
+use crate::id::{
+    Compared, KeyFingerprint, Login, NodeId, RequestId, ResourceId, RoleName, UserName,
+};
 use crate::lock::Locks;
 use crate::node::Node;
 use crate::request::{AccessRequest, Annotations, Reach, Scope, State};
@@ -725,10 +727,12 @@ impl<'a> Subject<'a> {
 
     /// The open request that lists all of these resources.
     pub(crate) fn open_resource_request(&self, wanted: &[ResourceId]) -> Option<RequestId> {
+        let wanted = Compared::all(wanted);
         let lists = |open: &&Open<'_>| {
+            let listed = Compared::all(open.reach.resources());
             wanted
                 .iter()
-                .all(|id| open.reach.resources().any(|listed| listed.covers(id)))
+                .all(|id| listed.iter().any(|listed| listed.covers(id)))
         };
         self.giving().find(lists).map(|open| open.request.id)
     }

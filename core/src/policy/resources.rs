@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-use crate::id::{ResourceId, RoleName};
+use crate::id::{Compared, ResourceId, RoleName};
 use crate::kube::{KubeKinds, KubeObjects, KubeRule, Place, Plural};
 use crate::pattern::Pattern;
 use crate::request::Reach;
@@ -399,10 +399,12 @@ fn objects_of(
         }
     }
     // What a wider pattern holds needs no line of its own.
-    let widest = ids
-        .iter()
-        .filter(|id| !ids.iter().any(|other| other != *id && other.covers(id)));
-    let found = widest.filter_map(|id| {
+    let compared = Compared::all(&ids);
+    let widest = compared.iter().filter(|id| {
+        let mut others = compared.iter().filter(|other| other.id() != id.id());
+        !others.any(|other| other.covers(id))
+    });
+    let found = widest.map(Compared::id).filter_map(|id| {
         let thing = Thing::named(subject.view, id)?;
         let roles = subject.roles_to_ask(&thing);
         (!roles.is_empty()).then(|| RequestableObjects {

@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::admin::{AdminResource, AdminVerb, allowed};
 use crate::duration::{format as format_duration, format_instant};
-use crate::id::{AllowanceId, KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
+use crate::id::{AllowanceId, Compared, KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
 use crate::monitoring::MonitoringRule;
 use crate::predicate::ReviewEnv;
 use crate::user::User;
@@ -771,11 +771,12 @@ fn check_terms(
     match (&request.reach, &terms.resources) {
         (Reach::Roles, Some(_)) => return Err(TermsError::NoResources),
         (Reach::Resources(asked), Some(given)) => {
-            if let Some(more) = given
+            let asked = Compared::all(asked);
+            if let Some(more) = Compared::all(given)
                 .iter()
                 .find(|id| !asked.iter().any(|asked| asked.covers(id)))
             {
-                return Err(TermsError::Resource(more.clone()));
+                return Err(TermsError::Resource(more.id().clone()));
             }
         }
         (Reach::Roles | Reach::Resources(_), None) => {}
@@ -902,13 +903,18 @@ fn narrow(sum: Terms, more: &Terms) -> Result<Terms, TermsError> {
 
 /// The resources that both sets cover, narrowed to the logins that both allow.
 fn intersect(a: &BTreeSet<ResourceId>, b: &BTreeSet<ResourceId>) -> BTreeSet<ResourceId> {
+    let (a, b) = (Compared::all(a), Compared::all(b));
     let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b)));
-    let both = pairs.filter_map(|(a, b)| match (a.logins(), b.logins()) {
+    let both = pairs.filter_map(|(a, b)| match (a.id().logins(), b.id().logins()) {
         // One of them may be inside the other: a namespace of a cluster, a login of a node.
-        _ if a.covers(b) => Some(b.clone()),
-        _ if b.covers(a) => Some(a.clone()),
-        (Some(x), Some(y)) if a.clone().without_logins() == b.clone().without_logins() => {
-            a.clone().with_logins(x.intersection(y).cloned().collect())
+        _ if a.covers(b) => Some(b.id().clone()),
+        _ if b.covers(a) => Some(a.id().clone()),
+        (Some(x), Some(y))
+            if a.id().clone().without_logins() == b.id().clone().without_logins() =>
+        {
+            a.id()
+                .clone()
+                .with_logins(x.intersection(y).cloned().collect())
         }
         (Some(_) | None, _) => None,
     });
