@@ -14,6 +14,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
+use anteroom_core::credential::{AllowedResources, Claims, Credential, IssuedCredential};
 use anteroom_core::id::{KeyFingerprint, ResourceId};
 use anteroom_core::policy::{Ask, Decision, Identity, decide};
 use anteroom_core::request::{
@@ -695,6 +696,76 @@ fn a_shorter_duration_never_moves_the_end_past_what_was_asked() {
     let verdict = terms(|t| t.max_duration = Some(Duration::hours(11)));
     let late = review(&view, &user("bob"), &request, verdict, "", at(10 * 60)).unwrap();
     assert_eq!(late.request.access_expires, at(12 * 60));
+}
+
+#[test]
+fn a_reviewer_moves_the_start_a_week_ahead_and_no_further() {
+    let text = "kind: role\nmetadata: {name: late}\nspec: {allow: {request: {search_as_roles: [access], max_duration: 2h, duration_from: approval}}}\n";
+    let view = with(text, &["late"]);
+    let request = filed(&view, &alice(), &wants_root_on_iot(&view), 1, at(0));
+    let start = |start| {
+        let verdict = terms(|t| {
+            t.assume_start = Some(start);
+            t.max_duration = Some(Duration::hours(1));
+        });
+        review(&view, &user("bob"), &request, verdict, "", at(1))
+    };
+    let latest = at(1) + Duration::days(7);
+    let moved = start(latest).unwrap().request;
+    assert_eq!(moved.access_expires, latest + Duration::hours(1));
+    let last_of_all = time::PrimitiveDateTime::MAX.assume_utc();
+    for given in [latest + Duration::SECOND, last_of_all] {
+        let refused = Err(ReviewError::Terms(TermsError::TooFarAhead {
+            given,
+            latest,
+        }));
+        assert_eq!(start(given), refused);
+    }
+}
+
+/// A role that she was given after the login has its say although her certificate does not name
+/// it.
+#[test]
+fn an_old_certificate_leaves_no_terms_behind() {
+    let text = "kind: role\nmetadata: {name: strict}\nspec: {allow: {request: {search_as_roles: [access], max_duration: 1h, reason: {mode: required}, thresholds: [{approve: 2, deny: 1}]}}}\n";
+    let view = with(text, &["requester", "strict"]);
+    let (serial, ends) = (7, at(600));
+    let issued = IssuedCredential {
+        serial,
+        sha256: [0; 32],
+        user: user("alice"),
+        login_key: key(0),
+        valid_before: ends,
+        revoked: None,
+    };
+    let view = view.with_credentials([issued]);
+    let credential = Credential {
+        serial,
+        subject: String::new(),
+        key: key(0),
+        valid_before: ends,
+        claims: Claims {
+            roles: roles(&["requester"]),
+            traits: BTreeMap::new(),
+            requests: BTreeSet::new(),
+            allowed: AllowedResources::Unrestricted,
+            pinned: None,
+            session_ends: ends,
+        },
+    };
+    let identity = Identity::from_verified_certificate(user("alice"), key(0), credential);
+    let mut wanted = wants_root_on_iot(&view);
+    wanted.reason = String::new();
+    let unfounded = file(&view, &identity, &wanted, request_id(1), at(0));
+    assert!(
+        matches!(unfounded, Err(FilingError::ReasonRequired { .. })),
+        "{unfounded:?}"
+    );
+    wanted.reason = "ticket 12".to_owned();
+    let request = filed(&view, &identity, &wanted, 1, at(0));
+    assert_eq!(request.access_expires, at(60));
+    let once = review(&view, &user("bob"), &request, approve(), "", at(1)).unwrap();
+    assert_eq!(once.request.state, State::Pending);
 }
 
 #[test]

@@ -14,8 +14,9 @@ use std::collections::BTreeSet;
 
 use anteroom_core::policy::{Decision, Identity, decide, decide_for, request_capabilities};
 use anteroom_core::request::{
-    AccessRequest, Action, Actor, Filed, FilingError, Mandate, OverrideError, Scope, Terms,
-    TransitionError, Wanted, apply, apply_for, check_override, file, file_for,
+    AccessRequest, Action, Actor, Filed, FilingError, Mandate, OverrideError, ReviewError, Scope,
+    Terms, TransitionError, Verdict, Wanted, apply, apply_for, check_override, file, file_for,
+    review,
 };
 use anteroom_core::view::View;
 use proptest::prelude::*;
@@ -183,6 +184,22 @@ fn what_an_administrator_files_belongs_to_the_one_key_of_the_user() {
         decide(&view, &dave, &access("root", 1), at(2)),
         Decision::Permit(_)
     ));
+}
+
+#[test]
+fn who_files_for_somebody_is_no_second_person() {
+    let view = small().with_user(a_user("dan", &[6], &["reviewer"], &[]));
+    let wanted = wants_root_on_iot(&view);
+    let by = Actor::User(user("bob"));
+    let filed = file_for(&view, &user("alice"), &by, &wanted, request_id(1), at(0)).unwrap();
+    let Filed::New(new) = filed else { panic!() };
+    let own = Err(ReviewError::OwnRequest(request_id(1)));
+    let say = |who: &str, verdict: Verdict| {
+        review(&view, &user(who), &new.request, verdict, "", at(1)).map(|_| ())
+    };
+    assert_eq!(say("bob", Verdict::Approve(Terms::default())), own);
+    assert_eq!(say("bob", Verdict::Deny), own);
+    assert_eq!(say("dan", Verdict::Approve(Terms::default())), Ok(()));
 }
 
 #[test]

@@ -389,6 +389,7 @@ impl ResourceId {
 
 /// A resource ID whose patterns are compiled once, however many others it is compared with: a
 /// request lists hundreds, and reviewers' lists are held against each other inside the one writer.
+#[derive(Clone)]
 pub(crate) struct Compared<'a> {
     id: &'a ResourceId,
     /// Compiled when it is first asked for: most IDs name one thing and are equal or not.

@@ -62,6 +62,8 @@ pub(super) struct Open<'a> {
     pub(super) request: &'a AccessRequest,
     granted: &'a crate::request::Granted,
     reach: &'a Reach,
+    /// The resources of `reach`, made ready for comparing when they are first asked for.
+    listed: OnceCell<Vec<Compared<'a>>>,
     pub(super) roles: Vec<&'a Role>,
     /// Locked: it gives nothing, and what its roles deny stays denied.
     pub(super) locked: bool,
@@ -158,7 +160,7 @@ impl<'a> Subject<'a> {
         self.still_gives(open.granted, role)
     }
 
-    fn still_gives(&self, granted: &crate::request::Granted, role: &RoleName) -> bool {
+    pub(super) fn still_gives(&self, granted: &crate::request::Granted, role: &RoleName) -> bool {
         if granted.overridden.contains(role) {
             !self.denies_request(&granted.reach, role)
         } else {
@@ -630,7 +632,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Every role that the user has, also those that her certificate does not name.
-    pub(super) fn stored(&self) -> impl Iterator<Item = &'a Role> {
+    pub(crate) fn stored(&self) -> impl Iterator<Item = &'a Role> {
         self.standing.iter().chain(&self.unnamed).copied()
     }
 
@@ -697,8 +699,17 @@ impl<'a> Subject<'a> {
 
     /// The roles of those that give something, with how far each reaches.
     pub(crate) fn opened(&self) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
+        self.giving().flat_map(Open::each_role)
+    }
+
+    /// Of these the ones that extend to `wanted`, which is no node.
+    pub(crate) fn opened_for(
+        &self,
+        wanted: &Compared<'_>,
+    ) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
         self.giving()
-            .flat_map(|open| open.roles.iter().map(|role| (open.reach, *role)))
+            .filter(|open| *open.reach == Reach::Roles || open.lists(wanted))
+            .flat_map(Open::each_role)
     }
 
     /// Whether resources may be asked for through the role, which exists.
@@ -728,12 +739,7 @@ impl<'a> Subject<'a> {
     /// The open request that lists all of these resources.
     pub(crate) fn open_resource_request(&self, wanted: &[ResourceId]) -> Option<RequestId> {
         let wanted = Compared::all(wanted);
-        let lists = |open: &&Open<'_>| {
-            let listed = Compared::all(open.reach.resources());
-            wanted
-                .iter()
-                .all(|id| listed.iter().any(|listed| listed.covers(id)))
-        };
+        let lists = |open: &&Open<'_>| wanted.iter().all(|id| open.lists(id));
         self.giving().find(lists).map(|open| open.request.id)
     }
 
@@ -771,7 +777,9 @@ impl<'a> Subject<'a> {
         wanted: impl Iterator<Item = &'r RoleName> + Clone,
     ) -> RequestTerms<'a> {
         let mut terms = RequestTerms::default();
-        for role in &self.standing {
+        // Also those that a certificate does not name: what they demand is not left behind by
+        // showing an old one.
+        for role in self.stored() {
             let request = &role.allow.request;
             let user = self.user;
             if !wanted.clone().any(|name| names(request, user, reach, name)) {
@@ -794,23 +802,24 @@ impl<'a> Subject<'a> {
             terms.reason_mode = ReasonMode::Required;
         }
         terms.reason_prompt = terms.reason_prompt.or_else(|| {
-            let mut prompts = self.standing.iter();
+            let mut prompts = self.stored();
             prompts.find_map(|role| role.options.request_prompt.clone())
         });
         terms.suggested_reviewers.remove(&self.user.name);
         terms
     }
 
-    /// What the roles that have a say in a request write on it, with the user's traits in it,
-    /// without what any of her roles denies: a denied value is taken away whoever wrote it.
-    pub(crate) fn annotations(&self, terms: &RequestTerms<'_>) -> Annotations {
-        let mut out = Annotations::new();
+    /// What the roles that have a say in a request write on it, with the user's traits in it, and
+    /// what whoever files it adds, without what any of her roles denies: a denied value is taken
+    /// away whoever wrote it.
+    pub(crate) fn annotations(&self, terms: &RequestTerms<'_>, added: &Annotations) -> Annotations {
+        let mut out = added.clone();
         for role in &terms.sources {
             for (key, values) in role.allow.request.annotations_for(self.user) {
                 out.entry(key).or_default().extend(values);
             }
         }
-        for role in &self.standing {
+        for role in self.stored() {
             for (key, denied) in role.deny.request.annotations_for(self.user) {
                 if let Some(values) = out.get_mut(&key) {
                     values.retain(|value| !denied.contains(value));
@@ -888,6 +897,19 @@ impl<'a> Holder<'a> {
 }
 
 impl<'a> Open<'a> {
+    /// Whether one of its resources covers `wanted`; a request for roles lists none.
+    fn lists(&self, wanted: &Compared<'_>) -> bool {
+        let listed = self
+            .listed
+            .get_or_init(|| Compared::all(self.reach.resources()));
+        listed.iter().any(|id| id.covers(wanted))
+    }
+
+    fn each_role(&self) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
+        let reach = self.reach;
+        self.roles.iter().map(move |role| (reach, *role))
+    }
+
     /// `None` for a request that was approved without a grant, which no transition makes: it
     /// opens nothing.
     fn new(view: &'a View, request: &'a AccessRequest, now: OffsetDateTime) -> Option<Self> {
@@ -896,6 +918,7 @@ impl<'a> Open<'a> {
             request,
             granted,
             reach: &granted.reach,
+            listed: OnceCell::new(),
             roles: roles(view, &granted.roles),
             locked: super::locked::gives_nothing(view.locks(), request.id, &granted.roles, now),
         })

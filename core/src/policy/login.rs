@@ -259,7 +259,7 @@ fn assumable<'a>(
         .as_ref()
         .filter(|granted| {
             let mut roles = granted.roles.iter();
-            roles.any(|role| subject.may_request(&granted.reach, role))
+            roles.any(|role| subject.still_gives(granted, role))
         })
         .ok_or(LoginRefused::NoLongerRequestable { id })?;
     match &granted.reach {
@@ -279,7 +279,7 @@ fn compose(
     let presented = identity.credential();
     // Standing roles as they are stored now: what was taken away meanwhile does not come back.
     let mut names: BTreeSet<RoleName> = subject.user.roles.clone();
-    names.extend(granted_roles(requests));
+    names.extend(granted_roles(subject, requests));
     let roles: Vec<&Role> = names
         .iter()
         .filter_map(|name| view.role(name))
@@ -316,11 +316,19 @@ fn compose(
     })
 }
 
-fn granted_roles<'a>(requests: &'a [&AccessRequest]) -> impl Iterator<Item = RoleName> + 'a {
+fn granted_roles<'a>(
+    subject: &'a Subject<'_>,
+    requests: &'a [&AccessRequest],
+) -> impl Iterator<Item = RoleName> + 'a {
     let granted = requests
         .iter()
         .filter_map(|request| request.granted.as_ref());
-    granted.flat_map(|granted| granted.roles.iter().cloned())
+    granted.flat_map(|granted| {
+        let roles = granted.roles.iter();
+        roles
+            .filter(|role| subject.still_gives(granted, role))
+            .cloned()
+    })
 }
 
 /// The least of what the configuration, the roles, the requests and the user herself say.

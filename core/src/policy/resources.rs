@@ -151,14 +151,16 @@ impl<'a> Subject<'a> {
     fn granting<'s>(&'s self, thing: &'s Thing<'_>) -> impl Iterator<Item = &'a Role> + 's {
         let counts = self.standing_reaches();
         let standing = self.standing.iter().copied().filter(move |_| counts);
-        let opened = self.opened().filter(|(reach, role)| match reach {
-            Reach::Roles => self.may_request(reach, &role.name),
-            Reach::Resources(ids) => {
-                ids.iter().any(|id| id.covers(&thing.id)) && self.asks_through(thing, role)
-            }
-        });
+        let wanted = Compared::new(&thing.id);
+        let opened = self
+            .opened_for(&wanted)
+            .filter(|(reach, role)| match reach {
+                Reach::Roles => self.may_request(reach, &role.name),
+                Reach::Resources(_) => self.asks_through(thing, role),
+            });
+        let opened: Vec<&'a Role> = opened.map(|(_, role)| role).collect();
         standing
-            .chain(opened.map(|(_, role)| role))
+            .chain(opened)
             .filter(|role| thing.granted_by(role, self.user))
     }
 

@@ -397,13 +397,7 @@ fn file_as(
             limit: settings.pending_per_user,
         });
     }
-    let mut annotations = subject.annotations(&terms);
-    for (key, values) in &wanted.annotations {
-        annotations
-            .entry(key.clone())
-            .or_default()
-            .extend(values.iter().cloned());
-    }
+    let annotations = subject.annotations(&terms, &wanted.annotations);
     check_annotations(&annotations)?;
     let mut request = compose(filer, wanted, &choice, terms, &times, settings, id, now);
     request.system_annotations = annotations;
@@ -776,11 +770,7 @@ impl Times {
             .roles
             .iter()
             .filter_map(|name| subject.view.role(name));
-        let roles = subject
-            .standing
-            .iter()
-            .copied()
-            .chain(requested.map(AsRef::as_ref));
+        let roles = subject.stored().chain(requested.map(AsRef::as_ref));
         let role_ttl = roles
             .filter_map(|role: &Role| role.options.max_session_ttl)
             .min();

@@ -34,7 +34,7 @@ pub enum ReviewError {
     /// There is no such reviewer, or she is locked out.
     #[error("`{0}` may not review: there is no such user, or the user is locked")]
     NoReviewer(UserName),
-    /// The reviewer filed it.
+    /// The reviewer filed it, for herself or for somebody else.
     #[error("nobody reviews a request of their own; ask a colleague to review {0}")]
     OwnRequest(RequestId),
     /// The reviewer's stored roles do not cover one of the requested roles.
@@ -102,6 +102,14 @@ pub enum TermsError {
         given: OffsetDateTime,
         /// The request's.
         asked: OffsetDateTime,
+    },
+    /// Later than a reviewer may move it.
+    #[error("the start {} is too far ahead; the latest that can be set now is {}", format_instant(*.given), format_instant(*.latest))]
+    TooFarAhead {
+        /// The reviewer's.
+        given: OffsetDateTime,
+        /// The latest.
+        latest: OffsetDateTime,
     },
     /// The access would be over before it starts.
     #[error("the access would end at {}, not after its start at {}", format_instant(*.end), format_instant(*.start))]
@@ -290,7 +298,8 @@ pub fn may_review(
         .user(reviewer)
         .filter(|user| !view.is_locked_out(user))
         .ok_or_else(|| ReviewError::NoReviewer(reviewer.clone()))?;
-    if request.user == *reviewer {
+    // Who files for somebody is no second person.
+    if request.user == *reviewer || request.filed_by == Some(Actor::User(reviewer.clone())) {
         return Err(ReviewError::OwnRequest(request.id));
     }
     let env = ReviewEnv {
@@ -754,6 +763,10 @@ fn resolved(
     request
 }
 
+/// How far ahead a reviewer may move the start (REQUESTS section 4). Where access is counted from
+/// the approval nothing else would keep a grant from being put off for years.
+const START_AHEAD: Duration = Duration::days(7);
+
 /// Checks that `terms` give no more than `request` asks for.
 fn check_terms(
     request: &AccessRequest,
@@ -791,6 +804,13 @@ fn check_terms(
         && given < asked
     {
         return Err(TermsError::Earlier { given, asked });
+    }
+    let latest = now.saturating_add(START_AHEAD);
+    let latest = request
+        .assume_start
+        .map_or(latest, |asked| asked.max(latest));
+    if let Some(given) = terms.assume_start.filter(|given| *given > latest) {
+        return Err(TermsError::TooFarAhead { given, latest });
     }
     window(request, terms, now).map(|_| ())
 }
@@ -938,11 +958,11 @@ fn window(
     let start = assume_start.map_or(now, |start| start.max(now));
     let asked = match request.duration_from {
         DurationFrom::Creation => request.access_expires,
-        DurationFrom::Approval => start + request.duration,
+        DurationFrom::Approval => start.saturating_add(request.duration),
     };
     let end = terms
         .max_duration
-        .map_or(asked, |limit| asked.min(start + limit));
+        .map_or(asked, |limit| asked.min(start.saturating_add(limit)));
     if start >= end {
         return Err(TermsError::StartsAfterEnd { start, end });
     }
