@@ -72,7 +72,9 @@ impl Exits for FileError {
     fn exit(&self) -> Exit {
         match self {
             FileError::Refused(refused) => refused.exit(),
-            FileError::NotAllowed | FileError::FromNode(_) => Exit::Denied,
+            FileError::NotAllowed | FileError::NotAdmitted(_) | FileError::FromNode(_) => {
+                Exit::Denied
+            }
             FileError::Store(error) => error.exit(),
         }
     }
@@ -113,6 +115,8 @@ impl Exits for IssueError {
     fn exit(&self) -> Exit {
         match self {
             IssueError::NotPermitted(_)
+            | IssueError::NotAdmitted(_)
+            | IssueError::NotAllowed(_)
             | IssueError::FromNode(_)
             | IssueError::Certify(CertifyError::NotDirect) => Exit::Denied,
             IssueError::Clock(_) => Exit::Unavailable,

@@ -35,6 +35,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anteroom_core::id::ClusterName;
+use anteroom_core::policy::{self, Identity, Reason};
 use anteroom_core::request::{AccessRequest, Actor};
 use anteroom_core::view::{Settings, View};
 use arc_swap::ArcSwap;
@@ -81,15 +82,19 @@ pub struct By {
     pub actor: Actor,
     /// From where; `None` on the proxy's own host.
     pub from: Option<SocketAddr>,
+    /// What a user has proven. Without it nothing is done for her: a command may have waited for
+    /// its input, and her key, its certificate or she herself be locked or gone meanwhile.
+    pub identity: Option<Identity>,
 }
 
 impl By {
-    /// A user who proved who she is, at that address.
+    /// A user by what she proved, at that address.
     #[must_use]
-    pub fn user(name: anteroom_core::id::UserName, from: SocketAddr) -> Self {
+    pub fn user(identity: Identity, from: impl Into<Option<SocketAddr>>) -> Self {
         Self {
-            actor: Actor::User(name),
-            from: Some(from),
+            actor: Actor::User(identity.user().clone()),
+            from: from.into(),
+            identity: Some(identity),
         }
     }
 
@@ -99,6 +104,19 @@ impl By {
         Self {
             actor: Actor::LocalAdministrator,
             from: None,
+            identity: None,
+        }
+    }
+
+    /// Whether a user may still do anything at all, by what she proved: asked in the transaction
+    /// that does it, since what was true when the command began may be over.
+    fn admit(&self, draft: &Draft) -> Result<(), NotAdmitted> {
+        match (&self.actor, &self.identity) {
+            (Actor::User(name), Some(identity)) if identity.user() == name => {
+                policy::admit(draft.view(), identity, draft.now()).map_err(NotAdmitted)
+            }
+            (Actor::User(_), _) => Err(NotAdmitted(Reason::UnknownKey)),
+            (Actor::LocalAdministrator | Actor::Rule(_) | Actor::Clock, _) => Ok(()),
         }
     }
 
@@ -110,6 +128,11 @@ impl By {
         }
     }
 }
+
+/// Why the act was refused before it was looked at: whoever is behind it may do nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}", .0.as_sentence())]
+pub struct NotAdmitted(pub Reason);
 
 /// Why the act was refused before it was looked at: it came from a registered node, where it may
 /// be a hostile node's use of an agent that was forwarded to it (SECURITY section 3).

@@ -111,6 +111,8 @@ impl<I: CommandIo> Run<'_, I> {
                 IssueError::NotPermitted(_)
                 | IssueError::Clock(_)
                 | IssueError::Certify(_)
+                | IssueError::NotAdmitted(_)
+                | IssueError::NotAllowed(_)
                 | IssueError::FromNode(_)
                 | IssueError::Store(_) => Stop::new(error.exit(), clean(&error.to_string())),
             })?;
@@ -191,6 +193,8 @@ fn not_issued(error: &IssueError, shown: &str) -> Stop {
         | IssueError::Clock(_)
         | IssueError::Certify(_)
         | IssueError::Host(_)
+        | IssueError::NotAdmitted(_)
+        | IssueError::NotAllowed(_)
         | IssueError::FromNode(_)
         | IssueError::Store(_) => text,
     };

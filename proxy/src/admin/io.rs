@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anteroom_core::policy::Identity;
 use bytes::Bytes;
@@ -60,6 +61,9 @@ pub enum StdinError {
     /// It is longer than the limit given.
     #[error("standard input is longer than {0} bytes")]
     TooLong(usize),
+    /// It does not end.
+    #[error("standard input did not end within {} minutes; give the command again", .0.as_secs() / 60)]
+    TooSlow(Duration),
     /// The client is gone.
     #[error(transparent)]
     Gone(#[from] Gone),

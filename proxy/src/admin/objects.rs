@@ -44,7 +44,7 @@ impl From<PutError> for Stop {
             PutError::FromNode(error) => return error.into(),
             PutError::Lock(LockError::Over(_)) => Exit::Usage,
             PutError::Lock(LockError::TooMany) => Exit::Failed,
-            PutError::NotAllowed(_) => Exit::Denied,
+            PutError::NotAdmitted(_) | PutError::NotAllowed(_) => Exit::Denied,
             PutError::UnknownRole { .. } => Exit::NotFound,
             PutError::Exists(_) | PutError::KeyTaken { .. } => Exit::Failed,
             PutError::KeyTwice { .. } | PutError::ReadsAsTarget { .. } => Exit::Usage,
@@ -74,7 +74,9 @@ impl From<RemoveError> for Stop {
             RemoveError::Store(error) => error.into(),
             RemoveError::FromNode(error) => error.into(),
             RemoveError::NoSuch(id) => no_such(&id),
-            error @ RemoveError::NotAllowed(_) => Self::denied(clean(&error.to_string())),
+            error @ (RemoveError::NotAdmitted(_) | RemoveError::NotAllowed(_)) => {
+                Self::denied(clean(&error.to_string()))
+            }
             error @ RemoveError::RoleInUse { .. } => {
                 Self::new(Exit::Failed, clean(&error.to_string()))
             }

@@ -230,7 +230,7 @@ impl From<FileError> for Stop {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Refused(error) => error.into(),
-            FileError::NotAllowed | FileError::FromNode(_) => {
+            FileError::NotAllowed | FileError::NotAdmitted(_) | FileError::FromNode(_) => {
                 Self::by_state(Exit::Denied, clean(&error.to_string()))
             }
             FileError::Store(error) => error.into(),
@@ -249,7 +249,7 @@ impl From<ReviewError> for Stop {
         let exit = match &error {
             ReviewError::Store(_) => None,
             ReviewError::NoSuch(_) => Some(Exit::NotFound),
-            ReviewError::FromNode(_) => Some(Exit::Denied),
+            ReviewError::NotAdmitted(_) | ReviewError::FromNode(_) => Some(Exit::Denied),
             ReviewError::Refused(refused) => Some(match refused {
                 Unreviewed::NoReviewer(_)
                 | Unreviewed::OwnRequest(_)
@@ -275,7 +275,9 @@ impl From<ApplyError> for Stop {
         let exit = match error {
             ApplyError::Store(error) => return error.into(),
             ApplyError::NoSuch(_) => Exit::NotFound,
-            ApplyError::FromNode(_) | ApplyError::NotAllowed(_) => Exit::Denied,
+            ApplyError::NotAdmitted(_) | ApplyError::FromNode(_) | ApplyError::NotAllowed(_) => {
+                Exit::Denied
+            }
             ApplyError::Override(OverrideError::NoSuchRole(_)) => Exit::NotFound,
             ApplyError::Override(_) => Exit::Denied,
             ApplyError::Refused(ref refused) => match refused {
@@ -453,6 +455,7 @@ impl<I: CommandIo> Run<'_, I> {
             }
             FileError::Refused(_)
             | FileError::NotAllowed
+            | FileError::NotAdmitted(_)
             | FileError::FromNode(_)
             | FileError::Store(_) => error.into(),
         }
@@ -863,13 +866,7 @@ impl<I: CommandIo> Run<'_, I> {
                 let reviewed = self
                     .ctx
                     .state
-                    .review(
-                        identity.user(),
-                        request.id,
-                        verdict,
-                        &reason,
-                        Some(*remote_addr),
-                    )
+                    .review(identity, request.id, verdict, &reason, Some(*remote_addr))
                     .await?;
                 (reviewed.request, reviewed.effect)
             }

@@ -1,5 +1,7 @@
 //! What every command has in common: who asks, what may be refused, and how an answer is written.
 
+use std::time::Duration;
+
 use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
 use anteroom_core::id::UserName;
 use anteroom_core::policy::Identity;
@@ -17,6 +19,10 @@ use crate::store::StoreError;
 
 /// The longest standard input or file that is read: what one text of documents may have.
 pub(crate) const LONGEST_INPUT: usize = anteroom_core::documents::TEXT_LIMIT;
+
+/// How long standard input may take to end: time enough to type a document, and an end to commands
+/// that somebody begins and leaves open.
+const LONGEST_READING: Duration = Duration::from_mins(10);
 
 /// How many names an error lists: a few say enough.
 pub(crate) const LISTED: usize = 12;
@@ -165,7 +171,7 @@ impl<I: CommandIo> Run<'_, I> {
             Caller::Ssh {
                 identity,
                 remote_addr,
-            } => By::user(identity.user().clone(), *remote_addr),
+            } => By::user(identity.clone(), *remote_addr),
             Caller::Local => By::local_administrator(),
         }
     }
@@ -216,8 +222,9 @@ impl<I: CommandIo> Run<'_, I> {
                 "`{option} -` is given a second time, but there is one standard input"
             )));
         }
-        match self.io.read_stdin(LONGEST_INPUT).await {
+        match in_time(LONGEST_READING, self.io.read_stdin(LONGEST_INPUT)).await {
             Ok(bytes) => Ok(bytes),
+            Err(error @ StdinError::TooSlow(_)) => Err(Stop::new(Exit::Failed, error)),
             Err(error @ StdinError::TooLong(_)) => Err(Stop::usage(format!("{error}; split it"))),
             Err(StdinError::Gone(_)) => Err(Stop::Gone),
         }
@@ -245,6 +252,16 @@ impl<I: CommandIo> Run<'_, I> {
         }
         Ok(reason.to_owned())
     }
+}
+
+/// What is read, if it is read to its end within `limit`.
+async fn in_time(
+    limit: Duration,
+    reading: impl Future<Output = Result<Vec<u8>, StdinError>>,
+) -> Result<Vec<u8>, StdinError> {
+    tokio::time::timeout(limit, reading)
+        .await
+        .unwrap_or(Err(StdinError::TooSlow(limit)))
 }
 
 /// Who did something, for people.
@@ -309,3 +326,21 @@ pub(crate) fn has_labels(
 }
 
 pub(crate) use args::Listing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_input_that_does_not_end_is_given_up() {
+        let short = Duration::from_millis(10);
+        let given_up = in_time(short, std::future::pending()).await;
+        assert_eq!(given_up, Err(StdinError::TooSlow(short)));
+        assert_eq!(
+            StdinError::TooSlow(LONGEST_READING).to_string(),
+            "standard input did not end within 10 minutes; give the command again"
+        );
+        let read = in_time(short, async { Ok(b"kind: role".to_vec()) }).await;
+        assert_eq!(read, Ok(b"kind: role".to_vec()));
+    }
+}

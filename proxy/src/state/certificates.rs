@@ -7,15 +7,17 @@ use anteroom_ca::host::{CertifyHostError, HostTerms};
 use anteroom_ca::key::{NodeCa, fingerprint};
 use anteroom_ca::node::{CertifyError, Terms, certify, certify_direct};
 use anteroom_ca::{Certificate, ClockError, IssueTime, Serial, SourceAddresses};
+use anteroom_core::admin::AdminVerb;
 use anteroom_core::id::{NodeId, SessionId};
 use anteroom_core::policy::{Access, Decision, Identity, Permit, decide_for};
 use ssh_key::PublicKey;
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
+use super::objects::{NotAllowed, ObjectId, may};
 use super::sessions::about_session;
 use super::writer::Draft;
-use super::{By, FromNode, State, not_from_a_node, rfc3339};
+use super::{By, FromNode, NotAdmitted, State, not_from_a_node, rfc3339};
 use crate::audit::{Entry, Event, hex};
 use crate::store::{Issuance, Kind, StoreError};
 
@@ -58,9 +60,15 @@ pub enum IssueError {
     /// A host certificate could not be made.
     #[error(transparent)]
     Host(#[from] CertifyHostError),
+    /// Who asks may do nothing any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// It comes from a registered node.
     #[error(transparent)]
     FromNode(#[from] FromNode),
+    /// The administrator's roles don't allow it.
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     /// It could not be recorded, so it was not handed out.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -161,7 +169,9 @@ impl State {
     {
         let by = by.clone();
         self.write(move |draft| {
+            by.admit(draft)?;
             not_from_a_node(draft.view(), by.from)?;
+            may(draft.view(), &by, AdminVerb::Update, &ObjectId::Node(node))?;
             let entry = by.entry(Event::CertCreate).node_id(node);
             issue_host(draft, lifetime, Some(node), entry, certify)
         })

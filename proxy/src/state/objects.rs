@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::locks::{LockError, about_lock, put_lock};
 use super::writer::Draft;
-use super::{By, FromNode, State, about_request, not_from_a_node};
+use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event};
 use crate::store::StoreError;
 
@@ -94,6 +94,9 @@ pub struct NotAllowed {
 /// Why nothing was written.
 #[derive(Debug, Error)]
 pub enum PutError {
+    /// Who asks may do nothing any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// It comes from a registered node.
     #[error(transparent)]
     FromNode(#[from] FromNode),
@@ -174,6 +177,9 @@ impl<E> From<StoreError> for UpdateError<E> {
 /// Why an object was not removed.
 #[derive(Debug, Error)]
 pub enum RemoveError {
+    /// Who asks may do nothing any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// It comes from a registered node.
     #[error(transparent)]
     FromNode(#[from] FromNode),
@@ -356,6 +362,7 @@ fn put_all(
     objects: Vec<Object>,
     existing: Existing,
 ) -> Result<Vec<Stored>, PutError> {
+    by.admit(draft)?;
     not_from_a_node(draft.view(), by.from)?;
     let ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
     // Rights are judged before the first change: nobody gives himself what he lacks by the order
@@ -380,6 +387,7 @@ fn put_all(
 }
 
 fn remove_all(draft: &mut Draft, by: &By, ids: &[ObjectId]) -> Result<(), RemoveError> {
+    by.admit(draft)?;
     not_from_a_node(draft.view(), by.from)?;
     for id in ids {
         may(draft.view(), by, AdminVerb::Delete, id)?;
@@ -398,6 +406,7 @@ fn update<T, E>(
     change: impl FnOnce(T) -> Result<Object, E>,
 ) -> Result<Stored, UpdateError<E>> {
     let try_it = |draft: &mut Draft| {
+        by.admit(draft).map_err(PutError::from)?;
         not_from_a_node(draft.view(), by.from).map_err(PutError::from)?;
         may(draft.view(), by, AdminVerb::Update, &id).map_err(PutError::from)?;
         let found = found.ok_or_else(|| UpdateError::NoSuch(id.clone()))?;
@@ -457,7 +466,7 @@ fn may_put(view: &View, by: &By, id: &ObjectId) -> Result<(), NotAllowed> {
 }
 
 /// Whether the administrator's stored roles allow it, at this moment.
-fn may(view: &View, by: &By, verb: AdminVerb, id: &ObjectId) -> Result<(), NotAllowed> {
+pub(super) fn may(view: &View, by: &By, verb: AdminVerb, id: &ObjectId) -> Result<(), NotAllowed> {
     let resource = id.resource();
     let may = match &by.actor {
         Actor::User(name) => allowed(view, name, verb, resource),

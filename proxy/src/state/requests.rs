@@ -15,7 +15,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::writer::Draft;
-use super::{By, FromNode, State, about_request, not_from_a_node};
+use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event};
 use crate::store::StoreError;
 
@@ -30,6 +30,9 @@ pub enum FileError {
         "only an administrator can file a request for somebody; none of your roles allows `create` on `access_request`"
     )]
     NotAllowed,
+    /// Who asks may do nothing any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// It comes from a registered node.
     #[error(transparent)]
     FromNode(#[from] FromNode),
@@ -44,6 +47,9 @@ pub enum ReviewError {
     /// There is no such request.
     #[error("there is no request {0}")]
     NoSuch(RequestId),
+    /// Who asks may do nothing any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// It comes from a registered node.
     #[error(transparent)]
     FromNode(#[from] FromNode),
@@ -61,6 +67,9 @@ pub enum ApplyError {
     /// There is no such request.
     #[error("there is no request {0}")]
     NoSuch(RequestId),
+    /// Who asks may do nothing any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// It comes from a registered node.
     #[error(transparent)]
     FromNode(#[from] FromNode),
@@ -150,18 +159,15 @@ impl State {
     /// [`ReviewError`]; the request is as it was, and the attempt is in the log.
     pub async fn review(
         &self,
-        reviewer: &UserName,
+        reviewer: &Identity,
         id: RequestId,
         verdict: Verdict,
         reason: &str,
         from: Option<SocketAddr>,
     ) -> Result<Reviewed, ReviewError> {
-        let (reviewer, reason) = (reviewer.clone(), reason.to_owned());
+        let (by, reason) = (By::user(reviewer.clone(), from), reason.to_owned());
+        let reviewer = reviewer.user().clone();
         self.write(move |draft| {
-            let by = By {
-                actor: Actor::User(reviewer.clone()),
-                from,
-            };
             let proposed = match &verdict {
                 Verdict::Approve(_) => RequestState::Approved,
                 Verdict::Deny => RequestState::Denied,
@@ -171,7 +177,7 @@ impl State {
                 .request_id(id)
                 .proposed_state(proposed);
             let reviewed =
-                review(draft, &reviewer, id, verdict, &reason, from).inspect_err(|error| {
+                review(draft, &by, &reviewer, id, verdict, &reason).inspect_err(|error| {
                     draft.log(entry.clone().refused(error));
                 })?;
             draft.log(entry.state(reviewed.request.state).reason(&reason));
@@ -290,18 +296,19 @@ impl State {
 
 fn review(
     draft: &mut Draft,
+    by: &By,
     reviewer: &UserName,
     id: RequestId,
     verdict: Verdict,
     reason: &str,
-    from: Option<SocketAddr>,
 ) -> Result<Reviewed, ReviewError> {
     let request = draft
         .view()
         .request(&id)
         .cloned()
         .ok_or(ReviewError::NoSuch(id))?;
-    not_from_a_node(draft.view(), from)?;
+    by.admit(draft)?;
+    not_from_a_node(draft.view(), by.from)?;
     let reviewed = request::review(
         draft.view(),
         reviewer,
@@ -326,6 +333,7 @@ fn apply(
         .request(&id)
         .cloned()
         .ok_or(ApplyError::NoSuch(id))?;
+    by.admit(draft)?;
     may_act(draft.view(), by, action)?;
     if let Action::Override { roles, .. } = action {
         request::check_override(draft.view(), &by.actor, &request, roles)?;
@@ -370,6 +378,7 @@ fn file_for(
     user: &UserName,
     wanted: &Wanted,
 ) -> Result<Filed, FileError> {
+    by.admit(draft)?;
     not_from_a_node(draft.view(), by.from)?;
     let may = match &by.actor {
         Actor::User(name) => allowed(

@@ -29,6 +29,7 @@ use super::*;
 use crate::audit::{Event, Tampered};
 use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
+mod admitted;
 mod identities;
 mod unreadable;
 
@@ -198,7 +199,7 @@ impl World {
 
     async fn approve(&self, id: RequestId) {
         self.state
-            .review(&name("bob"), id, approval(), "okay", None)
+            .review(&me("bob"), id, approval(), "okay", None)
             .await
             .unwrap();
     }
@@ -494,17 +495,14 @@ async fn any_race_over_one_request_has_one_outcome() {
             };
             racing.spawn(async move {
                 state
-                    .review(&name(&judge), id, verdict, "", None)
+                    .review(&me(&judge), id, verdict, "", None)
                     .await
                     .is_ok()
             });
         }
         for _ in 0..4 {
             let state = world.state.clone();
-            let alice = By {
-                actor: Actor::User(name("alice")),
-                from: None,
-            };
+            let alice = By::user(me("alice"), None);
             racing.spawn(async move { state.apply(&alice, id, Action::Cancel).await.is_ok() });
         }
         let clock = Arc::clone(&world.clock);
@@ -548,7 +546,7 @@ async fn approving_twice_counts_once() {
     world.approve(id).await;
     let again = world
         .state
-        .review(&name("carol"), id, approval(), "", None)
+        .review(&me("carol"), id, approval(), "", None)
         .await;
     assert!(matches!(again, Err(ReviewError::Refused(_))));
     assert_eq!(world.state.view().request(&id).unwrap().reviews.len(), 1);
@@ -566,13 +564,10 @@ async fn approval_by_the_requester_is_refused_by_every_layer() {
     let id = world.file("root").await;
     let reviewed = world
         .state
-        .review(&name("alice"), id, approval(), "", None)
+        .review(&me("alice"), id, approval(), "", None)
         .await;
     assert!(matches!(reviewed, Err(ReviewError::Refused(_))));
-    let alice = By {
-        actor: Actor::User(name("alice")),
-        from: None,
-    };
+    let alice = By::user(me("alice"), None);
     let approve = Action::Approve {
         terms: Terms::default(),
         reason: String::new(),
@@ -603,10 +598,7 @@ async fn only_administrators_of_requests_revoke() {
     let revoke = || Action::Revoke {
         reason: "over".to_owned(),
     };
-    let by = |who: &str| By {
-        actor: Actor::User(name(who)),
-        from: None,
-    };
+    let by = |who: &str| By::user(me(who), None);
     let refused = world.state.apply(&by("bob"), id, revoke()).await;
     assert!(matches!(refused, Err(ApplyError::NotAllowed("revoked"))));
     assert_eq!(world.state_of(id), RequestState::Approved);
@@ -621,11 +613,11 @@ async fn a_review_from_a_registered_node_is_refused() {
     for from in ["192.0.2.7:40000", "[::ffff:192.0.2.7]:40000"] {
         let review = world
             .state
-            .review(&name("bob"), id, approval(), "", Some(name(from)))
+            .review(&me("bob"), id, approval(), "", Some(name(from)))
             .await;
         assert!(matches!(review, Err(ReviewError::FromNode(_))), "{from}");
     }
-    let administration = By::user(name("carol"), name("192.0.2.7:40000"));
+    let administration = By::user(me("carol"), name::<SocketAddr>("192.0.2.7:40000"));
     let put = world
         .state
         .put(
@@ -636,10 +628,7 @@ async fn a_review_from_a_registered_node_is_refused() {
         .await;
     assert!(matches!(put, Err(PutError::FromNode(_))));
     let there = Some(name("192.0.2.7:40000"));
-    let carol = By {
-        actor: Actor::User(name("carol")),
-        from: there,
-    };
+    let carol = By::user(me("carol"), there);
     let deny = Action::Deny {
         reason: String::new(),
     };
@@ -647,10 +636,7 @@ async fn a_review_from_a_registered_node_is_refused() {
     assert!(matches!(denied, Err(ApplyError::FromNode(_))));
     // Her own request she may withdraw from anywhere.
     let other = world.file("deploy").await;
-    let alice = By {
-        actor: Actor::User(name("alice")),
-        from: there,
-    };
+    let alice = By::user(me("alice"), there);
     world
         .state
         .apply(&alice, other, Action::Cancel)
@@ -659,7 +645,7 @@ async fn a_review_from_a_registered_node_is_refused() {
     world
         .state
         .review(
-            &name("bob"),
+            &me("bob"),
             id,
             approval(),
             "",
@@ -895,10 +881,7 @@ async fn a_removed_user_leaves_no_live_request_to_her_successor() {
 #[tokio::test]
 async fn administration_needs_the_right_at_that_moment() {
     let world = world().await;
-    let bob = By {
-        actor: Actor::User(name("bob")),
-        from: None,
-    };
+    let bob = By::user(me("bob"), None);
     let refused = world
         .state
         .put(&bob, vec![Object::Node(node("x"))], Existing::Refuse)
@@ -920,10 +903,7 @@ async fn administration_needs_the_right_at_that_moment() {
         refused,
         Err(UpdateError::Put(PutError::NotAllowed(_)))
     ));
-    let carol = By {
-        actor: Actor::User(name("carol")),
-        from: None,
-    };
+    let carol = By::user(me("carol"), None);
     world
         .state
         .put(&carol, vec![Object::Node(node("x"))], Existing::Refuse)
@@ -1133,7 +1113,7 @@ async fn the_database_refuses_impossible_states() {
     let denied = world.file("root").await;
     world
         .state
-        .review(&name("bob"), denied, Verdict::Deny, "", None)
+        .review(&me("bob"), denied, Verdict::Deny, "", None)
         .await
         .unwrap();
     let approved = world.file("deploy").await;
@@ -1361,10 +1341,7 @@ async fn many_waiting_writers_share_commits() {
 async fn requests_that_ended_long_ago_leave_memory_and_stay_findable() {
     let world = world().await;
     let first = world.file("root").await;
-    let alice = By {
-        actor: Actor::User(name("alice")),
-        from: None,
-    };
+    let alice = By::user(me("alice"), None);
     world
         .state
         .apply(&alice, first, Action::Cancel)

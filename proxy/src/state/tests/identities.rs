@@ -149,7 +149,7 @@ async fn nothing_ends_later_than_what_was_presented_whatever_is_done() {
                 _ => {
                     let key = me("alice").key().clone();
                     // Given up and taken up by the plain key in between; either may be refused.
-                    let by = By::user(name("alice"), home());
+                    let by = By::user(me("alice"), home());
                     let action = if rng.random_bool(0.5) {
                         Action::Drop { key }
                     } else {

@@ -71,7 +71,7 @@ async fn nothing_is_issued_under_a_lock_of_any_kind_and_again_when_it_is_gone() 
 #[tokio::test]
 async fn a_lock_is_kept_with_who_made_it_and_when_over_a_restart() {
     let world = world().await;
-    let carol = By::user(name("carol"), "203.0.113.5:1".parse().unwrap());
+    let carol = By::user(me("carol"), name::<SocketAddr>("203.0.113.5:1"));
     let made = lock(LockTarget::User(name("alice")));
     let objects = vec![Object::Lock(made.clone())];
     world
@@ -138,7 +138,7 @@ async fn a_lock_that_would_be_over_and_one_too_many_for_its_maker_are_refused() 
     );
     assert!(world.state.view().locks().is_empty());
     // bob's roles don't let him lock.
-    let bob = By::user(name("bob"), "203.0.113.5:1".parse().unwrap());
+    let bob = By::user(me("bob"), name::<SocketAddr>("203.0.113.5:1"));
     let objects = vec![Object::Lock(lock(LockTarget::User(name("alice"))))];
     let refused = world.state.put(&bob, objects, Existing::Refuse).await;
     assert!(
