@@ -33,7 +33,9 @@ pub use resources::{
     requestable_objects, requestable_resources,
 };
 
-pub use explain::{Explanation, ExpressionFinding, Match, Outcome, RoleFinding, Via, explain};
+pub use explain::{
+    Explanation, ExpressionFinding, Match, Outcome, RoleFinding, Via, Whom, explain,
+};
 pub use locked::locked_out;
 
 /// A person who has proven to hold a registered key, or the key of an identity certificate that

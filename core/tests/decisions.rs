@@ -14,9 +14,10 @@ mod world;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use anteroom_core::credential::AllowedResources;
 use anteroom_core::policy::{
-    Capability, Decision, Grant, Identity, Outcome, Permit, Reason, Resolved, Visibility, decide,
-    explain, requestable_nodes, requestable_roles, resolve, visible_nodes,
+    Capability, Decision, Grant, Identity, Outcome, Permit, Reason, Resolved, Visibility, Whom,
+    decide, explain, requestable_nodes, requestable_roles, resolve, visible_nodes,
 };
 use anteroom_core::request::{Action, Actor, Wanted, apply};
 use anteroom_core::view::View;
@@ -573,13 +574,8 @@ fn listings_agree_with_decisions_on_every_node_and_login() {
                     "{held:?} {login} {node}"
                 );
                 // An explanation says the same, and so does the visibility of a denial.
-                let explained = explain(
-                    &view,
-                    &user("alice"),
-                    Some(&key(0)),
-                    &access(login, node),
-                    at(0),
-                );
+                let explained =
+                    explain(&view, Whom::Identity(&alice()), &access(login, node), at(0));
                 match (&decision, &explained.outcome) {
                     (Decision::Permit(permit), Outcome::Permitted { grant, .. }) => {
                         assert_eq!(permit.grant(), grant);
@@ -601,9 +597,23 @@ fn listings_agree_with_decisions_on_every_node_and_login() {
 }
 
 #[test]
+fn an_explanation_is_for_the_certificate_that_was_presented() {
+    let root = a_user("alice", &[0], &["access"], &["root"]);
+    let view = small().with_user(root).with_node(a_node(2, "db", &[]));
+    let iot = format!("/example.com/node/{}", node_id(1)).parse().unwrap();
+    let only_iot = AllowedResources::Only(BTreeSet::from([iot]));
+    let (view, restricted) = certified(view, &["access"], only_iot);
+    let outcome = |whom, node| explain(&view, whom, &access("root", node), at(1)).outcome;
+    let permits = |outcome: &Outcome| matches!(outcome, Outcome::Permitted { .. });
+    assert!(permits(&outcome(Whom::Identity(&restricted), 1)));
+    assert!(!permits(&outcome(Whom::Identity(&restricted), 2)));
+    assert!(permits(&outcome(Whom::Identity(&alice()), 2)));
+}
+
+#[test]
 fn an_explanation_names_each_role_and_who_could_review() {
     let view = small();
-    let explained = explain(&view, &user("alice"), None, &access("root", 1), at(0));
+    let explained = explain(&view, Whom::User(&user("alice")), &access("root", 1), at(0));
     let said: Vec<String> = explained
         .roles
         .iter()

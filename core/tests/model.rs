@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anteroom_core::id::{LockId, Login, NodeId, ResourceId, RoleName};
 use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::policy::{
-    Decision, Grant, Outcome, Reason, Resolved, Visibility, decide, explain, requestable_nodes,
-    resolve, visible_nodes,
+    Decision, Grant, Outcome, Reason, Resolved, Visibility, Whom, decide, explain,
+    requestable_nodes, resolve, visible_nodes,
 };
 use anteroom_core::request::{AccessRequest, Granted, Reach, State};
 use anteroom_core::target::NodeRef;
@@ -26,7 +26,7 @@ use anteroom_core::view::View;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use world::{a_node, a_user, access, alice, at, filed, key, node_id, request_id, small, user};
+use world::{a_node, a_user, access, alice, at, filed, key, node_id, request_id, small};
 
 const LOGINS: [&str; 5] = ["root", "deploy", "alice", "svc-x", "svc-y"];
 const ROLES: usize = 6;
@@ -555,7 +555,7 @@ fn check_decision(world: &World, view: &View, node: usize, login: &str) -> TestC
     let wanted = access(login, node as u128 + 1);
     let decision = decide(view, &alice(), &wanted, at(NOW));
     let expected = world.answer(node, login);
-    let explained = explain(view, &user("alice"), Some(&key(0)), &wanted, at(NOW)).outcome;
+    let explained = explain(view, Whom::Identity(&alice()), &wanted, at(NOW)).outcome;
     match (&decision, &expected) {
         (Decision::Permit(permit), Answer::Standing) => {
             let standing = matches!(permit.grant(), Grant::Standing { .. });

@@ -14,7 +14,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
-use anteroom_core::credential::{AllowedResources, Claims, Credential, IssuedCredential};
+use anteroom_core::credential::AllowedResources;
 use anteroom_core::id::{KeyFingerprint, ResourceId};
 use anteroom_core::policy::{Ask, Decision, Identity, decide};
 use anteroom_core::request::{
@@ -729,31 +729,7 @@ fn a_reviewer_moves_the_start_a_week_ahead_and_no_further() {
 fn an_old_certificate_leaves_no_terms_behind() {
     let text = "kind: role\nmetadata: {name: strict}\nspec: {allow: {request: {search_as_roles: [access], max_duration: 1h, reason: {mode: required}, thresholds: [{approve: 2, deny: 1}]}}}\n";
     let view = with(text, &["requester", "strict"]);
-    let (serial, ends) = (7, at(600));
-    let issued = IssuedCredential {
-        serial,
-        sha256: [0; 32],
-        user: user("alice"),
-        login_key: key(0),
-        valid_before: ends,
-        revoked: None,
-    };
-    let view = view.with_credentials([issued]);
-    let credential = Credential {
-        serial,
-        subject: String::new(),
-        key: key(0),
-        valid_before: ends,
-        claims: Claims {
-            roles: roles(&["requester"]),
-            traits: BTreeMap::new(),
-            requests: BTreeSet::new(),
-            allowed: AllowedResources::Unrestricted,
-            pinned: None,
-            session_ends: ends,
-        },
-    };
-    let identity = Identity::from_verified_certificate(user("alice"), key(0), credential);
+    let (view, identity) = certified(view, &["requester"], AllowedResources::Unrestricted);
     let mut wanted = wants_root_on_iot(&view);
     wanted.reason = String::new();
     let unfounded = file(&view, &identity, &wanted, request_id(1), at(0));

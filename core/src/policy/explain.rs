@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use crate::id::{KeyFingerprint, RequestId, RoleName, UserName};
+use crate::id::{RequestId, RoleName, UserName};
 use crate::node::Node;
 use crate::role::Role;
 use crate::selector::LabelSelector;
@@ -10,7 +10,7 @@ use crate::user::User;
 use crate::view::View;
 
 use super::evaluate::{Holder, Subject, Verdict, denial_by};
-use super::{Access, Ask, Capabilities, Denial, Grant, Reason};
+use super::{Access, Ask, Capabilities, Denial, Grant, Identity, Reason};
 
 /// A decision with everything that led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,18 +96,23 @@ impl Match {
     }
 }
 
-/// Explains what `user` gets with `key`, or with any of her keys where none is given. May tell
-/// more than the user may know: the caller shows it to administrators, or shows the user no more
-/// than [`Denial::visibility`] allows.
+/// For whom something is explained.
+#[derive(Debug, Clone, Copy)]
+pub enum Whom<'a> {
+    /// Who asks, as she came: with this key, or with what this certificate says.
+    Identity(&'a Identity),
+    /// A user in general, with any of her keys.
+    User(&'a UserName),
+}
+
+/// Explains what somebody gets. May tell more than she may know: the caller shows it to
+/// administrators, or shows the user no more than [`Denial::visibility`] allows.
 #[must_use]
-pub fn explain(
-    view: &View,
-    user: &UserName,
-    key: Option<&KeyFingerprint>,
-    access: &Access,
-    now: OffsetDateTime,
-) -> Explanation {
-    let holder = key.map_or(Holder::AnyKey, Holder::Key);
+pub fn explain(view: &View, whom: Whom<'_>, access: &Access, now: OffsetDateTime) -> Explanation {
+    let (user, holder) = match whom {
+        Whom::Identity(identity) => (identity.user(), identity.holder()),
+        Whom::User(user) => (user, Holder::AnyKey),
+    };
     let subject = match Subject::new(view, user, holder, now) {
         Ok(subject) => subject,
         Err(reason) => return Explanation::without_roles(Denial::hidden(reason)),

@@ -1,8 +1,9 @@
 //! A small cluster for tests: the presets, a few roles, people and nodes.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use anteroom_core::credential::{AllowedResources, Claims, Credential, IssuedCredential};
 use anteroom_core::documents::{self, Document};
 use anteroom_core::id::{KeyFingerprint, NodeId, RequestId, RoleName, UserName};
 use anteroom_core::node::{HostProof, Node};
@@ -102,6 +103,35 @@ pub fn small() -> View {
 
 pub fn alice() -> Identity {
     Identity::from_proven_key(user("alice"), key(0))
+}
+
+/// alice with an identity certificate that says this, and the view that knows it.
+pub fn certified(view: View, held: &[&str], allowed: AllowedResources) -> (View, Identity) {
+    let (serial, ends) = (7, at(600));
+    let issued = IssuedCredential {
+        serial,
+        sha256: [0; 32],
+        user: user("alice"),
+        login_key: key(0),
+        valid_before: ends,
+        revoked: None,
+    };
+    let credential = Credential {
+        serial,
+        subject: String::new(),
+        key: key(0),
+        valid_before: ends,
+        claims: Claims {
+            roles: roles(held),
+            traits: BTreeMap::new(),
+            requests: BTreeSet::new(),
+            allowed,
+            pinned: None,
+            session_ends: ends,
+        },
+    };
+    let identity = Identity::from_verified_certificate(user("alice"), key(0), credential);
+    (view.with_credentials([issued]), identity)
 }
 
 pub fn access(login: &str, node: u128) -> Access {

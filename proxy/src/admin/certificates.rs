@@ -13,7 +13,7 @@ use anteroom_core::admin::{AdminResource, AdminVerb};
 use anteroom_core::id::{KeyFingerprint, SessionId, UserName};
 use anteroom_core::lock::LockTarget;
 use anteroom_core::node::Node;
-use anteroom_core::policy::{self, Access, Decision, Identity, Outcome, explain};
+use anteroom_core::policy::{self, Access, Decision, Identity, Outcome, Whom, explain};
 use anteroom_core::request::State;
 use anteroom_core::user::User;
 use anteroom_core::view::View;
@@ -303,7 +303,7 @@ fn still_good(view: &View, one: &ValidCertificate, now: OffsetDateTime) -> bool 
         return false;
     };
     let access = Access { login, node };
-    match explain(view, &user, None, &access, now).outcome {
+    match explain(view, Whom::User(&user), &access, now).outcome {
         Outcome::Permitted { .. } => true,
         // A grant for one command permits nothing else, and is a grant all the same.
         Outcome::Askable(_) => one

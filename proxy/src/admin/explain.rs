@@ -3,7 +3,8 @@
 use anteroom_core::admin::{AdminResource, AdminVerb};
 use anteroom_core::id::UserName;
 use anteroom_core::policy::{
-    self, Access, Ask, Explanation, Grant, Match, Outcome, RoleFinding, Via, Visibility,
+    self, Access, Ask, Explanation, Grant, Identity, Match, Outcome, RoleFinding, Via, Visibility,
+    Whom,
 };
 use anteroom_core::role::ReasonMode;
 use serde::Serialize;
@@ -16,8 +17,8 @@ use crate::say::{self, Table, clean};
 
 /// Whom an explanation is for: the words differ, and so does what may be told.
 enum For<'a> {
-    /// The one who asks, by the key she came with.
-    Self_,
+    /// The one who asks, as she came: with this key, or with what her certificate says.
+    Self_(&'a Identity),
     /// An administrator who asks about somebody.
     Administrator(&'a UserName),
 }
@@ -76,17 +77,11 @@ impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn explain(&mut self, args: &Explain) -> Ended {
         let view = self.ctx.state.view();
         let now = self.ctx.state.now();
-        let (who, user, key) = match (self.caller, &args.user) {
-            (Caller::Ssh { identity, .. }, None) => (
-                For::Self_,
-                identity.user().clone(),
-                Some(identity.key().clone()),
-            ),
-            (Caller::Ssh { identity, .. }, Some(user)) if user == identity.user() => (
-                For::Self_,
-                identity.user().clone(),
-                Some(identity.key().clone()),
-            ),
+        let (who, user) = match (self.caller, &args.user) {
+            (Caller::Ssh { identity, .. }, None) => (For::Self_(identity), identity.user().clone()),
+            (Caller::Ssh { identity, .. }, Some(user)) if user == identity.user() => {
+                (For::Self_(identity), user.clone())
+            }
             (Caller::Ssh { .. } | Caller::Local, Some(user)) => {
                 self.require(AdminVerb::Read, AdminResource::User)?;
                 self.require(AdminVerb::Read, AdminResource::Role)?;
@@ -95,7 +90,7 @@ impl<I: CommandIo> Run<'_, I> {
                         "there is no user `{user}`; `users ls` shows all"
                     )));
                 }
-                (For::Administrator(user), user.clone(), None)
+                (For::Administrator(user), user.clone())
             }
             (Caller::Local, None) => {
                 return Err(Stop::usage(
@@ -104,15 +99,19 @@ impl<I: CommandIo> Run<'_, I> {
             }
         };
         let node = match who {
-            For::Self_ => self.resolve(&view, &args.target.node)?,
+            For::Self_(_) => self.resolve(&view, &args.target.node)?,
             For::Administrator(_) => self.resolve_any(&view, &args.target.node)?,
         };
         let access = Access {
             login: args.target.login.clone(),
             node: node.id,
         };
-        let explanation = policy::explain(&view, &user, key.as_ref(), &access, now);
-        if let (For::Self_, Outcome::Denied(denial)) = (&who, &explanation.outcome)
+        let whom = match who {
+            For::Self_(identity) => Whom::Identity(identity),
+            For::Administrator(user) => Whom::User(user),
+        };
+        let explanation = policy::explain(&view, whom, &access, now);
+        if let (For::Self_(_), Outcome::Denied(denial)) = (&who, &explanation.outcome)
             && denial.visibility == Visibility::Hidden
         {
             return Err(Stop::not_found(say::denial(
@@ -233,7 +232,7 @@ fn via(via: Via) -> String {
 
 fn text(who: &For<'_>, target: &str, explanation: &Explanation, texts: Texts) -> String {
     let subject = match who {
-        For::Self_ => "you".to_owned(),
+        For::Self_(_) => "you".to_owned(),
         For::Administrator(user) => user.to_string(),
     };
     let mut lines = match &explanation.outcome {
@@ -261,7 +260,7 @@ fn text(who: &For<'_>, target: &str, explanation: &Explanation, texts: Texts) ->
                 "{target}: not allowed, and {subject} can't ask for it"
             )];
             match who {
-                For::Self_ => lines.extend(
+                For::Self_(_) => lines.extend(
                     say::denial(denial, target)
                         .lines()
                         .map(|line| format!("  {line}")),
@@ -332,7 +331,7 @@ fn expression_lines(roles: &[RoleFinding], texts: Texts) -> Vec<String> {
 
 fn has(who: &For<'_>) -> &'static str {
     match who {
-        For::Self_ => "have",
+        For::Self_(_) => "have",
         For::Administrator(_) => "has",
     }
 }
@@ -376,7 +375,7 @@ fn asked(
         format!("  It can be reviewed by {}.", names.join(", "))
     });
     match who {
-        For::Self_ => lines.push(format!("  Ask with `ssh access request create --resource {target} --reason \"<request reason>\"`")),
+        For::Self_(_) => lines.push(format!("  Ask with `ssh access request create --resource {target} --reason \"<request reason>\"`")),
         For::Administrator(_) => {}
     }
     lines
