@@ -88,3 +88,11 @@ pub struct IssuedCredential {
     /// Why it counts no more, once it was revoked.
     pub revoked: Option<String>,
 }
+
+impl IssuedCredential {
+    /// Whether it may count at `now`, as far as it itself says.
+    #[must_use]
+    pub fn is_live(&self, now: OffsetDateTime) -> bool {
+        self.revoked.is_none() && now < self.valid_before
+    }
+}

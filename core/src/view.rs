@@ -91,7 +91,7 @@ pub struct View {
     requests: Requests,
     // Few, and changed seldom: copied on a change, and nothing else is then.
     locks: Arc<Locks>,
-    credentials: OrdMap<u64, Arc<IssuedCredential>>,
+    credentials: Credentials,
 }
 
 /// What is registered besides nodes, by kind and name: one map, because every question names a
@@ -115,6 +115,12 @@ struct Requests {
     by_id: OrdMap<RequestId, Arc<AccessRequest>>,
     // Pending and approved ones only: a decision looks at each of them, and a person's past grows.
     live_of: OrdSet<(UserName, RequestId)>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Credentials {
+    by_serial: OrdMap<u64, Arc<IssuedCredential>>,
+    of: OrdSet<(UserName, u64)>,
 }
 
 /// Why a short request ID did not find one request.
@@ -150,7 +156,7 @@ impl View {
             resources: Resources::default(),
             requests: Requests::default(),
             locks: Arc::default(),
-            credentials: OrdMap::default(),
+            credentials: Credentials::default(),
         }
     }
 
@@ -358,12 +364,23 @@ impl View {
     /// The identity certificate of that serial number, if one was issued that may still be valid.
     #[must_use]
     pub fn credential(&self, serial: u64) -> Option<&Arc<IssuedCredential>> {
-        self.credentials.get(&serial)
+        self.credentials.by_serial.get(&serial)
     }
 
     /// All identity certificates that may still be valid, in no order.
     pub fn credentials(&self) -> impl Iterator<Item = &Arc<IssuedCredential>> {
-        self.credentials.values()
+        self.credentials.by_serial.values()
+    }
+
+    /// Those of them that are this user's, in no order.
+    pub fn credentials_of(
+        &self,
+        user: &UserName,
+    ) -> impl Iterator<Item = &Arc<IssuedCredential>> + use<'_> {
+        self.credentials
+            .of
+            .range((user.clone(), 0)..=(user.clone(), u64::MAX))
+            .filter_map(|(_, serial)| self.credential(*serial))
     }
 
     /// Adds or replaces what is remembered of identity certificates.
@@ -372,16 +389,22 @@ impl View {
         mut self,
         credentials: impl IntoIterator<Item = IssuedCredential>,
     ) -> Self {
-        let issued = credentials.into_iter();
-        self.credentials
-            .extend(issued.map(|issued| (issued.serial, Arc::new(issued))));
+        for issued in credentials {
+            self = self.without_credential(issued.serial);
+            let Credentials { by_serial, of } = &mut self.credentials;
+            of.insert((issued.user.clone(), issued.serial));
+            by_serial.insert(issued.serial, Arc::new(issued));
+        }
         self
     }
 
     /// Forgets an identity certificate, which counts for nothing from then on.
     #[must_use]
     pub fn without_credential(mut self, serial: u64) -> Self {
-        self.credentials.remove(&serial);
+        let Credentials { by_serial, of } = &mut self.credentials;
+        if let Some(known) = by_serial.remove(&serial) {
+            of.remove(&(known.user.clone(), serial));
+        }
         self
     }
 

@@ -216,7 +216,10 @@ fn record_refusal(
     peer: SocketAddr,
 ) {
     let key_id = say::clean(certificate.key_id()).into_owned();
-    tracing::warn!(serial = certificate.serial(), key_id, from = %peer.ip(), "certificate refused: {refused}");
+    // Whether one was never issued shows only in the database.
+    if !matches!(refused, Refused::NeverIssued(_)) {
+        tracing::warn!(serial = certificate.serial(), key_id, from = %peer.ip(), "certificate refused: {refused}");
+    }
     let sha256: [u8; 32] = Sha256::digest(blob).into();
     let proxy = proxy.clone();
     tokio::spawn(async move {

@@ -1,6 +1,6 @@
 //! Identity certificates: a login, a drop, and the alarm over one that was never issued.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -127,8 +127,10 @@ impl State {
     ) -> Result<(), StoreError> {
         let hash = crate::audit::hex(&sha256);
         if self.reader().issued(serial).await?.as_deref() == Some(hash.as_str()) {
-            // Issued and long over; the clock has moved. It stays refused.
-            return Ok(());
+            // Issued, and over or revoked for long. It stays refused, also if the clock was set back.
+            let why = "a certificate was refused: it has ended or was revoked";
+            let entry = Entry::failed(Event::Auth, why).serial(serial);
+            return self.audit(entry.remote_addr(from)).await;
         }
         let why = "ALARM: a certificate that the user CA signed was never issued here; its key is in \
                    other hands, so rotate it";
@@ -168,6 +170,13 @@ fn lock_serial(draft: &mut Draft, serial: u64, from: SocketAddr) {
     draft.log(about_lock(entry, &lock));
     draft.put_lock(lock);
 }
+
+/// How many identity certificates of one user count at a time. Who needs another one while so many
+/// are in use, on as many machines, has lost count; and every one takes room in memory until its end.
+pub(super) const MOST_LIVE: usize = 64;
+
+/// Why a certificate counts no more that had to make room.
+const DISPLACED: &str = "newer ones took its place, and a user has 64 at most";
 
 /// Why a certificate that something was dropped from counts no more.
 const DROPPED: &str = "its requests were dropped";
@@ -274,13 +283,14 @@ fn issue(
     let at = IssueTime::new(draft.now(), draft.last_issued())?;
     let certificate = certify(&permit, Serial::random(&mut rng), at, ca, &mut rng)?;
     let request = permit.claims().requests.first().copied();
+    let revokes = revoked_by(draft, &permit, revokes);
     let row = Issuance {
         user: Some(permit.user().clone()),
         request,
         identity: Some(IdentityIssuance {
             login_key: permit.key().clone(),
             presented: permit.presented(),
-            revokes: revokes.map(str::to_owned),
+            revokes: revokes.clone(),
         }),
         ..remember(&certificate, Kind::User)
     };
@@ -296,19 +306,39 @@ fn issue(
         .iter()
         .map(ToString::to_string)
         .collect();
-    if let (Some(presented), Some(why)) = (permit.presented(), revokes) {
-        entry.reason = Some(format!("certificate {presented} is revoked: {why}"));
-    }
+    let reasons = revokes
+        .iter()
+        .map(|(serial, why)| format!("certificate {serial} is revoked: {why}"));
+    let reasons: Vec<String> = reasons.collect();
+    entry.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     draft.issue(row, about_certificate(entry, &certificate));
-    let revoked = permit
-        .presented()
-        .zip(revokes)
-        .map(|(serial, why)| (serial, why.to_owned()));
-    draft.remember_credential(credential(&permit, &certificate), revoked);
+    draft.remember_credential(credential(&permit, &certificate), &revokes);
     Ok(LoggedIn {
         permit,
         certificate,
     })
+}
+
+/// What counts no more when this certificate is issued, and why: the presented one, if it is
+/// replaced, and of too many the ones that end first. One that is presented and stays is spared.
+fn revoked_by(
+    draft: &Draft,
+    permit: &LoginPermit,
+    replaced: Option<&str>,
+) -> BTreeMap<u64, String> {
+    let presented = permit.presented();
+    let mut others: Vec<_> = draft
+        .view()
+        .credentials_of(permit.user())
+        .filter(|issued| issued.is_live(draft.now()) && Some(issued.serial) != presented)
+        .collect();
+    others.sort_by_key(|issued| (issued.valid_before, issued.serial));
+    let stays = usize::from(presented.is_some() && replaced.is_none());
+    let excess = (others.len() + stays + 1).saturating_sub(MOST_LIVE);
+    let displaced = others.iter().take(excess);
+    let displaced = displaced.map(|issued| (issued.serial, DISPLACED.to_owned()));
+    let replaced = presented.zip(replaced.map(str::to_owned));
+    displaced.chain(replaced).collect()
 }
 
 fn credential(permit: &LoginPermit, certificate: &Certificate) -> IssuedCredential {

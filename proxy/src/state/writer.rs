@@ -8,7 +8,7 @@
 //! A job's caller may go away at any moment; the job is done all the same, and memory never
 //! differs from the disk.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use crate::audit::{Entry, Event, Outcome};
 use crate::store::{
-    Change, Issuance, RECENT, REMEMBERED, SessionEnd, SessionStart, Snapshot, Store, StoreError,
-    Transaction,
+    Change, Issuance, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd, SessionStart, Snapshot,
+    Store, StoreError, Transaction,
 };
 
 /// Jobs in one transaction. Beyond some dozens the disk's share of the cost is nothing any more,
@@ -230,20 +230,28 @@ impl Draft {
         self.last_issued = self.last_issued.max(Some(self.now));
     }
 
-    /// What `issue` wrote of an identity certificate, for decisions; `revoked` counts no more.
+    /// What `issue` wrote of an identity certificate, for decisions; those in `revoked` count no
+    /// more. Of one user no more than [`MOST_REMEMBERED`] are kept.
     pub(super) fn remember_credential(
         &mut self,
         issued: IssuedCredential,
-        revoked: Option<(u64, String)>,
+        revoked: &BTreeMap<u64, String>,
     ) {
-        let revoked = revoked.and_then(|(serial, why)| {
-            let known = self.view.credential(serial)?;
+        let (user, now) = (issued.user.clone(), self.now);
+        let mut changed = vec![issued];
+        changed.extend(revoked.iter().filter_map(|(serial, why)| {
+            let known = self.view.credential(*serial)?;
             Some(IssuedCredential {
-                revoked: Some(why),
+                revoked: Some(why.clone()),
                 ..IssuedCredential::clone(known)
             })
+        }));
+        self.turn(|view| {
+            let view = view.with_credentials(changed);
+            too_many(&view, &user, now)
+                .into_iter()
+                .fold(view, View::without_credential)
         });
-        self.turn(|view| view.with_credentials(revoked.into_iter().chain([issued])));
     }
 
     pub(super) fn start_session(&mut self, session: SessionStart, entry: Entry) {
@@ -548,6 +556,16 @@ impl Memory {
             self.view = self.view.clone().without_request(&oldest);
         }
     }
+}
+
+/// The certificates of a user that are to be forgotten: those that count no more first, and of
+/// them those that end first.
+fn too_many(view: &View, user: &UserName, now: OffsetDateTime) -> Vec<u64> {
+    let mut known: Vec<_> = view.credentials_of(user).collect();
+    known.sort_by_key(|issued| (issued.is_live(now), issued.valid_before, issued.serial));
+    let excess = known.len().saturating_sub(MOST_REMEMBERED);
+    let forgotten = known.iter().take(excess);
+    forgotten.map(|issued| issued.serial).collect()
 }
 
 /// The writer.

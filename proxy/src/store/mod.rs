@@ -31,7 +31,7 @@ pub use migrate::{MigrateError, SCHEMA};
 pub use read::{
     AuditFilter, Broken, Reader, Report, SessionRow, Snapshot, ValidCertificate, VerifyError,
 };
-pub(crate) use read::{RECENT, REMEMBERED};
+pub(crate) use read::{MOST_REMEMBERED, RECENT, REMEMBERED};
 pub use write::{Change, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart, Transaction};
 
 /// How long a statement waits for another process that holds the database (a backup, a shell)

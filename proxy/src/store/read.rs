@@ -771,19 +771,32 @@ async fn objects<T: DeserializeOwned>(
     rows.iter().map(|row| parsed(what, row)).collect()
 }
 
-/// How long an identity certificate is remembered after its end: a clock that was set back must not
-/// turn one that was issued into an alarm.
-pub(crate) const REMEMBERED: time::Duration = time::Duration::days(7);
+/// How long an identity certificate is remembered after its end, so that whoever comes with it is
+/// told that it is over. What is not remembered is refused all the same, and the database tells it
+/// from one that was never issued.
+pub(crate) const REMEMBERED: time::Duration = time::Duration::hours(1);
+
+/// How many identity certificates of one user are remembered, those that count no more included:
+/// the ones that count, and as many again to say why they don't. More would let anybody fill the
+/// memory by logging in.
+pub(crate) const MOST_REMEMBERED: usize = 128;
 
 async fn credentials(
     connection: &mut SqliteConnection,
     now: OffsetDateTime,
 ) -> Result<Vec<IssuedCredential>, StoreError> {
     let rows = sqlx::query(
-        "SELECT serial, cert_sha256, user, login_key, identities.valid_before, why \
-         FROM identities JOIN issuances USING (serial) WHERE identities.valid_before > $1",
+        "SELECT serial, cert_sha256, user, login_key, ends AS valid_before, why FROM (\
+           SELECT serial, cert_sha256, user, login_key, identities.valid_before AS ends, why, \
+             ROW_NUMBER() OVER (PARTITION BY user ORDER BY \
+               (why IS NULL AND identities.valid_before > $1) DESC, \
+               identities.valid_before DESC, serial) AS place \
+           FROM identities JOIN issuances USING (serial) WHERE identities.valid_before > $2) \
+         WHERE place <= $3",
     )
+    .bind(micros(now))
     .bind(micros(now - REMEMBERED))
+    .bind(i64::try_from(MOST_REMEMBERED).unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
     rows.iter().map(credential).collect()

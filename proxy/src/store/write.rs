@@ -1,5 +1,6 @@
 //! The one kind of writing transaction, and every statement that it knows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anteroom_core::id::{
@@ -127,8 +128,8 @@ pub struct IdentityIssuance {
     pub login_key: KeyFingerprint,
     /// The serial number of the certificate that was presented.
     pub presented: Option<u64>,
-    /// Why that one counts no more, if it does not.
-    pub revokes: Option<String>,
+    /// The certificates that count no more because of it, by their serial numbers, and why.
+    pub revokes: BTreeMap<u64, String>,
 }
 
 /// A session as it is remembered from its start.
@@ -575,21 +576,19 @@ impl<'a> Transaction<'a> {
         .bind(micros(issuance.valid_before))
         .execute(&mut self.connection)
         .await?;
-        let (Some(presented), Some(why)) = (identity.presented, &identity.revokes) else {
-            return Ok(());
-        };
-        let changed = sqlx::query(
-            "UPDATE identities SET revoked = $1, why = $2 WHERE serial = $3 AND revoked IS NULL",
-        )
-        .bind(micros(now))
-        .bind(why)
-        .bind(presented.to_string())
-        .execute(&mut self.connection)
-        .await?;
-        // Of two drops at once, one comes too late: its certificate must not exist.
-        one(changed.rows_affected(), || {
-            format!("certificate {presented}")
-        })
+        for (serial, why) in &identity.revokes {
+            let changed = sqlx::query(
+                "UPDATE identities SET revoked = $1, why = $2 WHERE serial = $3 AND revoked IS NULL",
+            )
+            .bind(micros(now))
+            .bind(why)
+            .bind(serial.to_string())
+            .execute(&mut self.connection)
+            .await?;
+            // Of two drops at once, one comes too late: its certificate must not exist.
+            one(changed.rows_affected(), || format!("certificate {serial}"))?;
+        }
+        Ok(())
     }
 
     async fn start_session(

@@ -209,3 +209,125 @@ async fn the_database_refuses_what_would_end_later_or_revive() {
         assert!(world.sql(sql).await.is_err(), "{sql}");
     }
 }
+
+/// How many certificates of hers count.
+fn live(state: &State, who: &str) -> usize {
+    let (view, now) = (state.view(), state.now());
+    let known = view.credentials_of(&name(who));
+    known.filter(|issued| issued.is_live(now)).count()
+}
+
+async fn alarms(state: &State) -> usize {
+    let filter = AuditFilter {
+        event: Some(Event::Auth),
+        ..AuditFilter::default()
+    };
+    let logged = state.reader().audit(&filter, 0, 1000).await.unwrap();
+    let reasons = logged.iter().filter_map(|entry| {
+        let fields = entry.fields();
+        fields.get("reason").map(|reason| reason.to_string())
+    });
+    reasons.filter(|reason| reason.contains("ALARM")).count()
+}
+
+impl World {
+    /// Presents it as the SSH front does; whether that was an alarm.
+    async fn alarmed_by(&self, certificate: &Certificate) -> bool {
+        let before = alarms(&self.state).await;
+        let refused = present(&self.state, certificate).unwrap_err();
+        if let Refused::NeverIssued(serial) = refused {
+            self.state
+                .never_issued(serial, certificate.sha256(), home())
+                .await
+                .unwrap();
+        }
+        alarms(&self.state).await > before
+    }
+}
+
+#[tokio::test]
+async fn of_too_many_certificates_those_that_end_first_make_room() {
+    let world = world().await;
+    let bobs = world.login(&me("bob"), &[]).await.unwrap();
+    let mut issued = Vec::new();
+    for _ in 0..super::super::identities::MOST_LIVE + 2 {
+        world.clock.advance(Duration::SECOND);
+        let one = world.login(&me("alice"), &[]).await.unwrap();
+        issued.push(one.certificate);
+    }
+    assert_eq!(live(&world.state, "alice"), 64);
+    for over in &issued[..2] {
+        assert!(matches!(
+            present(&world.state, over),
+            Err(Refused::Revoked(_))
+        ));
+    }
+    for counts in issued[2..].iter().chain([&bobs.certificate]) {
+        assert!(present(&world.state, counts).is_ok());
+    }
+    // The one that is presented stays, though it ends before all the others.
+    let oldest = present(&world.state, &issued[2]).unwrap().into_identity();
+    world.login(&oldest, &[]).await.unwrap();
+    assert!(present(&world.state, &issued[2]).is_ok());
+    assert!(present(&world.state, &issued[3]).is_err());
+    // A drop takes one away for the one it gives.
+    world.drop_all(&oldest).await.unwrap();
+    assert!(present(&world.state, &issued[4]).is_ok());
+    assert_eq!(live(&world.state, "alice"), 64);
+    world.verify().await.unwrap();
+    world.state.close().await;
+    let state = open(world.dir.path(), &world.clock).await.unwrap();
+    assert_eq!(live(&state, "alice"), 64);
+    assert!(matches!(
+        present(&state, &issued[0]),
+        Err(Refused::Revoked(_))
+    ));
+    state.close().await;
+}
+
+#[tokio::test]
+async fn logging_in_over_and_over_fills_no_memory_and_alarms_nobody() {
+    let world = world().await;
+    let first = world.login(&me("alice"), &[]).await.unwrap();
+    for _ in 0..140 {
+        world.clock.advance(Duration::SECOND);
+        world.login(&me("alice"), &[]).await.unwrap();
+    }
+    assert_eq!(world.state.view().credentials().count(), 128);
+    assert!(!world.alarmed_by(&first.certificate).await);
+    world.state.close().await;
+    let state = open(world.dir.path(), &world.clock).await.unwrap();
+    assert_eq!(state.view().credentials().count(), 128);
+    assert_eq!(live(&state, "alice"), 64);
+    state.close().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_ended_is_let_go_of_and_is_no_alarm_even_if_the_clock_goes_back() {
+    let world = world().await;
+    let issued = world.login(&me("alice"), &[]).await.unwrap().certificate;
+    world
+        .clock
+        .set(issued.valid_before() + Duration::minutes(59));
+    world.state.expire_due().await.unwrap();
+    assert!(matches!(
+        present(&world.state, &issued),
+        Err(Refused::Ended(_))
+    ));
+    world.clock.advance(Duration::minutes(2));
+    // Something is written, which is when what is long over is let go of.
+    world.login(&me("bob"), &[]).await.unwrap();
+    world.clock.advance(Duration::hours(2));
+    world.login(&me("bob"), &[]).await.unwrap();
+    assert!(
+        world
+            .state
+            .view()
+            .credential(issued.serial().get())
+            .is_none()
+    );
+    assert!(!world.alarmed_by(&issued).await);
+    world.clock.set(START);
+    assert!(!world.alarmed_by(&issued).await);
+    assert!(world.state.view().locks().is_empty());
+}
