@@ -252,7 +252,14 @@ fn drop_and_issue(
         .credential()
         .map(|presented| presented.claims.requests.clone())
         .unwrap_or_default();
-    for id in carried.difference(&permit.claims().requests) {
+    // Of those that are named, and no others: what the new certificate can't carry at this moment,
+    // for another reason, is not given up by it.
+    let given_up = if dropping.requests.is_empty() {
+        &carried
+    } else {
+        &dropping.requests
+    };
+    for id in given_up {
         // What is over already, or was set aside before, needs nothing done to it.
         let held = draft
             .view()

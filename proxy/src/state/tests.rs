@@ -82,7 +82,11 @@ fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 }
 
 fn roles() -> Vec<Object> {
-    documents::parse(ROLES)
+    parsed_roles(ROLES)
+}
+
+fn parsed_roles(text: &str) -> Vec<Object> {
+    documents::parse(text)
         .unwrap()
         .into_iter()
         .map(|document| match document {

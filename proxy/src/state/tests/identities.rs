@@ -331,3 +331,66 @@ async fn a_certificate_that_ended_is_let_go_of_and_is_no_alarm_even_if_the_clock
     assert!(!world.alarmed_by(&issued).await);
     assert!(world.state.view().locks().is_empty());
 }
+
+#[tokio::test]
+async fn a_drop_of_one_request_does_nothing_to_another_that_the_certificate_loses_with_it() {
+    let climber = "
+kind: role
+version: v8
+metadata: {name: climber}
+spec:
+  allow:
+    request:
+      roles: [judge]
+";
+    let world = world().await;
+    let alice = |roles: &[&str]| vec![Object::User(user("alice", roles))];
+    let mut objects = parsed_roles(climber);
+    objects.extend(alice(&["asker", "climber"]));
+    let by = admin();
+    world
+        .state
+        .put(&by, objects, Existing::Replace)
+        .await
+        .unwrap();
+    let named = world.file("root").await;
+    let wanted = Wanted {
+        reason: "please".to_owned(),
+        ..Wanted::roles(BTreeSet::from([name("judge")]))
+    };
+    let filed = world.state.file(&me("alice"), wanted).await.unwrap();
+    let Filed::New(other) = filed else {
+        panic!("{filed:?}");
+    };
+    let other = other.request.id;
+    world.approve(named).await;
+    let approve = Action::Approve {
+        terms: Terms::default(),
+        reason: String::new(),
+    };
+    world.state.apply(&by, other, approve).await.unwrap();
+    let issued = world.login(&me("alice"), &[named, other]).await.unwrap();
+    let who = present(&world.state, &issued.certificate)
+        .unwrap()
+        .into_identity();
+    // For a while she may not ask for the other one's role.
+    world
+        .state
+        .put(&by, alice(&["asker"]), Existing::Replace)
+        .await
+        .unwrap();
+    let dropping = Dropping {
+        requests: BTreeSet::from([named]),
+        end: true,
+    };
+    let dropped = world
+        .state
+        .drop_from_certificate(&who, dropping, home(), &user_ca())
+        .await
+        .unwrap();
+    assert!(dropped.permit.claims().requests.is_empty());
+    assert!(!world.state_of(named).is_live());
+    assert_eq!(world.state_of(other), RequestState::Approved);
+    let view = world.state.view();
+    assert!(view.request(&other).unwrap().is_held_by(who.key()));
+}
