@@ -69,7 +69,8 @@ pub fn format_instant(instant: OffsetDateTime) -> String {
         format_description!("[day] [month repr:short] [year repr:last_two] [hour]:[minute] UTC");
     // Formatting fails only for parts that a date lacks, and a date has all of these.
     instant
-        .to_offset(UtcOffset::UTC)
+        .checked_to_offset(UtcOffset::UTC)
+        .unwrap_or(instant)
         .format(&words)
         .unwrap_or_default()
 }

@@ -149,7 +149,8 @@ fn json(text: serde_json::Result<String>) -> String {
 }
 
 fn instant(at: OffsetDateTime) -> String {
-    at.to_offset(time::UtcOffset::UTC)
+    at.checked_to_offset(time::UtcOffset::UTC)
+        .unwrap_or(at)
         .format(&Rfc3339)
         .unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! `kind: lock`.
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::id::{KeyFingerprint, LockId, Login, NodeId, RequestId, RoleName, UserName};
 use crate::lock::{LONGEST_MESSAGE, LockTarget};
@@ -134,11 +134,43 @@ fn read_message(spec: &Map<'_>) -> Result<String, Mistake> {
 
 fn read_time(at: &At<'_>) -> Result<OffsetDateTime, Mistake> {
     let text = at.text()?;
-    OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+    let at_utc = OffsetDateTime::parse(text, &Rfc3339).ok();
+    // In UTC the first hours of the year 0 and the last of 9999 can be beyond the calendar.
+    let at_utc = at_utc.and_then(|time| time.checked_to_offset(UtcOffset::UTC));
+    let at_utc = at_utc.filter(|time| time.year() >= 0);
+    at_utc.ok_or_else(|| {
         at.mistake(DocumentProblem::Value {
             field: at.path(),
             value: crate::id::printable(text),
             wanted: "a time in quotes, like '2026-06-23T18:25:00Z'".to_owned(),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use crate::documents::{Document, DocumentError, parse};
+
+    fn lock_until(time: &str) -> Result<Vec<Document>, DocumentError> {
+        parse(&format!(
+            "kind: lock\nversion: v2\nspec:\n  target: {{user: alice}}\n  expires: '{time}'\n"
+        ))
+    }
+
+    #[test]
+    fn the_end_of_a_lock_is_an_instant_of_the_calendar_in_utc() {
+        for time in ["9999-12-31T23:59:59-12:00", "0000-01-01T00:00:00+12:00"] {
+            let refused = format!("{:?}", lock_until(time).unwrap_err());
+            assert!(refused.contains("a time in quotes"), "{refused}");
+        }
+        let locks = lock_until("2026-06-23T20:25:00+02:00").unwrap();
+        let [Document::Lock(lock)] = locks.as_slice() else {
+            panic!("{locks:?}");
+        };
+        let end = lock.expires.unwrap();
+        assert_eq!(end, datetime!(2026-06-23 18:25 UTC));
+        assert!(end.offset().is_utc());
+    }
 }

@@ -26,7 +26,7 @@ pub fn long_stamp(at: OffsetDateTime) -> String {
 /// RFC 3339 in UTC, whole seconds: `2026-06-23T18:25:09Z`.
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
-    let at = at.to_offset(UtcOffset::UTC).truncate_to_second();
+    let at = utc(at).truncate_to_second();
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
@@ -35,9 +35,11 @@ pub fn rfc3339(at: OffsetDateTime) -> String {
 /// # Errors
 /// A sentence that shows the format.
 pub fn parse_rfc3339(text: &str) -> Result<OffsetDateTime, String> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .map(|at| at.to_offset(UtcOffset::UTC))
-        .map_err(|_| "write it as RFC 3339, like 2026-06-23T18:25:00Z".to_owned())
+    let at = OffsetDateTime::parse(text, &Rfc3339).ok();
+    // In UTC the first hours of the year 0 and the last of 9999 can be beyond the calendar.
+    at.and_then(|at| at.checked_to_offset(UtcOffset::UTC))
+        .filter(|at| at.year() >= 0)
+        .ok_or_else(|| "write it as RFC 3339, like 2026-06-23T18:25:00Z".to_owned())
 }
 
 /// Hours, minutes and seconds, none left out after the first: `11h16m0s`, `3m20s`, `9s`.
@@ -66,8 +68,13 @@ pub fn brief(length: time::Duration) -> String {
     anteroom_core::duration::format(time::Duration::seconds(total))
 }
 
+/// The instant in UTC; as it is where UTC is beyond the calendar.
+fn utc(at: OffsetDateTime) -> OffsetDateTime {
+    at.checked_to_offset(UtcOffset::UTC).unwrap_or(at)
+}
+
 fn formatted(at: OffsetDateTime, format: &[BorrowedFormatItem<'_>]) -> String {
-    let at = at.to_offset(UtcOffset::UTC);
+    let at = utc(at);
     // The components asked for exist in every OffsetDateTime; should that change, its own form is readable too.
     at.format(format).unwrap_or_else(|_| at.to_string())
 }
@@ -97,6 +104,18 @@ mod tests {
             Ok(datetime!(2026-06-23 18:25:09 UTC))
         );
         assert!(parse_rfc3339("tomorrow").is_err());
+    }
+
+    #[test]
+    fn what_is_beyond_the_calendar_in_utc_is_refused_and_shown_as_it_is() {
+        for text in ["9999-12-31T23:59:59-12:00", "0000-01-01T00:00:00+12:00"] {
+            assert!(parse_rfc3339(text).unwrap_err().contains("RFC 3339"));
+        }
+        assert!(parse_rfc3339("9999-12-31T23:59:59Z").is_ok());
+        let last = datetime!(9999-12-31 23:59:59 -12);
+        assert_eq!(rfc3339(last), "9999-12-31T23:59:59-12:00");
+        assert!(stamp(last).starts_with("31 Dec 99"));
+        assert!(long_stamp(last).starts_with("9999-12-31"));
     }
 
     #[test]
