@@ -936,7 +936,8 @@ pub(super) fn still_good(
         return Err(Reason::CertificateEnded);
     }
     let never_issued = || Reason::CertificateRevoked {
-        message: "it was never issued".to_owned(),
+        // Not issued, or forgotten after a revocation: either way.
+        message: "it does not count any more".to_owned(),
     };
     let issued = view
         .credential(credential.serial)
