@@ -160,6 +160,7 @@ fn world(now: OffsetDateTime) -> Result<View, Box<dyn Error>> {
                 view.with_node(stored_node(node, ids.next().ok_or("no ID left")?))
             }
             Document::Lock(_) => return Err("nothing is locked here".into()),
+            Document::MonitoringRule(rule) => view.with_monitoring_rules([*rule]),
             Document::Resource(resource) => view.with_resource(resource),
         };
     }

@@ -154,6 +154,7 @@ impl Story {
                 Document::User(_)
                 | Document::Node(_)
                 | Document::Lock(_)
+                | Document::MonitoringRule(_)
                 | Document::Resource(_) => None,
             });
         Ok(Self {

@@ -6,6 +6,7 @@
 
 mod kube;
 mod lock;
+mod monitoring;
 mod nothing;
 mod options;
 mod resource;
@@ -17,6 +18,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{IdError, Login, NodeId, NodeName, RoleName, UserName};
+use crate::monitoring::MonitoringRule;
 use crate::node::{HostProof, NodeAddr, NodeAddrError};
 use crate::pattern::PatternError;
 use crate::predicate::PredicateError;
@@ -43,6 +45,8 @@ pub enum Document {
     Lock(LockDocument),
     /// `kind: app`, `db`, `kube_cluster` or `windows_desktop`.
     Resource(Resource),
+    /// `kind: access_monitoring_rule`.
+    MonitoringRule(Box<MonitoringRule>),
 }
 
 /// A user as a document describes her. Fingerprints are computed where keys are parsed.
@@ -400,20 +404,49 @@ pub fn parse_role(text: &str) -> Result<Role, DocumentError> {
                 | Document::User(_)
                 | Document::Node(_)
                 | Document::Lock(_)
-                | Document::Resource(_),
+                | Document::Resource(_)
+                | Document::MonitoringRule(_),
             )
             | None,
             _,
-        ) => Err(DocumentError {
-            document: 1,
-            name: None,
-            line: 0,
-            column: 0,
-            problem: Box::new(DocumentProblem::Value {
-                field: "kind".to_owned(),
-                value: "the text".to_owned(),
-                wanted: "one document of kind role".to_owned(),
-            }),
+        ) => Err(not_one_of("role")),
+    }
+}
+
+/// Reads one access monitoring rule, from YAML, JSON or [`MonitoringRule::source`] as text. It has
+/// no authors.
+///
+/// # Errors
+/// [`DocumentError`], also if the text holds something else than one rule.
+pub fn parse_monitoring_rule(text: &str) -> Result<MonitoringRule, DocumentError> {
+    let mut documents = parse(text)?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(Document::MonitoringRule(rule)), true) => Ok(*rule),
+        (
+            Some(
+                Document::Role(_)
+                | Document::User(_)
+                | Document::Node(_)
+                | Document::Lock(_)
+                | Document::Resource(_)
+                | Document::MonitoringRule(_),
+            )
+            | None,
+            _,
+        ) => Err(not_one_of("access_monitoring_rule")),
+    }
+}
+
+fn not_one_of(kind: &str) -> DocumentError {
+    DocumentError {
+        document: 1,
+        name: None,
+        line: 0,
+        column: 0,
+        problem: Box::new(DocumentProblem::Value {
+            field: "kind".to_owned(),
+            value: "the text".to_owned(),
+            wanted: format!("one document of kind {kind}"),
         }),
     }
 }
@@ -430,13 +463,18 @@ impl Document {
             Self::Lock(LockDocument { id: Some(id), .. }) => format!("lock/{id}"),
             Self::Lock(lock) => format!("lock on {}", lock.target),
             Self::Resource(resource) => format!("{}/{}", resource.kind(), resource.name),
+            Self::MonitoringRule(rule) => format!("access_monitoring_rule/{}", rule.name),
         }
     }
 
     /// Whether the document names the object; a lock gets its name where it is made.
     fn is_named(&self) -> bool {
         match self {
-            Self::Role(_) | Self::User(_) | Self::Node(_) | Self::Resource(_) => true,
+            Self::Role(_)
+            | Self::User(_)
+            | Self::Node(_)
+            | Self::Resource(_)
+            | Self::MonitoringRule(_) => true,
             Self::Lock(lock) => lock.id.is_some(),
         }
     }
@@ -514,6 +552,7 @@ enum Kind {
     Node,
     Lock,
     Resource(ResourceKind),
+    MonitoringRule,
 }
 
 fn read(tree: &Yaml) -> Result<Document, Mistake> {
@@ -524,6 +563,7 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
         Kind::Role => &["v3", "v4", "v5", "v6", "v7", "v8"],
         Kind::User | Kind::Node | Kind::Lock => &["v1", "v2"],
         Kind::Resource(_) => &["v3"],
+        Kind::MonitoringRule => &["v1"],
     };
     // Without a version a document is of the newest, which is also the strictest.
     top.get("version").map(|at| at.word(versions)).transpose()?;
@@ -533,6 +573,9 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
         Kind::Node => read_node(&top).map(Document::Node),
         Kind::Lock => lock::read(&top).map(Document::Lock),
         Kind::Resource(kind) => resource::read(kind, &top).map(Document::Resource),
+        Kind::MonitoringRule => {
+            monitoring::read(&top, tree).map(|rule| Document::MonitoringRule(Box::new(rule)))
+        }
     }
 }
 
@@ -543,6 +586,7 @@ fn read_kind(at: &At<'_>) -> Result<Kind, Mistake> {
         "user" => Some(Kind::User),
         "node" => Some(Kind::Node),
         "lock" => Some(Kind::Lock),
+        "access_monitoring_rule" => Some(Kind::MonitoringRule),
         text => ResourceKind::of_word(text).map(Kind::Resource),
     };
     let later = ["token"];

@@ -131,6 +131,11 @@ impl<'de, C: Context> Deserialize<'de> for Predicate<C> {
 pub struct Stored<C: Context>(Result<Predicate<C>, String>);
 
 impl<C: Context> Stored<C> {
+    /// One that no longer parses: never true.
+    pub(crate) const fn unreadable(text: String) -> Self {
+        Self(Err(text))
+    }
+
     /// Whether it still parses and is true.
     #[must_use]
     pub fn allows<'e>(&'e self, env: &C::Env<'e>) -> bool {

@@ -18,7 +18,11 @@ pub fn presets() -> Vec<Role> {
     let documents = documents.expect("the presets are documents");
     let roles = documents.into_iter().filter_map(|document| match document {
         Document::Role(role) => Some(*role),
-        Document::User(_) | Document::Node(_) | Document::Lock(_) | Document::Resource(_) => None,
+        Document::User(_)
+        | Document::Node(_)
+        | Document::Lock(_)
+        | Document::MonitoringRule(_)
+        | Document::Resource(_) => None,
     });
     roles.collect()
 }

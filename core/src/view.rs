@@ -6,7 +6,7 @@
 
 mod nodes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -16,9 +16,10 @@ use uuid::Uuid;
 use crate::credential::IssuedCredential;
 use crate::id::{
     ClusterName, KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceId, RoleName,
-    UserName,
+    RuleName, UserName,
 };
 use crate::lock::{Lock, Locks};
+use crate::monitoring::MonitoringRule;
 use crate::node::Node;
 use crate::request::AccessRequest;
 use crate::resource::{Kind, Resource};
@@ -91,6 +92,8 @@ pub struct View {
     requests: Requests,
     // Few, and changed seldom: copied on a change, and nothing else is then.
     locks: Arc<Locks>,
+    // At most `MOST_RULES`, and copied as locks are.
+    monitoring: Arc<BTreeMap<RuleName, Arc<MonitoringRule>>>,
     credentials: Credentials,
 }
 
@@ -156,6 +159,7 @@ impl View {
             resources: Resources::default(),
             requests: Requests::default(),
             locks: Arc::default(),
+            monitoring: Arc::default(),
             credentials: Credentials::default(),
         }
     }
@@ -326,6 +330,23 @@ impl View {
         // Before every lock ends, and so as if none ever did.
         let always = time::OffsetDateTime::UNIX_EPOCH;
         user.locked.is_some() || locks.on_person(user, None, always).is_some()
+    }
+
+    /// The access monitoring rule of that name.
+    #[must_use]
+    pub fn monitoring_rule(&self, name: &RuleName) -> Option<&Arc<MonitoringRule>> {
+        self.monitoring.get(name)
+    }
+
+    /// All access monitoring rules, in the order of their names.
+    pub fn monitoring_rules(&self) -> impl Iterator<Item = &Arc<MonitoringRule>> {
+        self.monitoring.values()
+    }
+
+    /// Whether both have the same access monitoring rules, as far as can be told at a glance.
+    #[must_use]
+    pub fn has_monitoring_rules_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.monitoring, &other.monitoring)
     }
 
     /// All roles, in the order of their names.
@@ -552,6 +573,28 @@ impl View {
     #[must_use]
     pub fn without_lock(mut self, id: &LockId) -> Self {
         Arc::make_mut(&mut self.locks).remove(id);
+        self
+    }
+
+    /// Adds or replaces access monitoring rules.
+    #[must_use]
+    pub fn with_monitoring_rules(
+        mut self,
+        rules: impl IntoIterator<Item = MonitoringRule>,
+    ) -> Self {
+        let all = Arc::make_mut(&mut self.monitoring);
+        all.extend(
+            rules
+                .into_iter()
+                .map(|rule| (rule.name.clone(), Arc::new(rule))),
+        );
+        self
+    }
+
+    /// Removes an access monitoring rule, if it is there.
+    #[must_use]
+    pub fn without_monitoring_rule(mut self, name: &RuleName) -> Self {
+        Arc::make_mut(&mut self.monitoring).remove(name);
         self
     }
 

@@ -232,7 +232,11 @@ fn kinds() -> View {
     let documents = documents::parse(RESOURCES).unwrap();
     let resources = documents.into_iter().map(|document| match document {
         Document::Resource(resource) => resource,
-        other @ (Document::Role(_) | Document::User(_) | Document::Node(_) | Document::Lock(_)) => {
+        other @ (Document::Role(_)
+        | Document::User(_)
+        | Document::Node(_)
+        | Document::Lock(_)
+        | Document::MonitoringRule(_)) => {
             panic!("{other:?}")
         }
     });

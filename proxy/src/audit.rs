@@ -76,6 +76,12 @@ pub enum Event {
     LockCreate,
     /// A lock was taken away.
     LockDelete,
+    /// An access monitoring rule was made.
+    MonitoringRuleCreate,
+    /// An access monitoring rule was changed.
+    MonitoringRuleUpdate,
+    /// An access monitoring rule was removed.
+    MonitoringRuleDelete,
     /// A role was created.
     RoleCreate,
     /// A role was changed.
@@ -131,6 +137,21 @@ const EVENTS: &[(Event, &str, &str)] = &[
     (Event::Port, "port", "T3003"),
     (Event::LockCreate, "lock.create", "TLK00"),
     (Event::LockDelete, "lock.delete", "TLK01"),
+    (
+        Event::MonitoringRuleCreate,
+        "access_monitoring_rule.create",
+        "TAMR000",
+    ),
+    (
+        Event::MonitoringRuleUpdate,
+        "access_monitoring_rule.update",
+        "TAMR001",
+    ),
+    (
+        Event::MonitoringRuleDelete,
+        "access_monitoring_rule.delete",
+        "TAMR002",
+    ),
     (Event::RoleCreate, "role.create", "T9000"),
     (Event::RoleUpdate, "role.update", "T9002"),
     (Event::RoleDelete, "role.delete", "T9001"),

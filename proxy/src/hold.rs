@@ -271,7 +271,8 @@ impl<'p> Held<'p> {
         };
         let request = tell_filed(proxy, &filed, need.wait, voice).await;
         let give_up = match need.wait {
-            Some(Duration::ZERO) => {
+            // A rule may have answered in the transaction that filed: then nothing is left pending.
+            Some(Duration::ZERO) if is_pending(proxy, request) => {
                 return Err(Refusal {
                     exit: Exit::Pending,
                     sentence: say::left_pending(&request.to_string()),
@@ -360,6 +361,12 @@ impl<'p> Held<'p> {
             request: Some(self.request),
         }
     }
+}
+
+fn is_pending(proxy: &Proxy, request: RequestId) -> bool {
+    let view = proxy.state.view();
+    let state = view.request(&request).map(|request| request.state);
+    state == Some(State::Pending)
 }
 
 /// Says what was filed or joined, and that we wait; the request's ID.

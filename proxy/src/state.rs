@@ -23,6 +23,7 @@ mod certificates;
 mod clock;
 mod identities;
 mod locks;
+mod monitoring;
 mod objects;
 mod requests;
 mod sessions;
@@ -52,6 +53,7 @@ pub use certificates::{IssueError, Issued, Subject};
 pub use clock::{Clock, ManualClock, SystemClock, Until};
 pub use identities::{Dropping, LoggedIn, LoginError};
 pub use locks::LockError;
+pub use monitoring::TooManyRules;
 pub use objects::{
     Existing, NotAllowed, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
 };

@@ -83,9 +83,11 @@ pub fn with_roles(view: View, text: &str) -> View {
     let documents = documents::parse(text).unwrap_or_else(|error| panic!("{error}"));
     view.with_roles(documents.into_iter().map(|document| match document {
         Document::Role(role) => *role,
-        Document::User(_) | Document::Node(_) | Document::Lock(_) | Document::Resource(_) => {
-            panic!("roles only")
-        }
+        Document::User(_)
+        | Document::Node(_)
+        | Document::Lock(_)
+        | Document::Resource(_)
+        | Document::MonitoringRule(_) => panic!("roles only"),
     }))
 }
 

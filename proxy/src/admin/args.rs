@@ -845,6 +845,7 @@ pub(crate) enum ObjectKind {
     User,
     Node,
     Lock,
+    MonitoringRule,
     Resource(resource::Kind),
     All,
 }
@@ -1067,13 +1068,14 @@ fn object(text: &str) -> Result<Object, String> {
         "user" | "users" => ObjectKind::User,
         "node" | "nodes" => ObjectKind::Node,
         "lock" | "locks" => ObjectKind::Lock,
+        "access_monitoring_rule" | "access_monitoring_rules" => ObjectKind::MonitoringRule,
         "all" if name.is_none() => ObjectKind::All,
         word => {
             // `dbs` as `roles`.
             let one = word.strip_suffix('s').unwrap_or(word);
             let kind = resource::Kind::of_word(word).or_else(|| resource::Kind::of_word(one));
             kind.map(ObjectKind::Resource).ok_or(
-                "write role, user, node, lock, app, db, kube_cluster or windows_desktop, alone or with a name, like role/access",
+                "write role, user, node, lock, access_monitoring_rule, app, db, kube_cluster or windows_desktop, alone or with a name, like role/access",
             )?
         }
     };

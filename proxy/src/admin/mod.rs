@@ -28,6 +28,7 @@ mod keys;
 mod line;
 mod locks;
 mod login;
+mod monitoring;
 mod nodes;
 mod objects;
 mod query;

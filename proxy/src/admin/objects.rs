@@ -6,9 +6,10 @@ use std::sync::Arc;
 use anteroom_core::admin::{AdminResource, AdminVerb};
 use anteroom_core::documents::{self, Document, NodeDocument, UserDocument};
 use anteroom_core::id::{
-    KeyFingerprint, LockId, NodeId, NodeName, ResourceName, RoleName, UserName,
+    KeyFingerprint, LockId, NodeId, NodeName, ResourceName, RoleName, RuleName, UserName,
 };
 use anteroom_core::lock::{Lock, LockTarget};
+use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::resource::{Kind, Resource};
 use anteroom_core::role::Role;
@@ -26,6 +27,7 @@ use super::authorities::node_setup;
 use super::io::CommandIo;
 use super::keys::{self, CheckedKey, KeyError};
 use super::locks;
+use super::monitoring;
 use super::nodes::{NodeRow, all_nodes, node_table, resource_id, shows};
 use super::resources::all_resources;
 use super::run::{Ended, Listing, Run, Stop, some};
@@ -43,7 +45,7 @@ impl From<PutError> for Stop {
             PutError::Store(error) => return error.into(),
             PutError::FromNode(error) => return error.into(),
             PutError::Lock(LockError::Over(_)) => Exit::Usage,
-            PutError::Lock(LockError::TooMany) => Exit::Failed,
+            PutError::Lock(LockError::TooMany) | PutError::TooManyRules(_) => Exit::Failed,
             PutError::NotAdmitted(_) | PutError::NotAllowed(_) => Exit::Denied,
             PutError::UnknownRole { .. } => Exit::NotFound,
             PutError::Exists(_) | PutError::KeyTaken { .. } => Exit::Failed,
@@ -90,6 +92,7 @@ fn no_such(id: &ObjectId) -> Stop {
         ObjectId::User(_) => "users ls",
         ObjectId::Node(_) => "nodes ls",
         ObjectId::Lock(_) => "locks ls",
+        ObjectId::MonitoringRule(_) => "get access_monitoring_rules --format text",
         ObjectId::Resource(kind, _) => {
             return Stop::not_found(format!(
                 "there is no {}; `get {kind} --format text` shows all",
@@ -655,6 +658,7 @@ impl<I: CommandIo> Run<'_, I> {
             AdminResource::User,
             AdminResource::Node,
             AdminResource::Lock,
+            AdminResource::AccessMonitoringRule,
             AdminResource::App,
             AdminResource::Db,
             AdminResource::KubeCluster,
@@ -705,6 +709,11 @@ impl<I: CommandIo> Run<'_, I> {
                 let lock = self.lock_of(view, lock)?;
                 let there = view.locks().get(&lock.id).is_some();
                 (Object::Lock(lock), AdminResource::Lock, there)
+            }
+            Document::MonitoringRule(rule) => {
+                let there = view.monitoring_rule(&rule.name).is_some();
+                let kind = AdminResource::AccessMonitoringRule;
+                (Object::MonitoringRule(*rule), kind, there)
             }
             Document::Resource(resource) => {
                 let kind = resource.kind();
@@ -763,6 +772,12 @@ impl<I: CommandIo> Run<'_, I> {
                 some_found("lock", name, locks)
                     .map(|found| found_locks(&view, &found, self.ctx.state.now()))
             }
+            ObjectKind::MonitoringRule => {
+                self.require_one_or_all(name, AdminResource::AccessMonitoringRule)?;
+                let rules = monitoring::named(&view, name);
+                some_found("access_monitoring_rule", name, rules)
+                    .map(|rules| found_rules(&rules, self.ctx.state.now()))
+            }
             ObjectKind::Resource(kind) => {
                 self.require_one_or_all(name, kind.admin())?;
                 let mut resources = all_resources(&view, kind);
@@ -776,6 +791,7 @@ impl<I: CommandIo> Run<'_, I> {
                     AdminResource::User,
                     AdminResource::Node,
                     AdminResource::Lock,
+                    AdminResource::AccessMonitoringRule,
                 ];
                 for kind in kinds.into_iter().chain(Kind::ALL.map(Kind::admin)) {
                     self.require_one_or_all(None, kind)?;
@@ -786,6 +802,10 @@ impl<I: CommandIo> Run<'_, I> {
                     found_nodes(&view, &all_nodes(&view)),
                     found_locks(&view, &locks::named(&view, None), self.ctx.state.now()),
                 ];
+                let rules = monitoring::named(&view, None);
+                if !rules.is_empty() {
+                    parts.push(found_rules(&rules, self.ctx.state.now()));
+                }
                 let others = Kind::ALL.map(|kind| (kind, all_resources(&view, kind)));
                 let others = others.into_iter().filter(|(_, found)| !found.is_empty());
                 parts.extend(others.map(|(kind, found)| found_resources(kind, &found)));
@@ -816,6 +836,7 @@ impl<I: CommandIo> Run<'_, I> {
             ObjectKind::User => AdminResource::User,
             ObjectKind::Node => AdminResource::Node,
             ObjectKind::Lock => AdminResource::Lock,
+            ObjectKind::MonitoringRule => AdminResource::AccessMonitoringRule,
             ObjectKind::Resource(kind) => kind.admin(),
             ObjectKind::All => {
                 return Err(Stop::usage("say which one to remove, like role/access"));
@@ -839,6 +860,10 @@ impl<I: CommandIo> Run<'_, I> {
             ObjectKind::Lock => {
                 self.remove(ObjectId::Lock(LockId::parse(name).map_err(|e| usage(&e))?))
                     .await
+            }
+            ObjectKind::MonitoringRule => {
+                let name = RuleName::parse(name).map_err(|e| usage(&e))?;
+                self.remove(ObjectId::MonitoringRule(name)).await
             }
             ObjectKind::Resource(kind) => {
                 let name = ResourceName::parse(name).map_err(|e| usage(&e))?;
@@ -886,9 +911,11 @@ impl<I: CommandIo> Run<'_, I> {
     /// A node by its name beside its UUID, anything else as it is.
     fn titled(&self, id: &ObjectId) -> String {
         match id {
-            ObjectId::Role(_) | ObjectId::User(_) | ObjectId::Lock(_) | ObjectId::Resource(..) => {
-                id.to_string()
-            }
+            ObjectId::Role(_)
+            | ObjectId::User(_)
+            | ObjectId::Lock(_)
+            | ObjectId::MonitoringRule(_)
+            | ObjectId::Resource(..) => id.to_string(),
             ObjectId::Node(uuid) => match self.ctx.state.view().node(uuid) {
                 Some(node) => format!("node `{}` ({uuid})", node.name),
                 None => id.to_string(),
@@ -971,6 +998,13 @@ fn found_locks(view: &View, found: &[&Lock], now: OffsetDateTime) -> Found {
             .map(|lock| documents::lock_to_json(lock))
             .collect(),
         text: locks::locks_text(view, now),
+    }
+}
+
+fn found_rules(rules: &[Arc<MonitoringRule>], now: OffsetDateTime) -> Found {
+    Found {
+        documents: rules.iter().map(|rule| rule.source.clone()).collect(),
+        text: monitoring::rules_text(rules, now),
     }
 }
 

@@ -4,9 +4,10 @@ use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
 use std::sync::Arc;
 
 use anteroom_core::id::{
-    KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceName, RoleName, UserName,
+    KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceName, RoleName, RuleName, UserName,
 };
 use anteroom_core::lock::Lock;
+use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::Node;
 use anteroom_core::preset::presets;
 use anteroom_core::request::{self, Action, Actor};
@@ -17,6 +18,7 @@ use anteroom_core::view::View;
 use thiserror::Error;
 
 use super::locks::{LockError, about_lock, put_lock};
+use super::monitoring::{TooManyRules, put_rule, review_pending_by_rules};
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event};
@@ -35,6 +37,8 @@ pub enum Object {
     Lock(Lock),
     /// An application, a database, a Kubernetes cluster or a desktop.
     Resource(Resource),
+    /// An access monitoring rule; its authors are written where it is stored.
+    MonitoringRule(MonitoringRule),
 }
 
 /// The name of something that an administrator keeps.
@@ -50,6 +54,8 @@ pub enum ObjectId {
     Lock(LockId),
     /// Another resource.
     Resource(Kind, ResourceName),
+    /// An access monitoring rule.
+    MonitoringRule(RuleName),
 }
 
 /// What to do where the object is there already.
@@ -149,6 +155,9 @@ pub enum PutError {
     /// The lock cannot be.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// There are too many access monitoring rules.
+    #[error(transparent)]
+    TooManyRules(#[from] TooManyRules),
     /// It could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -225,6 +234,7 @@ impl std::fmt::Display for ObjectId {
             Self::Node(id) => write!(f, "node `{id}`"),
             Self::Lock(id) => write!(f, "lock `{id}`"),
             Self::Resource(kind, name) => write!(f, "{kind} `{name}`"),
+            Self::MonitoringRule(name) => write!(f, "access monitoring rule `{name}`"),
         }
     }
 }
@@ -239,6 +249,7 @@ impl Object {
             Self::Node(node) => ObjectId::Node(node.id),
             Self::Lock(lock) => ObjectId::Lock(lock.id),
             Self::Resource(resource) => ObjectId::Resource(resource.kind(), resource.name.clone()),
+            Self::MonitoringRule(rule) => ObjectId::MonitoringRule(rule.name.clone()),
         }
     }
 }
@@ -251,6 +262,7 @@ impl ObjectId {
             Self::Node(_) => AdminResource::Node,
             Self::Lock(_) => AdminResource::Lock,
             Self::Resource(kind, _) => kind.admin(),
+            Self::MonitoringRule(_) => AdminResource::AccessMonitoringRule,
         }
     }
 
@@ -261,6 +273,7 @@ impl ObjectId {
             Self::Node(id) => view.node(id).is_some(),
             Self::Lock(id) => view.locks().get(id).is_some(),
             Self::Resource(kind, name) => view.resource(*kind, name.as_str()).is_some(),
+            Self::MonitoringRule(name) => view.monitoring_rule(name).is_some(),
         }
     }
 }
@@ -383,6 +396,12 @@ fn put_all(
     for id in &ids {
         check(draft.view(), id)?;
     }
+    if ids
+        .iter()
+        .any(|id| matches!(id, ObjectId::MonitoringRule(_)))
+    {
+        review_pending_by_rules(draft);
+    }
     Ok(stored)
 }
 
@@ -446,6 +465,8 @@ fn refused(
         Some(ObjectId::Lock(_)) => Event::LockCreate,
         Some(ObjectId::Resource(kind, _)) if removed => Event::ResourceDelete(*kind),
         Some(ObjectId::Resource(kind, _)) => Event::ResourceUpdate(*kind),
+        Some(ObjectId::MonitoringRule(_)) if removed => Event::MonitoringRuleDelete,
+        Some(ObjectId::MonitoringRule(_)) => Event::MonitoringRuleUpdate,
         None => Event::Admin,
     };
     let names: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
@@ -497,7 +518,9 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
                 warnings: stored,
             });
         }
-        Object::Role(_) | Object::User(_) | Object::Resource(_) => Vec::new(),
+        Object::Role(_) | Object::User(_) | Object::Resource(_) | Object::MonitoringRule(_) => {
+            Vec::new()
+        }
     };
     let event = match (&object, written) {
         (Object::Role(_), Written::Created) => Event::RoleCreate,
@@ -509,6 +532,8 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         (Object::Lock(_), _) => Event::LockCreate,
         (Object::Resource(resource), Written::Created) => Event::ResourceCreate(resource.kind()),
         (Object::Resource(resource), Written::Replaced) => Event::ResourceUpdate(resource.kind()),
+        (Object::MonitoringRule(_), Written::Created) => Event::MonitoringRuleCreate,
+        (Object::MonitoringRule(_), Written::Replaced) => Event::MonitoringRuleUpdate,
     };
     draft.log(named(by.entry(event), &object));
     match object {
@@ -517,6 +542,7 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         Object::Node(node) => draft.put_node(node),
         Object::Lock(lock) => draft.put_lock(lock),
         Object::Resource(resource) => draft.put_resource(resource),
+        Object::MonitoringRule(rule) => put_rule(draft, by, rule)?,
     }
     Ok(Stored {
         id,
@@ -538,6 +564,7 @@ fn named(entry: Entry, object: &Object) -> Entry {
         Object::Node(node) => entry.name(&node.name).node(&node.name).node_id(node.id),
         Object::Lock(lock) => about_lock(entry, lock),
         Object::Resource(resource) => entry.name(&resource.name),
+        Object::MonitoringRule(rule) => entry.name(&rule.name).state(rule.decision.as_str()),
     }
 }
 
@@ -576,7 +603,10 @@ fn shared<'a>(node: &Node, with: impl Iterator<Item = &'a Arc<Node>>, what: &str
 /// Holds an object to the rules that concern others as well.
 fn check(view: &View, id: &ObjectId) -> Result<(), PutError> {
     match id {
-        ObjectId::Role(_) | ObjectId::Lock(_) | ObjectId::Resource(..) => Ok(()),
+        ObjectId::Role(_)
+        | ObjectId::Lock(_)
+        | ObjectId::Resource(..)
+        | ObjectId::MonitoringRule(_) => Ok(()),
         ObjectId::User(name) => view
             .user(name)
             .map_or(Ok(()), |user| check_user(view, user)),
@@ -690,6 +720,11 @@ fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> 
                 .ok_or_else(no_such)?;
             draft.log(by.entry(Event::ResourceDelete(*kind)).name(name));
             draft.remove_resource(*kind, name);
+        }
+        ObjectId::MonitoringRule(name) => {
+            draft.view().monitoring_rule(name).ok_or_else(no_such)?;
+            draft.log(by.entry(Event::MonitoringRuleDelete).name(name));
+            draft.remove_monitoring_rule(name);
         }
     }
     Ok(())

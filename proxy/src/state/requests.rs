@@ -7,13 +7,15 @@ use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
 use anteroom_core::id::{RequestId, UserName};
 use anteroom_core::policy::Identity;
 use anteroom_core::request::{
-    self, AccessRequest, Action, Actor, Filed, FilingError, Mandate, OverrideError, Reach,
-    ReviewError as Unreviewed, Reviewed, State as RequestState, TransitionError, Verdict, Wanted,
+    self, AccessRequest, Action, Actor, Filed, FilingError, Mandate, NewRequest, OverrideError,
+    Reach, ReviewError as Unreviewed, Reviewed, State as RequestState, TransitionError, Verdict,
+    Wanted,
 };
 use anteroom_core::view::{FindRequestError, View};
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::monitoring::review_by_rule;
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event};
@@ -106,14 +108,13 @@ impl State {
                     entry.remote_addr.clone_from(&wanted.remote_addr);
                     draft.log(entry);
                 })?;
-            match &filed {
+            Ok(match filed {
                 Filed::New(new) => {
                     draft.log(created(&new.request));
-                    draft.file_request(new.request.clone());
+                    stored(draft, new)
                 }
-                Filed::Joined(_) | Filed::Covered(_) => {}
-            }
-            Ok(filed)
+                filed @ (Filed::Joined(_) | Filed::Covered(_)) => filed,
+            })
         })
         .await
     }
@@ -137,18 +138,17 @@ impl State {
                 entry.remote_addr = by.from.map(|from| from.to_string());
                 draft.log(entry);
             })?;
-            match &filed {
+            Ok(match filed {
                 Filed::New(new) => {
                     let entry = created(&new.request).user(&by.actor).name(&user);
                     draft.log(match by.from {
                         Some(from) => entry.remote_addr(from),
                         None => entry,
                     });
-                    draft.file_request(new.request.clone());
+                    stored(draft, new)
                 }
-                Filed::Joined(_) | Filed::Covered(_) => {}
-            }
-            Ok(filed)
+                filed @ (Filed::Joined(_) | Filed::Covered(_)) => filed,
+            })
         })
         .await
     }
@@ -292,6 +292,13 @@ impl State {
         let past = View::new(self.cluster().clone(), view.settings().clone()).with_requests(found);
         Ok(past.find_request(prefix, visible).cloned())
     }
+}
+
+/// Stores a new request, and has the access monitoring rules review it in the same transaction.
+fn stored(draft: &mut Draft, mut new: Box<NewRequest>) -> Filed {
+    draft.file_request(new.request.clone());
+    new.request = review_by_rule(draft, new.request);
+    Filed::New(new)
 }
 
 fn review(

@@ -31,6 +31,7 @@ use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
 mod admitted;
 mod identities;
+mod monitoring;
 mod unreadable;
 
 const START: OffsetDateTime = datetime!(2026-11-20 20:00 UTC);
@@ -94,6 +95,7 @@ fn parsed_roles(text: &str) -> Vec<Object> {
             other @ (documents::Document::User(_)
             | documents::Document::Node(_)
             | documents::Document::Lock(_)
+            | documents::Document::MonitoringRule(_)
             | documents::Document::Resource(_)) => {
                 panic!("{other:?} is no role")
             }

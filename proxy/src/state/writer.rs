@@ -14,8 +14,11 @@ use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
 use anteroom_core::credential::IssuedCredential;
-use anteroom_core::id::{ClusterName, LockId, NodeId, RequestId, ResourceName, RoleName, UserName};
+use anteroom_core::id::{
+    ClusterName, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName, UserName,
+};
 use anteroom_core::lock::Lock;
+use anteroom_core::monitoring::{MonitoringRule, next_opening};
 use anteroom_core::node::Node;
 use anteroom_core::request::{self, AccessRequest, Action, Actor, State as RequestState};
 use anteroom_core::resource::{Kind as ResourceKind, Resource};
@@ -26,6 +29,7 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::monitoring::review_pending_by_rules;
 use crate::audit::{Entry, Event, Outcome};
 use crate::store::{
     Change, Issuance, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd, SessionStart, Snapshot,
@@ -205,6 +209,16 @@ impl Draft {
         self.turn(|view| view.without_resource(kind, name.as_str()));
     }
 
+    pub(super) fn put_monitoring_rule(&mut self, rule: MonitoringRule) {
+        self.push(Change::PutMonitoringRule(Arc::new(rule.clone())));
+        self.turn(|view| view.with_monitoring_rules([rule]));
+    }
+
+    pub(super) fn remove_monitoring_rule(&mut self, name: &RuleName) {
+        self.push(Change::RemoveMonitoringRule(name.clone()));
+        self.turn(|view| view.without_monitoring_rule(name));
+    }
+
     pub(super) fn file_request(&mut self, request: AccessRequest) {
         self.push(Change::FileRequest(Arc::new(request.clone())));
         self.revisions.insert(request.id, 1);
@@ -331,6 +345,8 @@ impl Draft {
             | Change::RemoveLock(_)
             | Change::PutResource(_)
             | Change::RemoveResource(..)
+            | Change::PutMonitoringRule(_)
+            | Change::RemoveMonitoringRule(_)
             | Change::Issue(..)
             | Change::StartSession(..)
             | Change::EndSession(..)
@@ -408,6 +424,8 @@ struct Memory {
     /// each change and must not grow with the years.
     ended: VecDeque<RequestId>,
     last_issued: Option<OffsetDateTime>,
+    /// When a shift of an access monitoring rule begins next.
+    opening: Option<OffsetDateTime>,
     /// When identity certificates that had ended were last let go of.
     forgot: OffsetDateTime,
 }
@@ -425,6 +443,7 @@ impl Memory {
             nodes,
             locks,
             resources,
+            monitoring_rules,
             requests,
             credentials,
             last_issued,
@@ -432,6 +451,11 @@ impl Memory {
         for role in &roles {
             if let Some(why) = &role.unreadable {
                 tracing::error!(role = %role.name, "a stored role can't be read and denies everything: {why}");
+            }
+        }
+        for rule in &monitoring_rules {
+            if let Some(why) = &rule.unreadable {
+                tracing::error!(rule = %rule.name, "a stored access monitoring rule can't be read, and no rule approves while it is there: {why}");
             }
         }
         let revisions = requests
@@ -453,6 +477,7 @@ impl Memory {
             .with_nodes(nodes)
             .with_locks(locks)
             .with_resources(resources)
+            .with_monitoring_rules(monitoring_rules)
             .with_requests(requests)
             .with_credentials(credentials);
         let mut memory = Self {
@@ -462,6 +487,8 @@ impl Memory {
             deadline_of: HashMap::new(),
             ended: VecDeque::new(),
             last_issued,
+            // At once: shifts may have begun while nobody looked.
+            opening: Some(now),
             forgot: now,
         };
         memory.look_at(ids, now);
@@ -488,6 +515,11 @@ impl Memory {
             .collect()
     }
 
+    /// Whether a shift of an access monitoring rule has begun since the last look.
+    fn is_opening(&self, now: OffsetDateTime) -> bool {
+        self.opening.is_some_and(|at| at <= now)
+    }
+
     /// Takes over what was committed.
     fn accept(&mut self, draft: Draft) {
         let Draft {
@@ -499,6 +531,9 @@ impl Memory {
             touched,
             news: _,
         } = draft;
+        if self.is_opening(now) || !view.has_monitoring_rules_of(&self.view) {
+            self.opening = next_opening(&view, now);
+        }
         self.view = view;
         self.last_issued = last_issued;
         self.revisions = revisions;
@@ -626,6 +661,9 @@ impl Writer {
         }
         first_words(&mut draft);
         draft.let_time_pass(memory.due(now));
+        if memory.is_opening(now) {
+            review_pending_by_rules(&mut draft);
+        }
         let mut memory = memory;
         write(transaction, &draft, &cluster).await?;
         memory.accept(draft);
@@ -684,7 +722,8 @@ impl Writer {
         let clock = Arc::clone(&self.shared.clock);
         let request = self.memory.deadlines.first().map(|(at, _)| *at);
         let lock = self.memory.view.locks().next_end();
-        let deadline = request.into_iter().chain(lock).min();
+        let shift = self.memory.opening;
+        let deadline = request.into_iter().chain(lock).chain(shift).min();
         let time = async {
             match deadline {
                 Some(at) => {
@@ -728,6 +767,9 @@ impl Writer {
         }
         let mut draft = self.memory.draft(now);
         draft.let_time_pass(self.memory.due(now));
+        if self.memory.is_opening(now) {
+            review_pending_by_rules(&mut draft);
+        }
         for job in group {
             draft.run(job.as_mut());
         }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::documents;
-use anteroom_core::id::{KeyFingerprint, NodeId, RequestId, RoleName, UserName};
+use anteroom_core::id::{KeyFingerprint, NodeId, RequestId, RoleName, RuleName, UserName};
 use anteroom_core::lock::Lock;
+use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::Node;
 use anteroom_core::request::AccessRequest;
 use anteroom_core::resource::Resource;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub locks: Vec<Lock>,
     /// All resources that are no nodes.
     pub resources: Vec<Resource>,
+    /// All access monitoring rules.
+    pub monitoring_rules: Vec<MonitoringRule>,
     /// All live requests, and the latest of those that have ended, each with its revision.
     pub requests: Vec<(AccessRequest, i64)>,
     /// The identity certificates that may still be valid, by a clock that is right within a week.
@@ -756,6 +759,7 @@ pub(super) async fn load(
         nodes,
         locks,
         resources,
+        monitoring_rules: monitoring_rules(connection).await?,
         requests: requests(connection).await?,
         credentials: credentials(connection, now).await?,
         last_issued: last.map(from_micros),
@@ -843,6 +847,34 @@ fn role(row: &SqliteRow) -> Result<Role, StoreError> {
     // What is no JSON at all is shown as a text, so that nothing is lost.
     let source = serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body));
     Ok(Role::unreadable(id, source, why))
+}
+
+/// As with roles: one that can't be read any more may have denied something, and is kept as such.
+async fn monitoring_rules(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<MonitoringRule>, StoreError> {
+    let rows = sqlx::query("SELECT name, body, authors FROM monitoring_rules ORDER BY name")
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(monitoring_rule).collect()
+}
+
+fn monitoring_rule(row: &SqliteRow) -> Result<MonitoringRule, StoreError> {
+    let (name, body): (String, String) = (row.try_get("name")?, row.try_get("body")?);
+    let unreadable = |why: String| StoreError::Unreadable {
+        what: format!("access monitoring rule `{name}`"),
+        why,
+    };
+    let authors: String = row.try_get("authors")?;
+    let authors = serde_json::from_str(&authors).map_err(|error| unreadable(error.to_string()))?;
+    let why = match documents::parse_monitoring_rule(&body) {
+        Ok(rule) if rule.name.as_str() == name => return Ok(MonitoringRule { authors, ..rule }),
+        Ok(rule) => format!("the document is that of rule `{}`", rule.name),
+        Err(error) => error.problem.to_string(),
+    };
+    let id = RuleName::parse(&name).map_err(|error| unreadable(error.to_string()))?;
+    let source = serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body));
+    Ok(MonitoringRule::unreadable(id, source, authors, why))
 }
 
 async fn requests(

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anteroom_core::id::{
-    KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName, SessionId, UserName,
+    KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName, SessionId,
+    UserName,
 };
 use anteroom_core::lock::Lock;
+use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::Node;
 use anteroom_core::request::{AccessRequest, State as RequestState};
 use anteroom_core::resource::{Kind as ResourceKind, Resource};
@@ -45,6 +47,10 @@ pub enum Change {
     PutResource(Arc<Resource>),
     /// Removes the resource.
     RemoveResource(ResourceKind, ResourceName),
+    /// Makes the access monitoring rule or replaces it.
+    PutMonitoringRule(Arc<MonitoringRule>),
+    /// Removes the access monitoring rule.
+    RemoveMonitoringRule(RuleName),
     /// Writes a request that was just filed.
     FileRequest(Arc<AccessRequest>),
     /// Replaces a request, if it still is as it was when the decision was made.
@@ -278,6 +284,8 @@ impl<'a> Transaction<'a> {
             Change::RemoveLock(id) => self.remove_lock(*id).await,
             Change::PutResource(resource) => self.put_resource(resource, now).await,
             Change::RemoveResource(kind, name) => self.remove_resource(*kind, name).await,
+            Change::PutMonitoringRule(rule) => self.put_monitoring_rule(rule, now).await,
+            Change::RemoveMonitoringRule(name) => self.remove_monitoring_rule(name).await,
             Change::FileRequest(request) => self.file_request(request).await,
             Change::UpdateRequest {
                 request,
@@ -455,6 +463,36 @@ impl<'a> Transaction<'a> {
             .execute(&mut self.connection)
             .await?;
         one(done.rows_affected(), || format!("{kind} `{name}`"))
+    }
+
+    async fn put_monitoring_rule(
+        &mut self,
+        rule: &MonitoringRule,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let what = format!("access monitoring rule `{}`", rule.name);
+        sqlx::query(
+            "INSERT INTO monitoring_rules (name, body, authors, created, updated) \
+             VALUES ($1, $2, $3, $4, $4) \
+             ON CONFLICT (name) DO UPDATE SET body = $2, authors = $3, updated = $4",
+        )
+        .bind(rule.name.as_str())
+        .bind(body(&what, &rule.source)?)
+        .bind(body(&what, &rule.authors)?)
+        .bind(micros(now))
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn remove_monitoring_rule(&mut self, name: &RuleName) -> Result<(), StoreError> {
+        let done = sqlx::query("DELETE FROM monitoring_rules WHERE name = $1")
+            .bind(name.as_str())
+            .execute(&mut self.connection)
+            .await?;
+        one(done.rows_affected(), || {
+            format!("access monitoring rule `{name}`")
+        })
     }
 
     async fn file_request(&mut self, request: &AccessRequest) -> Result<(), StoreError> {

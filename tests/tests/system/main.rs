@@ -30,5 +30,6 @@ mod nodes;
 mod people;
 mod predicates;
 mod revoke;
+mod rules;
 mod scope;
 mod serve;

@@ -1,0 +1,102 @@
+//! Access monitoring rules: keeping them, and giving the reviews that they give.
+//!
+//! A rule reviews in the transaction that files the request, and what is pending is looked at again
+//! in the one that makes or changes a rule, and when a shift of a schedule begins. They are kept
+//! and removed like everything that administrators keep; see [`super::objects`].
+
+use anteroom_core::id::RequestId;
+use anteroom_core::monitoring::{self, Decision, MOST_RULES, MonitoringRule};
+use anteroom_core::request::{
+    self, AccessRequest, Actor, Author, Automatic, State as RequestState, Terms, Verdict,
+};
+use thiserror::Error;
+
+use super::By;
+use super::writer::Draft;
+use crate::audit::{Entry, Event};
+
+/// There are as many rules as there may be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "there are {MOST_RULES} access monitoring rules already; remove some with `rm access_monitoring_rule/NAME` first"
+)]
+pub struct TooManyRules;
+
+/// Writes the rule. Who wrote it before stays its author: whoever had a hand in it has none of
+/// their own requests reviewed by it.
+pub(super) fn put_rule(
+    draft: &mut Draft,
+    by: &By,
+    mut rule: MonitoringRule,
+) -> Result<(), TooManyRules> {
+    let view = draft.view();
+    let before = view.monitoring_rule(&rule.name);
+    if before.is_none() && view.monitoring_rules().count() >= MOST_RULES {
+        return Err(TooManyRules);
+    }
+    rule.authors = before.map(|rule| rule.authors.clone()).unwrap_or_default();
+    match &by.actor {
+        Actor::User(name) => {
+            rule.authors.insert(name.clone());
+        }
+        Actor::LocalAdministrator | Actor::Rule(_) | Actor::Clock => {}
+    }
+    draft.put_monitoring_rule(rule);
+    Ok(())
+}
+
+/// Gives the review that the rules give this request now, if they give one; the request as it is
+/// then. The draft has it already.
+pub(super) fn review_by_rule(draft: &mut Draft, request: AccessRequest) -> AccessRequest {
+    let view = draft.view();
+    let Some(rule) = monitoring::reviewing_rule(view, &request, draft.now()).cloned() else {
+        return request;
+    };
+    let (verdict, proposed) = match rule.decision {
+        Decision::Approved => (Verdict::Approve(Terms::default()), RequestState::Approved),
+        Decision::Denied => (Verdict::Deny, RequestState::Denied),
+    };
+    // A description longer than a reason may be is for those who keep the rule.
+    let limit = view.settings().reason_bytes;
+    let reason = rule.description.as_deref().unwrap_or_default();
+    let reason = Some(reason).filter(|reason| reason.len() <= limit);
+    let reason = reason.unwrap_or_default();
+    let mut entry = Entry::new(Event::AccessRequestReview)
+        .user(Author::Rule(rule.name.clone()))
+        .request_id(request.id)
+        .proposed_state(proposed)
+        .automatic(format!("access_monitoring_rule/{}", rule.name));
+    let given = Automatic::Rule(&rule);
+    match request::review_automatically(view, given, &request, verdict, reason, draft.now()) {
+        Ok(reviewed) => {
+            entry = entry.state(reviewed.request.state);
+            if !reason.is_empty() {
+                entry = entry.reason(reason);
+            }
+            draft.log(entry);
+            draft.update_request(reviewed.request.clone(), request.state);
+            reviewed.request
+        }
+        Err(error) => {
+            // It waits for a person, as if there were no rule.
+            draft.log(entry.refused(error));
+            request
+        }
+    }
+}
+
+/// Looks at everything pending again, after the rules or the time have changed.
+pub(super) fn review_pending_by_rules(draft: &mut Draft) {
+    let pending = |request: &AccessRequest| request.state == RequestState::Pending;
+    let pending: Vec<RequestId> = draft
+        .view()
+        .requests()
+        .filter(|request| pending(request))
+        .map(|request| request.id)
+        .collect();
+    for id in pending {
+        if let Some(request) = draft.view().request(&id).cloned() {
+            review_by_rule(draft, AccessRequest::clone(&request));
+        }
+    }
+}
