@@ -357,8 +357,7 @@ impl ResourceId {
     }
 
     /// Whether holding `self` includes `wanted`: the same resource, and no login beyond; or, inside
-    /// one Kubernetes cluster, at least those objects. To compare many with many, see
-    /// [`Compared`].
+    /// one Kubernetes cluster, at least those objects.
     #[must_use]
     pub fn covers(&self, wanted: &Self) -> bool {
         Compared::new(self).covers(&Compared::new(wanted))

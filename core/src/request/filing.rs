@@ -318,7 +318,7 @@ pub fn file(
 /// That `by` may file for others is the caller's to check, with [`crate::admin::allowed`].
 ///
 /// # Errors
-/// As [`file`].
+/// As [`file()`].
 pub fn file_for(
     view: &View,
     user: &UserName,
