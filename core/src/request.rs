@@ -15,16 +15,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{
-    AllowanceId, IdError, KeyFingerprint, RequestId, ResourceId, RoleName, RuleName, UserName,
-};
+use crate::id::{IdError, KeyFingerprint, RequestId, ResourceId, RoleName, RuleName, UserName};
 use crate::role::{DurationFrom, Threshold};
 
 pub use filing::{Filed, FilingError, NewRequest, Wanted, file, file_for};
 pub use life::{
-    Action, Automatic, Mandate, OverrideError, ReviewError, Reviewed, TermsError, TransitionError,
-    apply, apply_for, check_override, may_review, review, review_automatically, reviewers,
-    reviewers_of,
+    Action, Mandate, OverrideError, ReviewError, Reviewed, TermsError, TransitionError, apply,
+    apply_for, check_override, may_review, review, review_automatically, reviewers, reviewers_of,
 };
 
 /// A request for roles, or for resources through roles.
@@ -184,9 +181,6 @@ pub struct ThresholdIndex(pub usize, pub usize);
 pub struct Review {
     /// Who.
     pub author: Author,
-    /// The pre-approval that gave it in the author's name; `None` where she gave it herself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowance: Option<AllowanceId>,
     /// What.
     pub verdict: Verdict,
     /// Why; empty if nothing was said.

@@ -13,9 +13,7 @@ mod world;
 use anteroom_core::documents;
 use anteroom_core::id::UserName;
 use anteroom_core::monitoring::{MonitoringRule, next_opening, reviewing_rule};
-use anteroom_core::request::{
-    AccessRequest, Author, Automatic, State, Terms, Verdict, review_automatically,
-};
+use anteroom_core::request::{AccessRequest, Author, State, Terms, Verdict, review_automatically};
 use anteroom_core::view::View;
 use time::macros::datetime;
 use world::*;
@@ -56,7 +54,7 @@ fn given(view: &View, request: &AccessRequest) -> Option<AccessRequest> {
         anteroom_core::monitoring::Decision::Approved => Verdict::Approve(Terms::default()),
         anteroom_core::monitoring::Decision::Denied => Verdict::Deny,
     };
-    let reviewed = review_automatically(view, Automatic::Rule(rule), request, verdict, "", T0);
+    let reviewed = review_automatically(view, rule, request, verdict, "", T0);
     Some(reviewed.unwrap().request)
 }
 
@@ -107,7 +105,7 @@ fn a_rule_never_reviews_a_request_of_one_who_wrote_it() {
     assert_eq!(speaking([own.clone(), other]).as_deref(), Some("b"));
     let view = small().with_monitoring_rules([own.clone()]);
     let verdict = Verdict::Approve(Terms::default());
-    review_automatically(&view, Automatic::Rule(&own), &asked(&view), verdict, "", T0).unwrap_err();
+    review_automatically(&view, &own, &asked(&view), verdict, "", T0).unwrap_err();
     let both = MonitoringRule {
         authors: ["carol", "alice"]
             .map(|name| name.parse::<UserName>().unwrap())

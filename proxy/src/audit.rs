@@ -303,8 +303,7 @@ pub struct Entry {
     pub delegator: Option<String>,
     /// Attributes that were given with it, as `key=value` with commas.
     pub annotations: Option<String>,
-    /// Whether it was done by a rule or a pre-approval: `access_monitoring_rule/NAME` or
-    /// `pre-approval/ID`.
+    /// The rule that did it: `access_monitoring_rule/NAME`.
     pub automatic: Option<String>,
     /// The roles that were asked for. `core` bounds how many.
     pub roles: Vec<String>,
@@ -418,7 +417,7 @@ setters! {
     delegator,
     /// Says with which attributes.
     annotations,
-    /// Says which rule or pre-approval did it.
+    /// Says which rule did it.
     automatic,
 }
 

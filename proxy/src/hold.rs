@@ -403,7 +403,7 @@ async fn tell_filed(
             }
             // `ANTEROOM_WAIT=0` does not wait, and is told so next.
             State::Pending if wait == Some(Duration::ZERO) => {}
-            // A rule or a pre-approval has answered already.
+            // A rule has answered already.
             State::Approved | State::Denied | State::Expired | State::Canceled | State::Revoked => {
             }
             State::Pending => {

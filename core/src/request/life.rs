@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::admin::{AdminResource, AdminVerb, allowed};
 use crate::duration::{format as format_duration, format_instant};
-use crate::id::{AllowanceId, Compared, KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
+use crate::id::{Compared, KeyFingerprint, RequestId, ResourceId, RoleName, UserName};
 use crate::monitoring::MonitoringRule;
 use crate::predicate::ReviewEnv;
 use crate::user::User;
@@ -395,55 +395,34 @@ pub fn review(
     now: OffsetDateTime,
 ) -> Result<Reviewed, ReviewError> {
     may_review(view, reviewer, request)?;
-    let author = (Author::User(reviewer.clone()), None);
+    let author = Author::User(reviewer.clone());
     count(view, author, request, verdict, reason, now)
 }
 
-/// What reviews without a person at the keyboard.
-#[derive(Debug, Clone, Copy)]
-pub enum Automatic<'a> {
-    /// An access monitoring rule.
-    Rule(&'a MonitoringRule),
-    /// A pre-approval, in the name of the one who gave it.
-    Allowance {
-        /// Which.
-        id: AllowanceId,
-        /// Whose.
-        by: &'a UserName,
-    },
-}
-
-/// Counts the verdict of a rule or a pre-approval as one review by one person. A pre-approval
-/// reviews what the one who gave it may review at this moment; a rule everything that was not
-/// filed for one of those who wrote it.
+/// Counts the verdict of an access monitoring rule as one review by one person. It reviews
+/// everything that was not filed for one of those who wrote it.
 ///
 /// # Errors
 /// As [`review`].
 pub fn review_automatically(
     view: &View,
-    reviewer: Automatic<'_>,
+    rule: &MonitoringRule,
     request: &AccessRequest,
     verdict: Verdict,
     reason: &str,
     now: OffsetDateTime,
 ) -> Result<Reviewed, ReviewError> {
-    let author = match reviewer {
-        Automatic::Rule(rule) if rule.authors.contains(&request.user) => {
-            return Err(ReviewError::OwnRequest(request.id));
-        }
-        Automatic::Rule(rule) => (Author::Rule(rule.name.clone()), None),
-        Automatic::Allowance { id, by } => {
-            may_review(view, by, request)?;
-            (Author::User(by.clone()), Some(id))
-        }
-    };
+    if rule.authors.contains(&request.user) {
+        return Err(ReviewError::OwnRequest(request.id));
+    }
+    let author = Author::Rule(rule.name.clone());
     count(view, author, request, verdict, reason, now)
 }
 
 /// Counts a review by somebody who may give it.
 fn count(
     view: &View,
-    (author, allowance): (Author, Option<AllowanceId>),
+    author: Author,
     request: &AccessRequest,
     verdict: Verdict,
     reason: &str,
@@ -487,7 +466,6 @@ fn count(
     let mut request = request.clone();
     request.reviews.push(Review {
         author: author.clone(),
-        allowance,
         verdict,
         reason: reason.to_owned(),
         created: now,

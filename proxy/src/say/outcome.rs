@@ -98,10 +98,9 @@ fn review_line(review: &anteroom_core::request::Review) -> ReviewLine {
     ReviewLine {
         author: review.author.to_string(),
         verdict: verdict.to_owned(),
-        how: match (&review.author, review.allowance) {
-            (Author::Rule(_), _) => Some("automatic".to_owned()),
-            (Author::User(_), Some(id)) => Some(format!("by pre-approval {id}")),
-            (Author::User(_), None) => None,
+        how: match review.author {
+            Author::Rule(_) => Some("automatic".to_owned()),
+            Author::User(_) => None,
         },
         reason: review.reason.clone(),
         at: review.created,

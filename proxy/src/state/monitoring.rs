@@ -7,7 +7,7 @@
 use anteroom_core::id::RequestId;
 use anteroom_core::monitoring::{self, Decision, MOST_RULES, MonitoringRule};
 use anteroom_core::request::{
-    self, AccessRequest, Actor, Author, Automatic, State as RequestState, Terms, Verdict,
+    self, AccessRequest, Actor, Author, State as RequestState, Terms, Verdict,
 };
 use thiserror::Error;
 
@@ -66,8 +66,7 @@ pub(super) fn review_by_rule(draft: &mut Draft, request: AccessRequest) -> Acces
         .request_id(request.id)
         .proposed_state(proposed)
         .automatic(format!("access_monitoring_rule/{}", rule.name));
-    let given = Automatic::Rule(&rule);
-    match request::review_automatically(view, given, &request, verdict, reason, draft.now()) {
+    match request::review_automatically(view, &rule, &request, verdict, reason, draft.now()) {
         Ok(reviewed) => {
             entry = entry.state(reviewed.request.state);
             if !reason.is_empty() {
