@@ -7,7 +7,10 @@
 
 mod filing;
 mod life;
+mod overriding;
+mod review;
 mod tally;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,10 +22,12 @@ use crate::id::{IdError, KeyFingerprint, RequestId, ResourceId, RoleName, RuleNa
 use crate::role::{DurationFrom, Threshold};
 
 pub use filing::{Filed, FilingError, NewRequest, Wanted, file, file_for};
-pub use life::{
-    Action, Mandate, OverrideError, ReviewError, Reviewed, TermsError, TransitionError, apply,
-    apply_for, check_override, may_review, review, review_automatically, reviewers, reviewers_of,
+pub use life::{Action, Mandate, TransitionError, apply, apply_for};
+pub use overriding::{OverrideError, check_override};
+pub use review::{
+    ReviewError, Reviewed, may_review, review, review_automatically, reviewers, reviewers_of,
 };
+pub use terms::TermsError;
 
 /// A request for roles, or for resources through roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

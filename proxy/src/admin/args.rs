@@ -214,24 +214,29 @@ pub(crate) enum Kind {
     KubeResource,
 }
 
+/// What is asked for, one way or both.
 #[derive(Debug, Args)]
-#[group(id = "asked", required = true, multiple = true, args = ["resource", "roles"])]
-pub(crate) struct CreateRequest {
+#[group(id = "asked", required = true, multiple = true)]
+pub(crate) struct Asked {
     /// A node by name, UUID or resource ID, anything else by KIND/NAME or resource ID; may be repeated
     #[arg(long, value_name = "ID|NAME")]
     pub(crate) resource: Vec<String>,
     /// Roles to ask for
     #[arg(long, value_delimiter = ',', value_parser = RoleName::parse, value_name = "ROLE,...")]
     pub(crate) roles: Vec<RoleName>,
+}
+
+/// What is asked for, why, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Wish {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
     /// Why, for those who review
     #[arg(long)]
     pub(crate) reason: Option<String>,
     /// Whom you suggest as reviewers
     #[arg(long, value_delimiter = ',', value_parser = UserName::parse, value_name = "USER,...")]
     pub(crate) reviewers: Vec<UserName>,
-    /// File the request and leave
-    #[arg(long)]
-    pub(crate) nowait: bool,
     /// How long the request may stay pending
     #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
     pub(crate) request_ttl: Option<Duration>,
@@ -244,6 +249,15 @@ pub(crate) struct CreateRequest {
     /// When the access starts, at most 7 days ahead
     #[arg(long, value_parser = instant, value_name = "TIME")]
     pub(crate) assume_start_time: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateRequest {
+    #[command(flatten)]
+    pub(crate) wish: Wish,
+    /// File the request and leave
+    #[arg(long)]
+    pub(crate) nowait: bool,
     /// Bind the grant to one command, which --command names
     #[arg(
         long,
@@ -416,38 +430,15 @@ pub(crate) struct MandateArgs {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "asked", required = true, multiple = true, args = ["resource", "roles"])]
 pub(crate) struct CreateFor {
     /// For whom
     #[arg(value_parser = UserName::parse)]
     pub(crate) user: UserName,
-    /// Roles to ask for
-    #[arg(long, value_delimiter = ',', value_parser = RoleName::parse, value_name = "ROLE,...")]
-    pub(crate) roles: Vec<RoleName>,
-    /// A node by name, UUID or resource ID; may be repeated
-    #[arg(long, value_name = "ID|NAME")]
-    pub(crate) resource: Vec<String>,
-    /// Why, for those who review
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-    /// Whom you suggest as reviewers
-    #[arg(long, value_delimiter = ',', value_parser = UserName::parse, value_name = "USER,...")]
-    pub(crate) reviewers: Vec<UserName>,
+    #[command(flatten)]
+    pub(crate) wish: Wish,
     /// Attributes for those who review
     #[arg(long, value_delimiter = ',', value_parser = annotation, value_name = "KEY=VALUE,...")]
     pub(crate) annotations: Vec<(String, String)>,
-    /// How long the request may stay pending
-    #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
-    pub(crate) request_ttl: Option<Duration>,
-    /// How long a session under it may last
-    #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
-    pub(crate) session_ttl: Option<Duration>,
-    /// How long the access may last
-    #[arg(long, value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
-    pub(crate) max_duration: Option<Duration>,
-    /// When the access starts, at most 7 days ahead
-    #[arg(long, value_parser = instant, value_name = "TIME")]
-    pub(crate) assume_start_time: Option<OffsetDateTime>,
     /// Compute everything, write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -1,13 +1,12 @@
 //! `requests …`: what administrators of requests do.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminResource, AdminVerb};
-use anteroom_core::id::{RequestId, ResourceId, RoleName, UserName};
+use anteroom_core::id::{RequestId, UserName};
 use anteroom_core::policy;
 use anteroom_core::request::{
-    self, AccessRequest, Action, Annotations, Filed, Mandate, State as RequestState, Terms, Wanted,
+    self, AccessRequest, Action, Annotations, Filed, Mandate, State as RequestState, Terms,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -15,8 +14,8 @@ use uuid::Uuid;
 use super::args::{
     Capabilities, CreateFor, Decide, Deny, MandateArgs, OneRequest, RequestsLs, RmRequests,
 };
-use super::io::{Caller, CommandIo};
-use super::requests::strings;
+use super::io::CommandIo;
+use super::requests::{Known, strings};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;
 use crate::say::clean;
@@ -120,7 +119,8 @@ impl<I: CommandIo> Run<'_, I> {
         self.require(AdminVerb::Create, AdminResource::AccessRequest)?;
         let view = self.ctx.state.view();
         self.known_user(&args.user)?;
-        let wanted = self.wanted_for(&args)?;
+        let mut wanted = self.wanted(&args.wish, Known::ToAdministrators)?;
+        wanted.annotations = annotations(&args.annotations);
         let format = args.listing.format;
         if args.dry_run {
             let id = RequestId::from_uuid(Uuid::new_v4());
@@ -146,37 +146,6 @@ impl<I: CommandIo> Run<'_, I> {
             .await?;
         }
         Ok(Exit::Done)
-    }
-
-    fn wanted_for(&self, args: &CreateFor) -> Result<Wanted, Stop> {
-        let view = self.ctx.state.view();
-        let roles: BTreeSet<RoleName> = args.roles.iter().cloned().collect();
-        let ids: Result<BTreeSet<ResourceId>, Stop> = args
-            .resource
-            .iter()
-            .map(|text| self.any_resource(&view, text))
-            .collect();
-        let ids = ids?;
-        let mut wanted = if ids.is_empty() {
-            Wanted::roles(roles)
-        } else {
-            Wanted {
-                roles,
-                ..Wanted::resources(ids)
-            }
-        };
-        wanted.reason = self.check_reason(args.reason.as_deref())?;
-        wanted.reviewers = args.reviewers.iter().cloned().collect();
-        wanted.annotations = annotations(&args.annotations);
-        wanted.remote_addr = match self.caller {
-            Caller::Ssh { remote_addr, .. } => Some(remote_addr.ip().to_canonical().to_string()),
-            Caller::Local => None,
-        };
-        wanted.request_ttl = args.request_ttl;
-        wanted.session_ttl = args.session_ttl;
-        wanted.max_duration = args.max_duration;
-        wanted.assume_start = args.assume_start_time;
-        Ok(wanted)
     }
 
     fn known_user(&self, user: &UserName) -> Result<(), Stop> {
