@@ -36,15 +36,19 @@ const CONDITIONS: Fields = Fields {
         "node_labels",
         "node_labels_expression",
         "app_labels",
+        "app_labels_expression",
         "db_labels",
+        "db_labels_expression",
         "db_names",
         "db_users",
         "db_roles",
         "kubernetes_labels",
+        "kubernetes_labels_expression",
         "kubernetes_resources",
         "kubernetes_groups",
         "kubernetes_users",
         "windows_desktop_labels",
+        "windows_desktop_labels_expression",
         "windows_desktop_logins",
         "request",
         "review_requests",
@@ -52,12 +56,10 @@ const CONDITIONS: Fields = Fields {
     ],
     teleport: &[
         "account_assignments",
-        "app_labels_expression",
         "aws_role_arns",
         "azure_identities",
         "cluster_labels",
         "cluster_labels_expression",
-        "db_labels_expression",
         "db_permissions",
         "db_service_labels",
         "db_service_labels_expression",
@@ -70,12 +72,10 @@ const CONDITIONS: Fields = Fields {
         "host_sudoers",
         "impersonate",
         "join_sessions",
-        "kubernetes_labels_expression",
         "mcp",
         "namespaces",
         "require_session_join",
         "spiffe",
-        "windows_desktop_labels_expression",
         "workload_identity_labels",
         "workload_identity_labels_expression",
     ],
@@ -221,16 +221,8 @@ fn read_conditions(at: &At<'_>, side: Side, version: kube::Version) -> Result<Co
             .map(read_login)
             .collect::<Result<_, _>>()?;
     }
-    if let Some(labels) = map.get("node_labels") {
-        conditions.node_labels = read_labels(&labels)?;
-    }
-    if let Some(expression) = map.condition("node_labels_expression")? {
-        conditions.node_labels = match side {
-            Side::Allow => conditions.node_labels.narrowed_by(expression),
-            Side::Deny => conditions.node_labels.widened_by(expression),
-        };
-    }
-    conditions.resources = read_resources(&map, version)?;
+    conditions.node_labels = read_selector(&map, "node_labels", "node_labels_expression", side)?;
+    conditions.resources = read_resources(&map, side, version)?;
     if let Some(request) = map.get("request") {
         conditions.request = read_request(&request, side, version)?;
     }
@@ -248,20 +240,24 @@ fn read_conditions(at: &At<'_>, side: Side, version: kube::Version) -> Result<Co
 }
 
 /// The fields for what is no node.
-fn read_resources(map: &Map<'_>, version: kube::Version) -> Result<ResourceConditions, Mistake> {
-    let labels = |field: &str| {
-        map.get(field)
-            .map_or_else(|| Ok(LabelSelector::default()), |at| read_labels(&at))
-    };
+fn read_resources(
+    map: &Map<'_>,
+    side: Side,
+    version: kube::Version,
+) -> Result<ResourceConditions, Mistake> {
+    let selector = |labels, expression| read_selector(map, labels, expression, side);
     let names = |field: &str| match map.get(field) {
         Some(at) => at.list()?.iter().map(read_account).collect(),
         None => Ok(Vec::new()),
     };
     Ok(ResourceConditions {
-        app_labels: labels("app_labels")?,
-        db_labels: labels("db_labels")?,
-        kubernetes_labels: labels("kubernetes_labels")?,
-        windows_desktop_labels: labels("windows_desktop_labels")?,
+        app_labels: selector("app_labels", "app_labels_expression")?,
+        db_labels: selector("db_labels", "db_labels_expression")?,
+        kubernetes_labels: selector("kubernetes_labels", "kubernetes_labels_expression")?,
+        windows_desktop_labels: selector(
+            "windows_desktop_labels",
+            "windows_desktop_labels_expression",
+        )?,
         kubernetes_resources: kube::read_rules(map, version)?,
         accounts: Accounts {
             db_names: names("db_names")?,
@@ -294,6 +290,24 @@ fn read_login(at: &At<'_>) -> Result<Template, Mistake> {
         at.parsed(Login::parse)?;
     }
     Ok(template)
+}
+
+/// Labels and the expression beside them: what selects resources of one kind.
+fn read_selector(
+    map: &Map<'_>,
+    labels: &str,
+    expression: &str,
+    side: Side,
+) -> Result<LabelSelector, Mistake> {
+    let selector = match map.get(labels) {
+        Some(at) => read_labels(&at)?,
+        None => LabelSelector::default(),
+    };
+    Ok(match (map.condition(expression)?, side) {
+        (None, Side::Allow | Side::Deny) => selector,
+        (Some(condition), Side::Allow) => selector.narrowed_by(condition),
+        (Some(condition), Side::Deny) => selector.widened_by(condition),
+    })
 }
 
 fn read_labels(at: &At<'_>) -> Result<LabelSelector, Mistake> {

@@ -252,7 +252,8 @@ impl Checker<'_> {
             return Problem::NotServed(
                 shown,
                 "; a query knows labels, name, resource.kind, resource.metadata.name, \
-                 resource.metadata.labels, resource.spec.hostname and resource.spec.addr",
+                 resource.metadata.labels, resource.metadata.description, \
+                 resource.spec.hostname and resource.spec.addr",
             );
         }
         let hint = if find(path).is_some() {

@@ -124,6 +124,11 @@ pub(super) const FUNCTIONS: &[Signature] = &[
         Function::Two(Two::HasPrefix),
         "hasPrefix(text, prefix)",
     ),
+    plain(
+        "has_prefix",
+        Function::Two(Two::HasPrefix),
+        "has_prefix(text, prefix)",
+    ),
     plain("search", Function::Any(Any::Search), "search(\"word\", …)"),
     plain(
         "regexp.match",
@@ -194,7 +199,6 @@ pub(super) const NOT_SERVED: &[(&str, &str)] = &[
     ("is_subset", "; write `contains_all(list, list)`"),
     ("can_view", ""),
     ("system.catype", ""),
-    ("has_prefix", "; it is `hasPrefix(text, prefix)` here too"),
 ];
 
 /// The signature behind `name`.

@@ -109,14 +109,14 @@ fn visit_entry<'e>(map: &'e Annotations, key: &str, visit: Visit<'_, 'e>) -> Con
     )
 }
 
-/// `node_labels_expression` of a role.
+/// `node_labels_expression` of a role, and the same of the other kinds of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeLabels;
 
 /// What a label expression is asked about.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeLabelsEnv<'e> {
-    /// `labels`: of the node.
+    /// `labels`: of the node or the other resource.
     pub labels: &'e BTreeMap<String, String>,
     /// `user`: who wants to reach it.
     pub user: &'e User,
@@ -185,7 +185,7 @@ pub struct Resource;
 /// The resource that a query is asked about.
 #[derive(Debug, Clone, Copy)]
 pub struct ResourceEnv<'e> {
-    /// `resource.kind`.
+    /// `resource.kind`, as documents have it.
     pub kind: &'e str,
     /// `resource.metadata.name`; the UUID of a node.
     pub metadata_name: &'e str,
@@ -195,13 +195,15 @@ pub struct ResourceEnv<'e> {
     pub hostname: &'e str,
     /// `resource.spec.addr`; empty for what has none.
     pub addr: &'e str,
+    /// `resource.metadata.description`; empty for what has none.
+    pub description: &'e str,
     /// `labels`.
     pub labels: &'e BTreeMap<String, String>,
 }
 
 impl ResourceEnv<'_> {
-    /// Whether every one of `words` occurs in a name, the address, or a label's key or value,
-    /// in upper or lower case: `--search a,b`.
+    /// Whether every one of `words` occurs in a name, the address, the description, or a label's
+    /// key or value, in upper or lower case: `--search a,b`.
     #[must_use]
     pub fn has_words<W: AsRef<str>>(&self, words: &[W]) -> bool {
         words.iter().all(|word| self.has_word(word.as_ref()))
@@ -209,7 +211,13 @@ impl ResourceEnv<'_> {
 
     fn has_word(&self, word: &str) -> bool {
         let word = word.to_lowercase();
-        let plain = [self.name, self.metadata_name, self.hostname, self.addr];
+        let plain = [
+            self.name,
+            self.metadata_name,
+            self.hostname,
+            self.addr,
+            self.description,
+        ];
         let labels = self.labels.iter();
         plain
             .into_iter()
@@ -227,6 +235,8 @@ pub enum ResourceText {
     Kind,
     /// `resource.metadata.name`.
     MetadataName,
+    /// `resource.metadata.description`.
+    Description,
     /// `resource.spec.hostname`.
     Hostname,
     /// `resource.spec.addr`.
@@ -243,6 +253,10 @@ impl Lookup for Resource {
         (
             "resource.metadata.name",
             Name::Text(ResourceText::MetadataName),
+        ),
+        (
+            "resource.metadata.description",
+            Name::Text(ResourceText::Description),
         ),
         ("resource.spec.hostname", Name::Text(ResourceText::Hostname)),
         ("resource.spec.addr", Name::Text(ResourceText::Addr)),
@@ -264,6 +278,7 @@ impl Lookup for Resource {
             ResourceText::Name => env.name,
             ResourceText::Kind => env.kind,
             ResourceText::MetadataName => env.metadata_name,
+            ResourceText::Description => env.description,
             ResourceText::Hostname => env.hostname,
             ResourceText::Addr => env.addr,
         })

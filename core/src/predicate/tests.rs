@@ -313,13 +313,16 @@ fn a_query_knows_a_resource() {
         name: "iot",
         hostname: "iot",
         addr: "192.0.2.7:22",
+        description: "the one in the cellar",
         labels: &labels,
     };
     for text in [
         "name == 'iot' && resource.spec.hostname == name",
         "resource.kind == 'node'",
         "hasPrefix(resource.metadata.name, 'bbb')",
-        "search('IOT', 'prod', '192.0')",
+        "has_prefix(resource.metadata.name, 'bbb') && !has_prefix(name, 'bbb')",
+        "search('IOT', 'prod', '192.0', 'cellar')",
+        "resource.metadata.description != ''",
         "resource.metadata.labels.env == 'Prod'",
         "resource.spec.addr == '192.0.2.7:22'",
     ] {

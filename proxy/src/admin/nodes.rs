@@ -8,6 +8,7 @@ use anteroom_core::id::{Login, NodeId, NodeName, ResourceId};
 use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::policy::{self, Resolved};
 use anteroom_core::predicate::{Predicate, Resource, ResourceEnv};
+use anteroom_core::role::Role;
 use anteroom_core::target::NodeRef;
 use anteroom_core::view::{Settings, View};
 use serde::Serialize;
@@ -112,8 +113,34 @@ fn answers(node: &Node, query: &Predicate<Resource>) -> bool {
         name: node.name.as_str(),
         hostname: node.name.as_str(),
         addr: &addr,
+        description: "",
         labels: &node.labels,
     })
+}
+
+/// Whether the filter of a search shows the role: by its name, its description and its labels.
+fn shows_role(role: &Role, args: &Search) -> bool {
+    let name = role.name.as_str();
+    let description = role.description.as_deref().unwrap_or_default();
+    let labels = role.labels.iter();
+    let texts: Vec<&str> = [name, description]
+        .into_iter()
+        .chain(labels.flat_map(|(key, value)| [key.as_str(), value.as_str()]))
+        .collect();
+    let asked = |query: &Predicate<Resource>| {
+        query.allows(&ResourceEnv {
+            kind: "role",
+            metadata_name: name,
+            name,
+            hostname: "",
+            addr: "",
+            description,
+            labels: &role.labels,
+        })
+    };
+    has_labels(&role.labels, &args.labels)
+        && matches_words(&args.filter.search, &texts)
+        && args.filter.query.as_ref().is_none_or(asked)
 }
 
 fn searchable_texts(node: &Node) -> Vec<Cow<'_, str>> {
@@ -198,22 +225,16 @@ impl<I: CommandIo> Run<'_, I> {
             description: String,
             labels: BTreeMap<String, String>,
         }
-        if args.filter.query.is_some() {
-            return Err(Stop::usage(
-                "`--query` asks about resources; search roles with --search or --labels",
-            ));
-        }
         let view = self.ctx.state.view();
         let identity = self.identity("request search")?;
         let rows: Vec<RoleRow> = policy::requestable_roles(&view, identity, self.ctx.state.now())
             .iter()
+            .filter(|role| shows_role(role, args))
             .map(|role| RoleRow {
                 name: role.name.to_string(),
                 description: role.description.clone().unwrap_or_default(),
                 labels: role.labels.clone(),
             })
-            .filter(|row| has_labels(&row.labels, &args.labels))
-            .filter(|row| matches_words(&args.filter.search, &[&row.name, &row.description]))
             .collect();
         let text = || {
             let mut table = Table::new(["Role", "Description"]);

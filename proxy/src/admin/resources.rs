@@ -189,6 +189,7 @@ fn answers(resource: &Resource, args: &Search) -> bool {
             name: resource.name.as_str(),
             hostname: "",
             addr: &address,
+            description: resource.description.as_deref().unwrap_or_default(),
             labels: &resource.labels,
         })
     })

@@ -243,3 +243,74 @@ spec: {roles: [dba]}
     let app = "kind: app\nmetadata: {name: x}\nspec: {uri: 'http://x'}\n";
     assert_eq!(world.says_to("nina", "create -f -", app).await.code, 77);
 }
+
+#[tokio::test]
+async fn roles_are_searched_by_name_description_and_labels() {
+    const ROLES: &str = "kind: role
+version: v8
+metadata: {name: dba, description: Root on every database, labels: {team: red}}
+---
+kind: role
+version: v8
+metadata: {name: deploy, description: Rolls out, labels: {team: blue, tier: prod}}
+---
+kind: role
+version: v8
+metadata: {name: hidden, description: Root on every database, labels: {team: red}}
+---
+kind: role
+version: v8
+metadata: {name: seeker}
+spec: {allow: {request: {roles: [dba, deploy]}}}
+---
+kind: user
+version: v2
+metadata: {name: paula}
+spec: {roles: [seeker], traits: {logins: [paula]}}
+";
+    let world = with_resources().await;
+    let said = world.says_to("erin", "create --force -f -", ROLES).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let by = crate::state::By::local_administrator();
+    let paula = user("paula", &["seeker"], &["paula"]);
+    let stored = world
+        .ctx
+        .state
+        .put(&by, vec![paula], Existing::Replace)
+        .await;
+    stored.unwrap();
+    for (filter, found) in [
+        ("", vec!["dba", "deploy"]),
+        ("--query name == \"dba\"", vec!["dba"]),
+        ("--query resource.kind == \"role\"", vec!["dba", "deploy"]),
+        ("--query labels[\"team\"] == \"blue\"", vec!["deploy"]),
+        (
+            "--query resource.metadata.labels.tier == \"prod\" && has_prefix(name, \"de\")",
+            vec!["deploy"],
+        ),
+        ("--query search(\"DATABASE\")", vec!["dba"]),
+        (
+            "--query resource.metadata.description == \"Rolls out\"",
+            vec!["deploy"],
+        ),
+        ("--query exists(labels.none)", vec![]),
+        ("--search red", vec!["dba"]),
+        ("--search team", vec!["dba", "deploy"]),
+        ("--search root,red", vec!["dba"]),
+        ("--search root,blue", vec![]),
+        ("--labels team=blue --search rolls", vec!["deploy"]),
+    ] {
+        let line = format!("request search --roles --format json {filter}");
+        let said = world.says("paula", &line).await;
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&said.out).unwrap();
+        let names: Vec<&str> = rows.iter().filter_map(|row| row["name"].as_str()).collect();
+        assert_eq!(names, found, "{line}: {said:?}");
+    }
+    let wrong = world
+        .says(
+            "paula",
+            "request search --roles --query user.metadata.name == \"x\"",
+        )
+        .await;
+    assert_eq!(wrong.code, 64, "{wrong:?}");
+}

@@ -474,7 +474,7 @@ async fn bad_input_is_one_sentence_with_the_next_step() {
         "ls --query labels.env = 'prod'",
         "request search --kind node --query ifelse(name == 'iot', 'a', 'b') == 'a' -v",
         "request search --kind node --query user.metadata.name == 'x'",
-        "request search --roles --query true",
+        "request search --roles --query lables.env == 'x'",
         "ls --query",
         "ls env",
         "ls --format xml",
