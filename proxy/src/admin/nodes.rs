@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use anteroom_core::id::{Login, NodeId, NodeName, ResourceId};
 use anteroom_core::node::{HostProof, Node, NodeAddr};
-use anteroom_core::policy::{self, Resolved};
+use anteroom_core::policy::{self, RequestableNode, Resolved};
 use anteroom_core::predicate::{Predicate, Resource, ResourceEnv};
 use anteroom_core::role::Role;
 use anteroom_core::target::NodeRef;
 use anteroom_core::view::{Settings, View};
 use serde::Serialize;
 
-use super::args::{Kind, Ls, NodeFilter, Search};
+use super::args::{Format, Kind, Ls, NodeFilter, Search};
 use super::io::{Caller, CommandIo};
 use super::line::Channel;
 use super::run::{Ended, Run, Stop, has_labels, matches_words};
 use crate::exit::Exit;
-use crate::say::{self, Table};
+use crate::say::{self, Cells, Table};
 
 /// A node as listings show it: it borrows what it can, since a listing may have very many.
 #[derive(Debug, Serialize)]
@@ -160,13 +160,14 @@ impl<I: CommandIo> Run<'_, I> {
         let view = self.ctx.state.view();
         let mut usable = self.usable(&view);
         usable.retain(|(node, _)| shows(node, &args.filter, &args.labels));
-        let rows: Vec<NodeRow<'_>> = usable
-            .iter()
-            .map(|(node, logins)| NodeRow::new(&view, node, logins.as_ref()))
-            .collect();
-        self.listing(args.listing.format, &rows, || {
-            node_table(&rows, args.filter.verbose)
-        })
+        let verbose = args.filter.verbose;
+        self.rows(
+            args.listing.format,
+            &usable,
+            |(node, logins)| NodeRow::new(&view, node, logins.as_ref()),
+            node_header(verbose),
+            |(node, _), cells| node_cells(node, verbose, cells),
+        )
         .await?;
         Ok(Exit::Done)
     }
@@ -207,14 +208,19 @@ impl<I: CommandIo> Run<'_, I> {
         let identity = self.identity("request search")?;
         let mut found = policy::requestable_nodes(&view, identity, self.ctx.state.now());
         found.retain(|found| shows(&found.node, &args.filter, &args.labels));
-        let rows: Vec<NodeRow<'_>> = found
-            .iter()
-            .map(|found| NodeRow::new(&view, &found.node, found.logins.keys()))
-            .collect();
-        self.listing(args.listing.format, &rows, || {
-            search_text(&rows, view.settings(), args.filter.verbose)
-        })
+        let verbose = args.filter.verbose;
+        self.rows(
+            args.listing.format,
+            &found,
+            |found| NodeRow::new(&view, &found.node, found.logins.keys()),
+            search_header(verbose),
+            |found, cells| search_cells(&view, found, verbose, cells),
+        )
         .await?;
+        if args.listing.format == Format::Text {
+            let ids = found.iter().map(|found| resource_id(&view, &found.node));
+            self.say_how_to_create(ids, view.settings()).await?;
+        }
         Ok(Exit::Done)
     }
 
@@ -251,6 +257,18 @@ impl<I: CommandIo> Run<'_, I> {
         };
         self.listing(args.listing.format, &rows, text).await?;
         Ok(Exit::Done)
+    }
+
+    /// What to paste to ask for what a search found; nothing where that is nothing.
+    pub(crate) async fn say_how_to_create(
+        &mut self,
+        ids: impl ExactSizeIterator<Item = ResourceId>,
+        settings: &Settings,
+    ) -> Result<(), Stop> {
+        match create_lines(ids, settings) {
+            Some(lines) => self.print(&format!("\n{lines}")).await,
+            None => Ok(()),
+        }
     }
 
     /// The node that an argument of the caller's own commands means; what she may not know of does not exist.
@@ -316,54 +334,50 @@ fn ambiguous(view: &View, name: &NodeRef, nodes: &[Arc<Node>]) -> Stop {
 }
 
 /// `Node Name  Address  Labels`, with `Node ID` where asked for.
-pub(crate) fn node_table(rows: &[NodeRow<'_>], verbose: bool) -> String {
+pub(crate) fn node_header(verbose: bool) -> &'static [&'static str] {
     if verbose {
-        let mut table = Table::new(["Node Name", "Node ID", "Address", "Labels"]);
-        for row in rows {
-            let (id, addr) = (row.id.to_string(), row.addr.to_string());
-            table.row([row.name.as_str(), &id, &addr, &say::labels(row.labels)]);
-        }
-        return table.to_string();
+        &["Node Name", "Node ID", "Address", "Labels"]
+    } else {
+        &["Node Name", "Address", "Labels"]
     }
-    let mut table = Table::new(["Node Name", "Address", "Labels"]);
-    for row in rows {
-        let addr = row.addr.to_string();
-        table.row([row.name.as_str(), &addr, &say::labels(row.labels)]);
-    }
-    table.to_string()
 }
 
-fn search_text(rows: &[NodeRow<'_>], settings: &Settings, verbose: bool) -> String {
-    let ids: Vec<&ResourceId> = rows.iter().map(|row| &row.resource_id).collect();
-    format!(
-        "{}{}",
-        search_table(rows, verbose),
-        create_lines(&ids, settings)
-    )
+pub(crate) fn node_cells(node: &Node, verbose: bool, cells: &mut Cells) {
+    cells.push(node.name.as_str());
+    if verbose {
+        cells.push_shown(node.id);
+    }
+    cells.push_shown(&node.addr);
+    cells.push_with(|text| say::write_labels(text, &node.labels));
 }
 
-/// What to paste to ask for what a search found; empty where that is nothing.
-pub(crate) fn create_lines(ids: &[&ResourceId], settings: &Settings) -> String {
-    if ids.is_empty() {
-        return String::new();
+/// How to ask for these resources; `None` where there are none.
+fn create_lines(
+    ids: impl ExactSizeIterator<Item = ResourceId>,
+    settings: &Settings,
+) -> Option<String> {
+    let found = ids.len();
+    // More than this are not even looked at: a search may find very many.
+    let first: Vec<ResourceId> = ids.take(settings.resources_per_request).collect();
+    if first.is_empty() {
+        return None;
     }
-    let fit = settings.resources_that_fit(ids.iter().copied());
-    let mut text = if fit == ids.len() {
-        "\n\nTo request access to these resources, run".to_owned()
+    let fit = settings.resources_that_fit(&first);
+    let mut text = if fit == found {
+        "To request access to these resources, run".to_owned()
     } else {
         format!(
-            "\n\nThese are {} resources, and one request holds at most {}; narrow the search with --search or --labels. \
+            "These are {found} resources, and one request holds at most {}; narrow the search with --search or --labels. \
              To request access to the first {fit}, run",
-            ids.len(),
             settings.resources_per_request,
         )
     };
     text.push_str("\nssh access request create");
-    for id in ids.iter().take(fit) {
+    for id in first.iter().take(fit) {
         text.push_str(&format!(" --resource {} \\\n   ", quoted(&id.to_string())));
     }
     text.push_str(" --reason \"<request reason>\"");
-    text
+    Some(text)
 }
 
 /// An ID as a shell reads it. ssh joins words with blanks, and what it sends is split once more: a backslash has to
@@ -379,37 +393,31 @@ fn quoted(id: &str) -> String {
     }
 }
 
-fn search_table(rows: &[NodeRow<'_>], verbose: bool) -> Table {
+fn search_header(verbose: bool) -> &'static [&'static str] {
     if verbose {
-        let mut table = Table::new([
+        &[
             "Name",
             "Hostname",
             "Address",
             "Labels",
             "Logins",
             "Resource ID",
-        ]);
-        for row in rows {
-            let logins: Vec<&str> = row.logins.iter().map(|login| login.as_str()).collect();
-            table.row([
-                row.id.to_string().as_str(),
-                row.hostname.as_str(),
-                &row.addr.to_string(),
-                &say::labels(row.labels),
-                &logins.join(","),
-                &row.resource_id.to_string(),
-            ]);
-        }
-        return table;
+        ]
+    } else {
+        &["Name", "Hostname", "Labels", "Resource ID"]
     }
-    let mut table = Table::new(["Name", "Hostname", "Labels", "Resource ID"]);
-    for row in rows {
-        table.row([
-            row.id.to_string().as_str(),
-            row.hostname.as_str(),
-            &say::labels(row.labels),
-            &row.resource_id.to_string(),
-        ]);
+}
+
+fn search_cells(view: &View, found: &RequestableNode, verbose: bool, cells: &mut Cells) {
+    let node = &found.node;
+    cells.push_shown(node.id);
+    cells.push(node.name.as_str());
+    if verbose {
+        cells.push_shown(&node.addr);
     }
-    table
+    cells.push_with(|text| say::write_labels(text, &node.labels));
+    if verbose {
+        cells.push_joined(found.logins.keys());
+    }
+    cells.push_shown(resource_id(view, node));
 }

@@ -28,11 +28,11 @@ use super::io::CommandIo;
 use super::keys::{self, CheckedKey, KeyError};
 use super::locks;
 use super::monitoring;
-use super::nodes::{NodeRow, all_nodes, node_table, resource_id, shows};
+use super::nodes::{NodeRow, all_nodes, node_cells, node_header, resource_id, shows};
 use super::resources::all_resources;
 use super::run::{Ended, Listing, Run, Stop, some};
 use crate::exit::Exit;
-use crate::say::{self, Table, clean};
+use crate::say::{self, Cells, clean};
 use crate::state::{
     Existing, LockError, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
 };
@@ -129,8 +129,14 @@ impl<I: CommandIo> Run<'_, I> {
         self.require(AdminVerb::List, AdminResource::User)?;
         let (view, now) = (self.ctx.state.view(), self.ctx.state.now());
         let users = all_users(&view);
-        self.listing(listing.format, &users, || user_table(&view, &users, now))
-            .await?;
+        self.rows(
+            listing.format,
+            &users,
+            |user| user,
+            &USER_HEADER,
+            |user, cells| user_cells(&view, user, now, cells),
+        )
+        .await?;
         Ok(Exit::Done)
     }
 
@@ -354,20 +360,18 @@ fn all_users(view: &View) -> Vec<Arc<User>> {
     view.users().map(Arc::clone).collect()
 }
 
-fn user_table(view: &View, users: &[Arc<User>], now: OffsetDateTime) -> String {
-    let mut table = Table::new(["User", "Roles", "Logins", "Keys", "Locked"]);
-    for user in users {
-        table.row([
-            user.name.to_string(),
-            joined(&user.roles),
-            joined(&user.logins),
-            user.keys.len().to_string(),
-            why_locked(view, user, now)
-                .map(|why| say::cut(&why, 40))
-                .unwrap_or_default(),
-        ]);
-    }
-    table.to_string()
+const USER_HEADER: [&str; 5] = ["User", "Roles", "Logins", "Keys", "Locked"];
+
+fn user_cells(view: &View, user: &User, now: OffsetDateTime, cells: &mut Cells) {
+    cells.push(user.name.as_str());
+    cells.push_joined(&user.roles);
+    cells.push_joined(&user.logins);
+    cells.push_shown(user.keys.len());
+    cells.push(
+        &why_locked(view, user, now)
+            .map(|why| say::cut(&why, 40))
+            .unwrap_or_default(),
+    );
 }
 
 /// Why the user is locked out, by `users lock` or by a lock on her or a role that she has.
@@ -478,23 +482,22 @@ impl<I: CommandIo> Run<'_, I> {
         self.require(AdminVerb::List, AdminResource::Node)?;
         let view = self.ctx.state.view();
         let ends = self.ctx.state.reader().host_certificates().await?;
-        let rows: Vec<NodeRow<'_>> = view
-            .nodes()
-            .filter(|node| shows(node, &args.filter, &args.labels))
-            .map(|node| NodeRow {
+        let mut nodes = all_nodes(&view);
+        nodes.retain(|node| shows(node, &args.filter, &args.labels));
+        let verbose = args.filter.verbose;
+        self.rows(
+            args.listing.format,
+            &nodes,
+            |node| NodeRow {
                 host_certificate_expires: ends.get(&node.id).copied().map(say::rfc3339),
                 ..NodeRow::in_full(&view, node)
-            })
-            .collect();
-        self.listing(args.listing.format, &rows, || {
-            node_table(&rows, args.filter.verbose)
-        })
+            },
+            node_header(verbose),
+            |node, cells| node_cells(node, verbose, cells),
+        )
         .await?;
         let now = self.ctx.state.now();
-        for node in view
-            .nodes()
-            .filter(|node| shows(node, &args.filter, &args.labels))
-        {
+        for node in &nodes {
             let Some(end) = ends.get(&node.id).filter(|end| **end - now < RENEW) else {
                 continue;
             };
@@ -731,91 +734,119 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn get(&mut self, args: &Get) -> Ended {
-        let found = self.found(args)?;
+        let view = self.ctx.state.view();
+        let found = self.found(&view, args)?;
+        let documents = || found.iter().flat_map(Found::documents);
         match args.format {
-            Format::Json => self.print(&say::json(&found.documents)).await?,
+            Format::Json => self.pieces(say::json_in_pieces(documents())).await?,
             // One document alone needs no marker.
-            Format::Yaml => match found.documents.as_slice() {
-                [] => {}
-                [one] => self.print(&say::yaml(one)).await?,
-                several => self.print(&say::yaml_documents(several)).await?,
+            Format::Yaml => match (documents().next(), documents().nth(1)) {
+                (None, _) => {}
+                (Some(one), None) => self.print(&say::yaml(&one)).await?,
+                (Some(_), Some(_)) => self.pieces(say::documents_in_pieces(documents())).await?,
             },
-            Format::Text => self.print(&found.text).await?,
+            Format::Text => {
+                for (place, part) in found.iter().enumerate() {
+                    if place > 0 {
+                        self.print("").await?;
+                    }
+                    self.say_found(&view, part).await?;
+                }
+            }
         }
         Ok(Exit::Done)
     }
 
-    fn found(&self, args: &Get) -> Result<Found, Stop> {
-        let view = self.ctx.state.view();
+    /// The objects that are asked for; only of everything there is more than one part.
+    fn found<'v>(&self, view: &'v View, args: &Get) -> Result<Vec<Found<'v>>, Stop> {
         let name = args.what.name.as_deref();
-        match args.what.kind {
+        let found = match args.what.kind {
             ObjectKind::Role => {
                 self.require_one_or_all(name, AdminResource::Role)?;
-                some_found("role", name, roles(&view, name)).map(|roles| found_roles(&roles))
+                Found::Roles(some_found("role", name, roles(view, name))?)
             }
             ObjectKind::User => {
                 self.require_one_or_all(name, AdminResource::User)?;
-                let mut users = all_users(&view);
+                let mut users = all_users(view);
                 users.retain(|user| name.is_none_or(|name| user.name.as_str() == name));
-                some_found("user", name, users)
-                    .map(|users| found_users(&view, &users, self.ctx.state.now()))
+                Found::Users(some_found("user", name, users)?)
             }
             ObjectKind::Node => {
                 self.require_one_or_all(name, AdminResource::Node)?;
-                let mut nodes = all_nodes(&view);
-                nodes.retain(|node| name.is_none_or(|name| is_called(&view, node, name)));
-                some_found("node", name, nodes).map(|nodes| found_nodes(&view, &nodes))
+                let mut nodes = all_nodes(view);
+                nodes.retain(|node| name.is_none_or(|name| is_called(view, node, name)));
+                Found::Nodes(some_found("node", name, nodes)?)
             }
             ObjectKind::Lock => {
                 self.require_one_or_all(name, AdminResource::Lock)?;
-                let locks = locks::named(&view, name);
-                some_found("lock", name, locks)
-                    .map(|found| found_locks(&view, &found, self.ctx.state.now()))
+                Found::Locks(some_found("lock", name, locks::named(view, name))?)
             }
             ObjectKind::MonitoringRule => {
                 self.require_one_or_all(name, AdminResource::AccessMonitoringRule)?;
-                let rules = monitoring::named(&view, name);
-                some_found("access_monitoring_rule", name, rules)
-                    .map(|rules| found_rules(&rules, self.ctx.state.now()))
+                let rules = monitoring::named(view, name);
+                Found::Rules(some_found("access_monitoring_rule", name, rules)?)
             }
             ObjectKind::Resource(kind) => {
                 self.require_one_or_all(name, kind.admin())?;
-                let mut resources = all_resources(&view, kind);
+                let mut resources = all_resources(view, kind);
                 resources.retain(|resource| name.is_none_or(|name| resource.name.as_str() == name));
-                some_found(kind.as_str(), name, resources)
-                    .map(|resources| found_resources(kind, &resources))
+                Found::Resources(kind, some_found(kind.as_str(), name, resources)?)
             }
-            ObjectKind::All => {
-                let kinds = [
-                    AdminResource::Role,
-                    AdminResource::User,
-                    AdminResource::Node,
-                    AdminResource::Lock,
-                    AdminResource::AccessMonitoringRule,
-                ];
-                for kind in kinds.into_iter().chain(Kind::ALL.map(Kind::admin)) {
-                    self.require_one_or_all(None, kind)?;
-                }
-                let mut parts = vec![
-                    found_roles(&roles(&view, None)),
-                    found_users(&view, &all_users(&view), self.ctx.state.now()),
-                    found_nodes(&view, &all_nodes(&view)),
-                    found_locks(&view, &locks::named(&view, None), self.ctx.state.now()),
-                ];
-                let rules = monitoring::named(&view, None);
-                if !rules.is_empty() {
-                    parts.push(found_rules(&rules, self.ctx.state.now()));
-                }
-                let others = Kind::ALL.map(|kind| (kind, all_resources(&view, kind)));
-                let others = others.into_iter().filter(|(_, found)| !found.is_empty());
-                parts.extend(others.map(|(kind, found)| found_resources(kind, &found)));
-                let text = parts
-                    .iter()
-                    .map(|part| part.text.as_str())
-                    .collect::<Vec<_>>()
-                    .join("\n\n");
-                let documents = parts.into_iter().flat_map(|part| part.documents).collect();
-                Ok(Found { documents, text })
+            ObjectKind::All => return self.everything(view),
+        };
+        Ok(vec![found])
+    }
+
+    fn everything<'v>(&self, view: &'v View) -> Result<Vec<Found<'v>>, Stop> {
+        let kinds = [
+            AdminResource::Role,
+            AdminResource::User,
+            AdminResource::Node,
+            AdminResource::Lock,
+            AdminResource::AccessMonitoringRule,
+        ];
+        for kind in kinds.into_iter().chain(Kind::ALL.map(Kind::admin)) {
+            self.require_one_or_all(None, kind)?;
+        }
+        let mut parts = vec![
+            Found::Roles(roles(view, None)),
+            Found::Users(all_users(view)),
+            Found::Nodes(all_nodes(view)),
+            Found::Locks(locks::named(view, None)),
+        ];
+        let rules = monitoring::named(view, None);
+        if !rules.is_empty() {
+            parts.push(Found::Rules(rules));
+        }
+        let others = Kind::ALL.map(|kind| (kind, all_resources(view, kind)));
+        let others = others.into_iter().filter(|(_, found)| !found.is_empty());
+        parts.extend(others.map(|(kind, found)| Found::Resources(kind, found)));
+        Ok(parts)
+    }
+
+    /// Objects of one kind as a table.
+    async fn say_found(&mut self, view: &View, found: &Found<'_>) -> Result<(), Stop> {
+        let now = self.ctx.state.now();
+        match found {
+            Found::Roles(roles) => {
+                self.table(roles, &["Role", "Description"], role_cells)
+                    .await
+            }
+            Found::Users(users) => {
+                let cells = |user: &Arc<User>, cells: &mut Cells| {
+                    user_cells(view, user, now, cells);
+                };
+                self.table(users, &USER_HEADER, cells).await
+            }
+            Found::Nodes(nodes) => {
+                let cells = |node: &Arc<Node>, cells: &mut Cells| node_cells(node, true, cells);
+                self.table(nodes, node_header(true), cells).await
+            }
+            Found::Locks(_) => self.print(&locks::locks_text(view, now)).await,
+            Found::Rules(rules) => self.print(&monitoring::rules_text(rules, now)).await,
+            Found::Resources(kind, resources) => {
+                let header = [title(*kind), "Address", "Labels", "Description"];
+                self.table(resources, &header, resource_cells).await
             }
         }
     }
@@ -931,10 +962,30 @@ impl<I: CommandIo> Run<'_, I> {
     }
 }
 
-/// Objects as documents and as a table.
-struct Found {
-    documents: Vec<Value>,
-    text: String,
+/// Objects of one kind.
+enum Found<'v> {
+    Roles(Vec<Arc<Role>>),
+    Users(Vec<Arc<User>>),
+    Nodes(Vec<Arc<Node>>),
+    Locks(Vec<&'v Lock>),
+    Rules(Vec<Arc<MonitoringRule>>),
+    Resources(Kind, Vec<Arc<Resource>>),
+}
+
+impl Found<'_> {
+    /// Each as a document, when its turn has come.
+    fn documents(&self) -> Box<dyn Iterator<Item = Value> + Send + '_> {
+        match self {
+            Self::Roles(roles) => Box::new(roles.iter().map(|role| role.source.clone())),
+            Self::Users(users) => Box::new(users.iter().map(|user| documents::user_to_json(user))),
+            Self::Nodes(nodes) => Box::new(nodes.iter().map(|node| documents::node_to_json(node))),
+            Self::Locks(locks) => Box::new(locks.iter().map(|lock| documents::lock_to_json(lock))),
+            Self::Rules(rules) => Box::new(rules.iter().map(|rule| rule.source.clone())),
+            Self::Resources(_, resources) => {
+                Box::new(resources.iter().map(|one| documents::resource_to_json(one)))
+            }
+        }
+    }
 }
 
 fn some_found<T>(kind: &str, name: Option<&str>, found: Vec<T>) -> Result<Vec<T>, Stop> {
@@ -953,84 +1004,26 @@ fn roles(view: &View, name: Option<&str>) -> Vec<Arc<Role>> {
     roles
 }
 
-fn found_roles(roles: &[Arc<Role>]) -> Found {
-    let mut table = Table::new(["Role", "Description"]);
-    for role in roles {
-        table.row([
-            role.name.as_str(),
-            role.description.as_deref().unwrap_or_default(),
-        ]);
-    }
-    Found {
-        documents: roles.iter().map(|role| role.source.clone()).collect(),
-        text: table.to_string(),
-    }
+fn role_cells(role: &Arc<Role>, cells: &mut Cells) {
+    cells.push(role.name.as_str());
+    cells.push(role.description.as_deref().unwrap_or_default());
 }
 
-fn found_users(view: &View, users: &[Arc<User>], now: OffsetDateTime) -> Found {
-    Found {
-        documents: users
-            .iter()
-            .map(|user| documents::user_to_json(user))
-            .collect(),
-        text: user_table(view, users, now),
-    }
-}
-
-fn found_nodes(view: &View, nodes: &[Arc<Node>]) -> Found {
-    let rows: Vec<NodeRow<'_>> = nodes
-        .iter()
-        .map(|node| NodeRow::in_full(view, node))
-        .collect();
-    Found {
-        documents: nodes
-            .iter()
-            .map(|node| documents::node_to_json(node))
-            .collect(),
-        text: node_table(&rows, true),
-    }
-}
-
-fn found_locks(view: &View, found: &[&Lock], now: OffsetDateTime) -> Found {
-    Found {
-        documents: found
-            .iter()
-            .map(|lock| documents::lock_to_json(lock))
-            .collect(),
-        text: locks::locks_text(view, now),
-    }
-}
-
-fn found_rules(rules: &[Arc<MonitoringRule>], now: OffsetDateTime) -> Found {
-    Found {
-        documents: rules.iter().map(|rule| rule.source.clone()).collect(),
-        text: monitoring::rules_text(rules, now),
-    }
-}
-
-fn found_resources(kind: Kind, resources: &[Arc<Resource>]) -> Found {
-    let title = match kind {
+/// What a table calls resources of a kind.
+const fn title(kind: Kind) -> &'static str {
+    match kind {
         Kind::App => "Application",
         Kind::Db => "Database",
         Kind::KubeCluster => "Kubernetes Cluster",
         Kind::WindowsDesktop => "Desktop",
-    };
-    let mut table = Table::new([title, "Address", "Labels", "Description"]);
-    for resource in resources {
-        table.row([
-            resource.name.as_str(),
-            &resource.address(),
-            &say::labels(&resource.labels),
-            resource.description.as_deref().unwrap_or_default(),
-        ]);
     }
-    Found {
-        documents: resources
-            .iter()
-            .map(|resource| documents::resource_to_json(resource))
-            .collect(),
-        text: table.to_string(),
-    }
+}
+
+fn resource_cells(resource: &Arc<Resource>, cells: &mut Cells) {
+    cells.push(resource.name.as_str());
+    cells.push(&resource.address());
+    cells.push_with(|text| say::write_labels(text, &resource.labels));
+    cells.push(resource.description.as_deref().unwrap_or_default());
 }
 
 fn is_called(view: &View, node: &Node, name: &str) -> bool {

@@ -8,15 +8,14 @@ use anteroom_core::id::ResourceId;
 use anteroom_core::policy::{self, Extent, KubeFilter, RequestableObjects};
 use anteroom_core::predicate::ResourceEnv;
 use anteroom_core::resource::{Kind, Resource};
-use anteroom_core::view::{Settings, View};
+use anteroom_core::view::View;
 use serde::Serialize;
 
-use super::args::{KubeSearch, Search};
+use super::args::{Format, KubeSearch, Search};
 use super::io::{Caller, CommandIo};
-use super::nodes::create_lines;
 use super::run::{Ended, Run, Stop, has_labels, matches_words};
 use crate::exit::Exit;
-use crate::say::{self, Table};
+use crate::say::{self, Cells};
 
 /// A resource as `request search` shows it.
 #[derive(Debug, Serialize)]
@@ -60,10 +59,21 @@ impl<I: CommandIo> Run<'_, I> {
             .filter(|found| shows(&found.resource, args))
             .map(|found| row(&view, &found.resource, &found.extent))
             .collect();
-        self.listing(args.listing.format, &rows, || {
-            resources_text(&rows, view.settings(), args.filter.verbose)
-        })
+        let verbose = args.filter.verbose;
+        self.rows(
+            args.listing.format,
+            &rows,
+            |row| row,
+            resource_header(verbose),
+            |row, cells| resource_cells(row, verbose, cells),
+        )
         .await?;
+        if args.listing.format == Format::Text {
+            let ids = rows.iter().filter(|row| row.requestable);
+            let ids: Vec<ResourceId> = ids.map(|row| row.resource_id.clone()).collect();
+            self.say_how_to_create(ids.into_iter(), view.settings())
+                .await?;
+        }
         if rows.iter().any(|row| !row.requestable) {
             self.note(
                 "Not every cluster can be asked for as a whole; `request search --kind kube_resource` shows what can be asked for in them.",
@@ -97,10 +107,18 @@ impl<I: CommandIo> Run<'_, I> {
             })
             .filter_map(objects_row)
             .collect();
-        self.listing(args.listing.format, &rows, || {
-            objects_text(&rows, view.settings())
-        })
+        self.rows(
+            args.listing.format,
+            &rows,
+            |row| row,
+            &["Name", "Namespace", "Labels", "Resource ID"],
+            objects_cells,
+        )
         .await?;
+        if args.listing.format == Format::Text {
+            let ids = rows.iter().map(|row| row.resource_id.clone());
+            self.say_how_to_create(ids, view.settings()).await?;
+        }
         self.note(say::KUBE_OBJECTS_NOT_LISTED).await?;
         Ok(Exit::Done)
     }
@@ -223,51 +241,38 @@ fn objects_row(found: &RequestableObjects) -> Option<ObjectsRow> {
     })
 }
 
-fn resources_text(rows: &[ResourceRow], settings: &Settings, verbose: bool) -> String {
-    let mut table = if verbose {
-        Table::new([
+fn resource_header(verbose: bool) -> &'static [&'static str] {
+    if verbose {
+        &[
             "Name",
             "Hostname",
             "Address",
             "Labels",
             "Description",
             "Resource ID",
-        ])
+        ]
     } else {
-        Table::new(["Name", "Hostname", "Labels", "Resource ID"])
-    };
-    for row in rows {
-        let labels = say::labels(&row.labels);
-        // Only nodes have a host name of their own, as in `tsh`.
-        if verbose {
-            table.row([
-                row.name.as_str(),
-                "",
-                &row.addr,
-                &labels,
-                row.description.as_deref().unwrap_or_default(),
-                &row.resource_id.to_string(),
-            ]);
-        } else {
-            let id = row.resource_id.to_string();
-            table.row([row.name.as_str(), "", &labels, &id]);
-        }
+        &["Name", "Hostname", "Labels", "Resource ID"]
     }
-    let ids = rows.iter().filter(|row| row.requestable);
-    let ids: Vec<&ResourceId> = ids.map(|row| &row.resource_id).collect();
-    format!("{table}{}", create_lines(&ids, settings))
 }
 
-fn objects_text(rows: &[ObjectsRow], settings: &Settings) -> String {
-    let mut table = Table::new(["Name", "Namespace", "Labels", "Resource ID"]);
-    for row in rows {
-        table.row([
-            row.name.as_str(),
-            row.namespace.as_deref().unwrap_or_default(),
-            "",
-            &row.resource_id.to_string(),
-        ]);
+fn resource_cells(row: &ResourceRow, verbose: bool, cells: &mut Cells) {
+    cells.push(&row.name);
+    // Only nodes have a host name of their own, as in `tsh`.
+    cells.push("");
+    if verbose {
+        cells.push(&row.addr);
     }
-    let ids: Vec<&ResourceId> = rows.iter().map(|row| &row.resource_id).collect();
-    format!("{table}{}", create_lines(&ids, settings))
+    cells.push_with(|text| say::write_labels(text, &row.labels));
+    if verbose {
+        cells.push(row.description.as_deref().unwrap_or_default());
+    }
+    cells.push_shown(&row.resource_id);
+}
+
+fn objects_cells(row: &ObjectsRow, cells: &mut Cells) {
+    cells.push(&row.name);
+    cells.push(row.namespace.as_deref().unwrap_or_default());
+    cells.push("");
+    cells.push_shown(&row.resource_id);
 }

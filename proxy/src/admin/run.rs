@@ -13,7 +13,7 @@ use super::io::{Caller, CommandIo, FileAnswer, Gone, StdinError};
 use super::line::Channel;
 use super::{Context, args};
 use crate::exit::Exit;
-use crate::say::{self, LineEnd, clean};
+use crate::say::{self, Cells, Columns, LineEnd, clean};
 use crate::state::{By, FromNode};
 use crate::store::StoreError;
 
@@ -26,6 +26,9 @@ const LONGEST_READING: Duration = Duration::from_mins(10);
 
 /// How many names an error lists: a few say enough.
 pub(crate) const LISTED: usize = 12;
+
+/// How many rows are measured before others have their turn: well below a millisecond's work.
+const MEASURED_AT_ONCE: usize = 1024;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -156,6 +159,57 @@ impl<I: CommandIo> Run<'_, I> {
         self.print(&out).await
     }
 
+    /// A listing of `items`, of which there may be very many: each is made a row of when its turn has come, `row` in JSON and
+    /// YAML, `cells` under `header` in a table.
+    ///
+    /// It waits for room at the client after every piece, so that a slow one costs `items` and one piece, and holds up nobody.
+    /// `items` are expected to borrow or share what they show.
+    pub(crate) async fn rows<'r, T: Sync, R: Serialize>(
+        &mut self,
+        format: Format,
+        items: &'r [T],
+        row: impl Fn(&'r T) -> R + Send,
+        header: &[&str],
+        cells: impl Fn(&'r T, &mut Cells) + Send,
+    ) -> Result<(), Stop> {
+        match format {
+            Format::Json => {
+                self.pieces(say::json_in_pieces(items.iter().map(row)))
+                    .await
+            }
+            Format::Yaml => {
+                self.pieces(say::yaml_in_pieces(items.iter().map(row)))
+                    .await
+            }
+            Format::Text => self.table(items, header, cells).await,
+        }
+    }
+
+    /// The same in a table only.
+    pub(crate) async fn table<'r, T: Sync>(
+        &mut self,
+        items: &'r [T],
+        header: &[&str],
+        cells: impl Fn(&'r T, &mut Cells) + Send,
+    ) -> Result<(), Stop> {
+        let columns = measured(header, items, &cells).await;
+        self.pieces(say::table_in_pieces(columns, items.iter(), cells))
+            .await
+    }
+
+    /// Text in pieces whose lines are ended, for standard output.
+    pub(crate) async fn pieces(
+        &mut self,
+        pieces: impl Iterator<Item = String> + Send,
+    ) -> Result<(), Stop> {
+        for piece in pieces {
+            if !piece.is_empty() {
+                self.io.stdout(piece.into()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The caller's identity, for commands that are about one's own access.
     pub(crate) fn identity(&self, command: &str) -> Result<&Identity, Stop> {
         match self.caller {
@@ -252,6 +306,25 @@ impl<I: CommandIo> Run<'_, I> {
         }
         Ok(reason.to_owned())
     }
+}
+
+/// Columns wide enough for all of `items`.
+async fn measured<'r, T>(
+    header: &[&str],
+    items: &'r [T],
+    cells: impl Fn(&'r T, &mut Cells),
+) -> Columns {
+    let mut columns = Columns::new(header);
+    let mut row = Cells::default();
+    for batch in items.chunks(MEASURED_AT_ONCE) {
+        for item in batch {
+            row.clear();
+            cells(item, &mut row);
+            columns.measure(&row);
+        }
+        tokio::task::yield_now().await;
+    }
+    columns
 }
 
 /// What is read, if it is read to its end within `limit`.

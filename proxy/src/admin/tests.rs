@@ -5,6 +5,7 @@ mod asking;
 mod channel;
 mod hostile;
 mod kinds;
+mod long;
 mod monitoring;
 mod rights;
 mod transcripts;

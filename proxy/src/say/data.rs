@@ -33,31 +33,55 @@ pub fn yaml<T: Serialize>(value: &T) -> String {
     out.trim_start_matches('\n').to_owned()
 }
 
-/// Several YAML documents, each opened by `---`.
-#[must_use]
-pub fn yaml_documents<T: Serialize>(values: &[T]) -> String {
-    let documents: Vec<String> = values
-        .iter()
-        .map(|value| format!("---\n{}", yaml(value)))
-        .collect();
-    documents.join("\n")
+/// Appends `value` as one entry of a pretty-printed list, indented, without what separates it from others.
+pub(super) fn write_json_entry<T: Serialize>(out: &mut String, value: &T) {
+    const INDENT: &str = "  ";
+    out.push_str(INDENT);
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => write_escaped(out, &text, INDENT),
+        Err(error) => write_escaped(out, &Value::String(error.to_string()).to_string(), INDENT),
+    }
 }
 
-/// Outside of strings JSON is ASCII without these characters, so every one found stands inside a string. Line breaks and
-/// blanks of the layout are kept.
+/// Appends `value` as one entry of a list in block style, and a line break.
+pub(super) fn write_yaml_entry<T: Serialize>(out: &mut String, value: &T) {
+    let value = serde_json::to_value(value).unwrap_or(Value::Null);
+    out.push_str("- ");
+    write_yaml(out, &value, 2, Place::Dash);
+    out.push('\n');
+}
+
 fn escape_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c != '\n' && is_hostile(c) {
-            let mut units = [0u16; 2];
-            for unit in c.encode_utf16(&mut units) {
-                let _ = write!(out, "\\u{unit:04x}");
-            }
-        } else {
-            out.push(c);
-        }
-    }
+    write_escaped(&mut out, text, "");
     out
+}
+
+/// Outside of strings JSON is ASCII without hostile characters, so every one found stands inside a string. Line breaks and
+/// blanks of the layout are kept, and what is written after a line break begins with `indent`.
+fn write_escaped(out: &mut String, text: &str, indent: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| !matches!(c, ' '..='~')) {
+        let (plain, special) = rest.split_at(at);
+        out.push_str(plain);
+        let mut chars = special.chars();
+        match chars.next() {
+            Some('\n') => {
+                out.push('\n');
+                out.push_str(indent);
+            }
+            Some(c) if is_hostile(c) => {
+                let mut units = [0u16; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            Some(c) => out.push(c),
+            None => {}
+        }
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 mod block;
 mod data;
 mod outcome;
+mod pieces;
 mod session;
 mod table;
 mod text;
@@ -16,16 +17,17 @@ mod when;
 use bytes::Bytes;
 
 pub use self::block::{RequestBlock, ReviewLine};
-pub use self::data::{json, json_line, yaml, yaml_documents};
+pub use self::data::{json, json_line, yaml};
 pub use self::outcome::{
     KUBE_OBJECTS_NOT_LISTED, ambiguous_name, barred, connecting_comes_later, connecting_not_served,
     denial, no_such_node, no_such_resource, outcome, own_lock,
 };
+pub use self::pieces::{documents_in_pieces, json_in_pieces, table_in_pieces, yaml_in_pieces};
 pub use self::session::{
     SCOPE_NOT_TEXT, connection_broke, node_refused, only_one_command, scope_needs_command,
     scope_refuses, scope_unknown, subsystem_without_node, wait_malformed,
 };
-pub use self::table::Table;
+pub use self::table::{Cells, Columns, Table};
 pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote, width};
 pub use self::waiting::{
     Audience, CREATING, LOCAL_FORWARDING_REFUSED, NOTHING_FILED, REASON_PROMPT, SessionEnd, Stage,
@@ -69,15 +71,23 @@ pub fn labels<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) ->
     let mut pairs: Vec<(&String, &String)> = labels.into_iter().collect();
     pairs.sort();
     let mut out = String::new();
-    for (key, value) in pairs {
+    write_labels(&mut out, pairs);
+    out
+}
+
+/// The same at the end of `out`, which is empty, in the order in which they come.
+pub fn write_labels<'a>(
+    out: &mut String,
+    labels: impl IntoIterator<Item = (&'a String, &'a String)>,
+) {
+    for (key, value) in labels {
         if !out.is_empty() {
             out.push(',');
         }
-        push_label_part(&mut out, key);
+        push_label_part(out, key);
         out.push('=');
-        push_label_part(&mut out, value);
+        push_label_part(out, value);
     }
-    out
 }
 
 fn push_label_part(out: &mut String, part: &str) {
