@@ -17,6 +17,8 @@ use ssh_key::{Algorithm, Fingerprint, HashAlg, LineEnding, PrivateKey, PublicKey
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::passphrase::Passphrase;
+
 /// A private Ed25519 key (RFC 8032) of an authority, a host, or one connection to a node.
 ///
 /// Ed25519 only: an RSA private key would bring in a timing weakness that its implementation cannot close
@@ -41,20 +43,55 @@ impl Key {
         Self { private }
     }
 
-    /// Reads the key file at `path`.
+    /// Reads the key file at `path`, which is not encrypted.
     ///
     /// # Errors
     /// Whatever keeps the key from being used, each with the command that mends it: see [`KeyError`].
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let directory = private_directory(path)?;
-        // Looked at before it is opened as well: opening a FIFO would wait for a writer.
-        private_file(path, &metadata(path)?, &directory)?;
-        let file = File::open(path).map_err(|error| KeyError::io("opened", path, error))?;
-        let opened = file
-            .metadata()
-            .map_err(|error| KeyError::io("examined", path, error))?;
-        private_file(path, &opened, &directory)?;
-        Self::parse(path, &read_bounded(path, file)?)
+        Self::load_with(path, None).map(|(key, _)| key)
+    }
+
+    /// Reads the key file at `path`; one that is encrypted is opened with `passphrase`. Which of the
+    /// two it was is said as well, because an operator with a passphrase means his keys to be under it.
+    ///
+    /// # Errors
+    /// As [`Key::load`]; [`KeyError::Passphrase`] if it does not open the file.
+    pub fn load_with(
+        path: &Path,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<(Self, Protection), KeyError> {
+        let private = read_private(path)?;
+        if !private.is_encrypted() {
+            return Self::checked(path, private).map(|key| (key, Protection::Plain));
+        }
+        let path_of = || path.to_owned();
+        let passphrase = passphrase.ok_or_else(|| KeyError::Encrypted { path: path_of() })?;
+        let opened = private.decrypt(passphrase.as_bytes()).map_err(|error| {
+            // Told apart where it can be: no passphrase opens a cipher that is not known here.
+            let unknown = matches!(
+                error,
+                ssh_key::Error::AlgorithmUnsupported { .. } | ssh_key::Error::AlgorithmUnknown
+            );
+            match unknown {
+                true => KeyError::Malformed { path: path_of() },
+                false => KeyError::Passphrase { path: path_of() },
+            }
+        })?;
+        Self::checked(path, opened).map(|key| (key, Protection::Passphrase))
+    }
+
+    /// The public half of the key file at `path`, which stands there in clear also if the private
+    /// half is encrypted, and whether it is.
+    ///
+    /// # Errors
+    /// As [`Key::load`].
+    pub fn public_half(path: &Path) -> Result<(PublicKey, Protection), KeyError> {
+        let private = read_private(path)?;
+        let protection = match private.is_encrypted() {
+            true => Protection::Passphrase,
+            false => Protection::Plain,
+        };
+        Ok((private.public_key().clone(), protection))
     }
 
     /// Writes the key to `path`, mode 0600, and its public half to `path.pub`, mode 0644.
@@ -66,9 +103,12 @@ impl Key {
     /// # Errors
     /// [`KeyError::Exists`] if there is a file already; the directory's mode and I/O as in [`KeyError`].
     pub fn create_new(&self, path: &Path) -> Result<(), KeyError> {
+        self.write_new(path, &self.private)
+    }
+
+    fn write_new(&self, path: &Path, written: &PrivateKey) -> Result<(), KeyError> {
         private_directory(path)?;
-        let text = self
-            .private
+        let text = written
             .to_openssh(LineEnding::LF)
             .map_err(|_| KeyError::Malformed {
                 path: path.to_owned(),
@@ -96,18 +136,55 @@ impl Key {
         comment: &str,
         rng: &mut impl CryptoRng,
     ) -> Result<(Self, Origin), KeyError> {
-        match Self::load(path) {
-            Ok(key) => {
+        Self::load_or_create_with(path, comment, None, rng).map(|(key, origin, _)| (key, origin))
+    }
+
+    /// The same under a passphrase: it opens a key that is encrypted, and a new one is encrypted
+    /// with it.
+    ///
+    /// # Errors
+    /// As [`Key::load_with`] and [`Key::create_new`].
+    pub fn load_or_create_with(
+        path: &Path,
+        comment: &str,
+        passphrase: Option<&Passphrase>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Self, Origin, Protection), KeyError> {
+        match Self::load_with(path, passphrase) {
+            Ok((key, protection)) => {
                 key.mend_public(path)?;
-                Ok((key, Origin::Loaded))
+                Ok((key, Origin::Loaded, protection))
             }
             Err(KeyError::Missing { .. }) => {
                 let key = Self::generate(comment, rng);
-                key.create_new(path)?;
-                Ok((key, Origin::Created))
+                let protection = key.create_with(path, passphrase, rng)?;
+                Ok((key, Origin::Created, protection))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes the key to `path` as [`Key::create_new`] does, encrypted where there is a passphrase.
+    ///
+    /// # Errors
+    /// As [`Key::create_new`].
+    pub fn create_with(
+        &self,
+        path: &Path,
+        passphrase: Option<&Passphrase>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Protection, KeyError> {
+        let Some(passphrase) = passphrase else {
+            return self
+                .write_new(path, &self.private)
+                .map(|()| Protection::Plain);
+        };
+        let sealed = self.private.encrypt(rng, passphrase.as_bytes());
+        let sealed = sealed.map_err(|_| KeyError::Malformed {
+            path: path.to_owned(),
+        })?;
+        self.write_new(path, &sealed)
+            .map(|()| Protection::Passphrase)
     }
 
     /// The public half, with its comment.
@@ -126,16 +203,8 @@ impl Key {
         &self.private
     }
 
-    fn parse(path: &Path, text: &[u8]) -> Result<Self, KeyError> {
-        let malformed = || KeyError::Malformed {
-            path: path.to_owned(),
-        };
-        let private = PrivateKey::from_openssh(text).map_err(|_| malformed())?;
-        if private.is_encrypted() {
-            return Err(KeyError::Encrypted {
-                path: path.to_owned(),
-            });
-        }
+    /// The key, if it is of a kind that signs here.
+    fn checked(path: &Path, private: PrivateKey) -> Result<Self, KeyError> {
         if !matches!(private.key_data(), KeypairData::Ed25519(_)) {
             let found = private.algorithm();
             return Err(KeyError::Algorithm {
@@ -208,6 +277,15 @@ pub enum Origin {
     Loaded,
     /// There was none; this is the first start.
     Created,
+}
+
+/// Whether a key file is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Whoever can read the file has the key.
+    Plain,
+    /// Whoever can read the file needs the passphrase as well.
+    Passphrase,
 }
 
 /// The authority whose access certificates every node's sshd trusts (`TrustedUserCAKeys`).
@@ -355,9 +433,15 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
-    /// The key is under a passphrase.
-    #[error("key file `{}` is encrypted: take the passphrase off with `ssh-keygen -p -f {}`", path.display(), path.display())]
+    /// The key is under a passphrase, and none is given.
+    #[error("key file `{}` is encrypted, and there is no passphrase for it: for an authority's key, name where it is with `ca_passphrase_file`, `ca_passphrase_env` or `ca_passphrase_credential` in the configuration; or take it off with `ssh-keygen -p -f {}`", path.display(), path.display())]
     Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The passphrase is another one.
+    #[error("the passphrase does not open key file `{}`: correct it where the configuration says that it is, or set the key's with `ssh-keygen -p -f {}`", path.display(), path.display())]
+    Passphrase {
         /// The file.
         path: PathBuf,
     },
@@ -460,6 +544,22 @@ fn private_directory(path: &Path) -> Result<Metadata, KeyError> {
         });
     }
     Ok(found)
+}
+
+/// The private key file at `path`, if nobody else can read it; its private half may be encrypted.
+fn read_private(path: &Path) -> Result<PrivateKey, KeyError> {
+    let directory = private_directory(path)?;
+    // Looked at before it is opened as well: opening a FIFO would wait for a writer.
+    private_file(path, &metadata(path)?, &directory)?;
+    let file = File::open(path).map_err(|error| KeyError::io("opened", path, error))?;
+    let opened = file
+        .metadata()
+        .map_err(|error| KeyError::io("examined", path, error))?;
+    private_file(path, &opened, &directory)?;
+    let text = read_bounded(path, file)?;
+    PrivateKey::from_openssh(&*text).map_err(|_| KeyError::Malformed {
+        path: path.to_owned(),
+    })
 }
 
 fn private_file(path: &Path, file: &Metadata, directory: &Metadata) -> Result<(), KeyError> {
@@ -650,6 +750,36 @@ mod tests {
         let other = PrivateKey::random(&mut test_rng(), ecdsa).unwrap();
         fs::write(&path, other.to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
         assert!(matches!(Key::load(&path), Err(KeyError::Algorithm { .. })));
+    }
+
+    #[test]
+    fn an_encrypted_key_is_opened_by_its_passphrase_and_by_no_other() {
+        let pass = |text: &str| Passphrase::new(text.as_bytes().to_vec().into()).unwrap();
+        let dir = private_dir();
+        let path = dir.path().join("node");
+        let mut rng = test_rng();
+        let (right, wrong) = (pass("open sesame"), pass("open Sesame"));
+        let key = seeded(1);
+        key.create_with(&path, Some(&right), &mut rng).unwrap();
+        let (opened, protection) = Key::load_with(&path, Some(&right)).unwrap();
+        assert_eq!(
+            (opened.public_key(), protection),
+            (key.public_key(), Protection::Passphrase)
+        );
+        let error = Key::load_with(&path, Some(&wrong)).unwrap_err();
+        assert!(matches!(error, KeyError::Passphrase { .. }), "{error}");
+        assert!(!error.to_string().contains("esame"), "{error}");
+        let error = Key::load(&path).unwrap_err();
+        assert!(matches!(error, KeyError::Encrypted { .. }), "{error}");
+        let (public, protection) = Key::public_half(&path).unwrap();
+        assert_eq!(public.key_data(), key.public_key().key_data());
+        assert_eq!(protection, Protection::Passphrase);
+        assert_eq!(mode(&path), 0o600);
+        // One that is in clear is opened with a passphrase as well, and said to be in clear.
+        let plain = dir.path().join("host");
+        seeded(2).create_new(&plain).unwrap();
+        let (_, protection) = Key::load_with(&plain, Some(&right)).unwrap();
+        assert_eq!(protection, Protection::Plain);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub mod key;
 pub mod krl;
 pub mod names;
 pub mod node;
+pub mod passphrase;
 mod serial;
 mod source;
 mod time_of_issue;

@@ -15,6 +15,8 @@ use serde_saphyr::Spanned;
 use anteroom_core::id::ClusterName;
 use anteroom_core::view::Settings;
 
+use crate::authority::PassphraseSource;
+
 /// What `anteroom serve` runs with, after defaults, file and command line have been put together.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -37,6 +39,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Requests of one user that may be pending at a time.
     pub pending_per_user: u32,
+    /// Where the passphrase of the authorities' key files is; `None` where they have none.
+    pub ca_passphrase: Option<PassphraseSource>,
 }
 
 /// Limits on who may knock, and how often (SECURITY: the measure is OpenSSH's sshd).
@@ -159,6 +163,9 @@ struct File {
     per_source_penalty_exempt: Vec<Spanned<String>>,
     drain_timeout: Option<Spanned<String>>,
     max_pending_requests_per_user: Option<Spanned<u32>>,
+    ca_passphrase_file: Option<Spanned<String>>,
+    ca_passphrase_env: Option<Spanned<String>>,
+    ca_passphrase_credential: Option<Spanned<String>>,
 }
 
 /// Reads `path` (or takes the defaults) and applies what the command line says.
@@ -300,7 +307,35 @@ impl Reader<'_> {
                 &file.max_pending_requests_per_user,
                 50,
             )?,
+            ca_passphrase: self.ca_passphrase(&file)?,
         })
+    }
+
+    /// One place, or none: with two, nobody could say which one a key is encrypted with.
+    fn ca_passphrase(&self, file: &File) -> Result<Option<PassphraseSource>, ConfigError> {
+        let named = [
+            ("ca_passphrase_file", &file.ca_passphrase_file),
+            ("ca_passphrase_env", &file.ca_passphrase_env),
+            ("ca_passphrase_credential", &file.ca_passphrase_credential),
+        ];
+        let mut named = named
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let Some((key, value)) = named.next() else {
+            return Ok(None);
+        };
+        if let Some((other, at)) = named.next() {
+            let message = format!("`{key}` says already where the passphrase is; keep one of them");
+            return Err(self.value(other, at, message));
+        }
+        let source = match key {
+            "ca_passphrase_file" => PassphraseSource::file(&value.value),
+            "ca_passphrase_env" => PassphraseSource::variable(&value.value),
+            _ => PassphraseSource::credential(&value.value),
+        };
+        source
+            .map(Some)
+            .map_err(|message| self.value(key, value, message))
     }
 
     fn value<T>(
@@ -526,6 +561,7 @@ impl Config {
         keys.insert("cluster", self.cluster != new.cluster);
         keys.insert("listen", self.listen != new.listen);
         keys.insert("public_names", self.public_names != new.public_names);
+        keys.insert("ca_passphrase_…", self.ca_passphrase != new.ca_passphrase);
         keys.into_iter()
             .filter(|(_, changed)| *changed)
             .map(|(key, _)| key)
@@ -586,6 +622,52 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains("line 2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_passphrase_of_the_authorities_is_in_one_place() {
+        let source = |text| parse(text).map(|config| config.ca_passphrase);
+        assert_eq!(source("").unwrap(), None);
+        for (text, source_of) in [
+            (
+                "ca_passphrase_file: /etc/anteroom/ca.pass",
+                PassphraseSource::file("/etc/anteroom/ca.pass"),
+            ),
+            (
+                "ca_passphrase_env: CA_PASS",
+                PassphraseSource::variable("CA_PASS"),
+            ),
+            (
+                "ca_passphrase_credential: ca",
+                PassphraseSource::credential("ca"),
+            ),
+        ] {
+            assert_eq!(source(text).unwrap(), source_of.ok());
+        }
+        for (text, key, why) in [
+            (
+                "\nca_passphrase_file: pass",
+                "ca_passphrase_file",
+                "absolute",
+            ),
+            ("\nca_passphrase_file: ''", "ca_passphrase_file", "absolute"),
+            ("\nca_passphrase_env: A=B", "ca_passphrase_env", "variable"),
+            (
+                "\nca_passphrase_credential: ../../etc/passwd",
+                "ca_passphrase_credential",
+                "file name",
+            ),
+            (
+                "ca_passphrase_file: /a\nca_passphrase_env: B",
+                "ca_passphrase_env",
+                "keep one",
+            ),
+        ] {
+            let error = source(text).unwrap_err().to_string();
+            for part in [key, why, "line 2"] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
         }
     }
 

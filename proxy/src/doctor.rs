@@ -7,28 +7,44 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anteroom_ca::key::Key;
+use anteroom_ca::key::{Key, KeyError, Protection, fingerprint};
+use anteroom_ca::passphrase::Passphrase;
 
+use crate::config::{self, Overrides};
 use crate::exit::Exit;
 use crate::store::{Reader, SCHEMA};
 
-/// The keys that a data directory has from its first start on.
-const KEYS: [&str; 5] = [
-    "ca/user",
-    "ca/node",
-    "ca/host",
-    "host_key",
-    "inner_host_key",
-];
+/// The authorities' keys, which may be under a passphrase.
+const AUTHORITIES: [&str; 3] = ["ca/user", "ca/node", "ca/host"];
+
+/// The other keys that a data directory has from its first start on.
+const KEYS: [&str; 2] = ["host_key", "inner_host_key"];
 
 /// Checks `dir`, printing a line for each thing looked at. `Done` if all is well.
-pub async fn run(dir: &Path) -> Exit {
+///
+/// The passphrase of encrypted keys is looked for where the configuration in `config` says that it
+/// is; without it they are not opened.
+pub async fn run(dir: &Path, config: Option<&Path>) -> Exit {
     let mut findings = Findings::default();
     if !dir.is_dir() {
         eprintln!("anteroom: there is no data directory `{}`", dir.display());
         return Exit::NotFound;
     }
     findings.take("directory", private(dir, 0o700));
+    let passphrase = match passphrase(config) {
+        Ok(None) => None,
+        Ok(Some(passphrase)) => {
+            findings.take("CA passphrase", Ok("can be read".to_owned()));
+            Some(passphrase)
+        }
+        Err(why) => {
+            findings.take("CA passphrase", Err(why));
+            None
+        }
+    };
+    for file in AUTHORITIES {
+        findings.take(file, authority(&dir.join(file), passphrase.as_ref()));
+    }
     for file in KEYS {
         let loaded = Key::load(&dir.join(file)).map(|key| key.fingerprint().to_string());
         findings.take(file, loaded.map_err(|error| error.to_string()));
@@ -45,6 +61,37 @@ pub async fn run(dir: &Path) -> Exit {
     findings.take("roles", roles(&reader).await);
     findings.take("audit log", log(&reader).await);
     findings.conclude()
+}
+
+/// The passphrase, if the configuration names a place for one.
+fn passphrase(config: Option<&Path>) -> Result<Option<Passphrase>, String> {
+    let Some(path) = config else { return Ok(None) };
+    // No name is read from it, so any will do where it names none.
+    let config = config::load(Some(path), &Overrides::default(), "localhost")
+        .map_err(|error| error.to_string())?;
+    config
+        .ca_passphrase
+        .map(|source| source.read(|name| std::env::var_os(name)))
+        .transpose()
+        .map_err(|error| error.to_string())
+}
+
+/// An authority's key: opened if it can be, and looked at from outside if it is encrypted and there
+/// is no passphrase.
+fn authority(path: &Path, passphrase: Option<&Passphrase>) -> Result<String, String> {
+    match Key::load_with(path, passphrase) {
+        Ok((key, Protection::Passphrase)) => Ok(format!("{} (encrypted)", key.fingerprint())),
+        Ok((key, Protection::Plain)) => Ok(key.fingerprint().to_string()),
+        Err(KeyError::Encrypted { .. }) => Key::public_half(path)
+            .map(|(public, _)| {
+                format!(
+                    "{} (encrypted, not opened: name the configuration with --config)",
+                    fingerprint(&public)
+                )
+            })
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[derive(Default)]

@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anteroom_ca::host;
-use anteroom_ca::key::{self, HostCa, Key, KeyError, NodeCa, Origin, UserCa};
+use anteroom_ca::key::{self, HostCa, Key, KeyError, NodeCa, Origin, Protection, UserCa};
 use anteroom_ca::names::{AdmittedName, HostNames, HostNamesError};
+use anteroom_ca::passphrase::Passphrase;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use time::{Duration, OffsetDateTime};
 
 use crate::admin::Authorities;
+use crate::authority::PassphraseUnavailable;
 use crate::config::Config;
 use crate::state::{IssueError, State};
 
@@ -65,12 +67,29 @@ pub enum KeysError {
     /// A file.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The passphrase of the authorities' keys is not where it should be.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseUnavailable),
     /// The names from the configuration.
     #[error("{0}; the cluster's name and `public_names` have to be host names")]
     Names(#[from] HostNamesError),
     /// The proxy's own certificate.
     #[error("the proxy's own host certificate: {0}")]
     Certificate(#[from] IssueError),
+}
+
+impl KeysError {
+    /// Whether the configuration has to be corrected, and trying again will not help.
+    pub fn is_of_the_configuration(&self) -> bool {
+        match self {
+            Self::Passphrase(_) | Self::Names(_) => true,
+            Self::Key(error) => matches!(
+                error,
+                KeyError::Encrypted { .. } | KeyError::Passphrase { .. }
+            ),
+            Self::Certificate(_) => false,
+        }
+    }
 }
 
 impl Keys {
@@ -82,18 +101,29 @@ impl Keys {
         let mut rng = rand::rng();
         key::create_directory(&dir.join("ca"))?;
         let cluster = config.cluster.as_str();
-        let mut load = |file: &str, what: &str| {
-            Key::load_or_create(
-                &dir.join(file),
-                &format!("anteroom {what} {cluster}"),
-                &mut rng,
-            )
+        let passphrase = match &config.ca_passphrase {
+            Some(source) => Some(source.read(|name| std::env::var_os(name))?),
+            None => None,
         };
-        let (user, origin) = load("ca/user", "user CA")?;
-        let (node, _) = load("ca/node", "node CA")?;
-        let (host, _) = load("ca/host", "host CA")?;
-        let (outer, _) = load("host_key", "host key")?;
-        let (inner, _) = load("inner_host_key", "inner host key")?;
+        let mut load = |file: &str, what: &str, passphrase: Option<&Passphrase>| {
+            let path = dir.join(file);
+            let comment = format!("anteroom {what} {cluster}");
+            let loaded = Key::load_or_create_with(&path, &comment, passphrase, &mut rng)?;
+            let (key, origin, protection) = loaded;
+            if passphrase.is_some() && protection == Protection::Plain {
+                tracing::warn!(
+                    "key file `{0}` is not encrypted, though there is a CA passphrase; run `ssh-keygen -p -f {0}`",
+                    path.display()
+                );
+            }
+            Ok::<_, KeyError>((key, origin))
+        };
+        let (user, origin) = load("ca/user", "user CA", passphrase.as_ref())?;
+        let (node, _) = load("ca/node", "node CA", passphrase.as_ref())?;
+        let (host, _) = load("ca/host", "host CA", passphrase.as_ref())?;
+        // What answers handshakes is in memory all the time, and vouches for nothing by itself.
+        let (outer, _) = load("host_key", "host key", None)?;
+        let (inner, _) = load("inner_host_key", "inner host key", None)?;
         let authorities = Authorities {
             user: vec![user.public_key().clone()],
             node: vec![node.public_key().clone()],

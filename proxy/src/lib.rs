@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod authority;
 pub mod bridge;
 pub mod config;
 pub mod demo;

@@ -65,6 +65,9 @@ enum Command {
     },
     /// Check a data directory: files, keys, schema, audit log and what it says
     Doctor {
+        /// The proxy's configuration, which says where the passphrase of encrypted CA keys is
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// The data directory
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
@@ -149,8 +152,9 @@ async fn run(command: Command) -> Exit {
                 }
             }
         }
-        Command::Doctor { data_dir } => {
-            doctor::run(&data_dir.unwrap_or_else(serve::default_data_dir)).await
+        Command::Doctor { config, data_dir } => {
+            let dir = data_dir.unwrap_or_else(serve::default_data_dir);
+            doctor::run(&dir, config.as_deref()).await
         }
         Command::Version => {
             println!("anteroom {}", env!("CARGO_PKG_VERSION"));

@@ -76,7 +76,7 @@ impl ServeError {
     pub fn exit(&self) -> Exit {
         match self {
             ServeError::Config(_) => Exit::Config,
-            ServeError::Keys(KeysError::Names(_)) => Exit::Config,
+            ServeError::Keys(error) if error.is_of_the_configuration() => Exit::Config,
             ServeError::Keys(_) | ServeError::State(_) | ServeError::Io { .. } => Exit::Failed,
         }
     }

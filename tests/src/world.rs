@@ -127,6 +127,7 @@ pub struct World {
     nodes: BTreeMap<String, Node>,
     people: BTreeMap<String, Person>,
     config: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
     memory_at_start: u64,
     /// Everything is in here; the path is short enough for sockets. Last, so that it goes
     /// after those who use it.
@@ -173,6 +174,7 @@ impl World {
             nodes: BTreeMap::new(),
             people: BTreeMap::new(),
             config,
+            environment: BTreeMap::new(),
             memory_at_start: 0,
         };
         world.start_proxy();
@@ -197,6 +199,22 @@ impl World {
 
     // ---- the proxy
 
+    /// Has this variable in the proxy's environment from its next start on; none if empty.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        if value.is_empty() {
+            self.environment.remove(name);
+        } else {
+            self.environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Writes this `anteroom.yaml` for the next start; none if empty.
+    pub fn set_config(&mut self, yaml: &str) {
+        let file = self.path("anteroom.yaml");
+        fs::write(&file, yaml).unwrap();
+        self.config = (!yaml.is_empty()).then_some(file);
+    }
+
     /// `anteroom serve` for this world's data directory, listening on `port`.
     pub fn serve(&self, port: u16) -> Cmd {
         let mut cmd = Cmd::new(anteroom())
@@ -206,6 +224,9 @@ impl World {
             .arg(self.data_dir());
         if let Some(config) = &self.config {
             cmd = cmd.arg("--config").arg(config);
+        }
+        for (name, value) in &self.environment {
+            cmd = cmd.env(name, value);
         }
         cmd
     }

@@ -12,6 +12,7 @@
 
 mod admin;
 mod attack;
+mod authorities;
 mod bridge;
 mod certificates;
 mod clients;
