@@ -95,7 +95,7 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Listing {
     /// How to write the answer
-    #[arg(long, value_enum, default_value_t = Format::Text, hide_possible_values = true, value_name = "text|json|yaml")]
+    #[arg(short = 'f', long, value_enum, default_value_t = Format::Text, hide_possible_values = true, value_name = "text|json|yaml")]
     pub(crate) format: Format,
 }
 
@@ -143,6 +143,10 @@ pub(crate) enum Request {
     Assume(OneRequest),
     /// Take back your own pending request
     Cancel(OneRequest),
+    /// Approve requests as an administrator, like `requests approve`
+    Approve(Decide),
+    /// Deny requests as an administrator, like `requests deny`
+    Deny(Deny),
 }
 
 #[derive(Debug, Args)]
@@ -221,9 +225,19 @@ pub(crate) struct Asked {
     /// A node by name, UUID or resource ID, anything else by KIND/NAME or resource ID; may be repeated
     #[arg(long, value_name = "ID|NAME")]
     pub(crate) resource: Vec<String>,
+    /// The same without an option in front
+    #[arg(value_name = "RESOURCE")]
+    pub(crate) resources: Vec<String>,
     /// Roles to ask for
     #[arg(long, value_delimiter = ',', value_parser = RoleName::parse, value_name = "ROLE,...")]
     pub(crate) roles: Vec<RoleName>,
+}
+
+impl Asked {
+    /// The resources, however they were given.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &String> {
+        self.resource.iter().chain(&self.resources)
+    }
 }
 
 /// What is asked for, why, and for how long.
@@ -798,9 +812,8 @@ pub(crate) struct Cert {
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// The documents: a file, or `-` for standard input
-    #[arg(short = 'f', long = "file", value_name = "FILE|-")]
-    pub(crate) file: String,
+    #[command(flatten)]
+    pub(crate) documents: Documents,
     /// Replace what exists
     #[arg(long)]
     pub(crate) force: bool,
@@ -812,7 +825,7 @@ pub(crate) struct Get {
     #[arg(value_parser = object, value_name = "KIND[/NAME]")]
     pub(crate) what: Object,
     /// How to write the answer
-    #[arg(long, value_enum, default_value_t = Format::Yaml, hide_possible_values = true, value_name = "yaml|json|text")]
+    #[arg(short = 'f', long, value_enum, default_value_t = Format::Yaml, hide_possible_values = true, value_name = "yaml|json|text")]
     pub(crate) format: Format,
 }
 
@@ -1088,6 +1101,25 @@ fn named_object(text: &str) -> Result<Object, String> {
     }
 }
 
+/// Where documents are, one way or the other.
+#[derive(Debug, Args)]
+#[group(id = "documents", required = true, multiple = false)]
+pub(crate) struct Documents {
+    /// The documents: a file, or `-` for standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE|-")]
+    file: Option<String>,
+    /// The same without an option in front
+    #[arg(value_name = "FILE")]
+    path: Option<String>,
+}
+
+impl Documents {
+    /// The file; one of the two is given.
+    pub(crate) fn path(&self) -> Option<&String> {
+        self.file.as_ref().or(self.path.as_ref())
+    }
+}
+
 impl Command {
     /// The values that may name files on the client's machine, with `-` for its standard input.
     pub(crate) fn file_arguments(&self) -> Vec<&String> {
@@ -1097,7 +1129,7 @@ impl Command {
             Self::Nodes(Nodes::Add(args)) => args.proof.host_key.iter().collect(),
             Self::Nodes(Nodes::Update(args)) => args.proof.host_key.iter().collect(),
             Self::Nodes(Nodes::HostCert(args)) => vec![&args.key],
-            Self::Create(args) => return vec![&args.file],
+            Self::Create(args) => return args.documents.path().into_iter().collect(),
             Self::Ls(_)
             | Self::Request(_)
             | Self::Requests(_)

@@ -7,6 +7,7 @@ use clap::{CommandFactory, FromArgMatches};
 use anteroom_core::predicate::PredicateError;
 
 use super::args::{Command, Line};
+use super::free_text::{self, Fit};
 use crate::say::{clean, cut};
 
 /// The longest command line that is read. The largest legitimate one, a request for 300 resources by full ID with a reason of 4 KiB,
@@ -93,12 +94,11 @@ impl CommandLine {
                 hint,
             ));
         }
-        let words = super::query::words(text).or_else(|| shlex::split(text));
-        let words = words.ok_or_else(|| {
+        let words = split(text).ok_or_else(|| {
             UsageError::new("the command line ends inside a quoted argument", hint)
         })?;
         Ok(Self {
-            words: join_reason(Self::from_words(words)?.words),
+            words: Self::from_words(words)?.words,
             quoting: Quoting::MaybeLost,
         })
     }
@@ -194,13 +194,32 @@ impl CommandLine {
         found
     }
 
+    /// The option for free text that may have taken, or lost, what makes the line wrong.
+    fn lost_quotes(&self, wrong: ErrorKind) -> Option<&'static str> {
+        if self.quoting == Quoting::Kept {
+            return None;
+        }
+        let text_of = |option: &&&'static str| {
+            let given = self
+                .words
+                .iter()
+                .find_map(|word| word.strip_prefix(**option));
+            // One word alone has taken nothing.
+            let several = |text: &str| text.contains(char::is_whitespace);
+            given.is_some_and(|text| {
+                (wrong == ErrorKind::UnknownArgument && (text.is_empty() || text.starts_with('=')))
+                    || (wrong == ErrorKind::MissingRequiredArgument
+                        && text.strip_prefix('=').is_some_and(several))
+            })
+        };
+        free_text::OPTIONS.iter().find(text_of).copied()
+    }
+
     fn usage(&self, error: &clap::Error, channel: Channel) -> UsageError {
         let named = self.commands_named(channel);
         let command = named.join(" ");
-        let lost_quotes = self.quoting == Quoting::MaybeLost
-            && self.words.iter().any(|word| word.starts_with("--reason"));
-        let hint = if lost_quotes && error.kind() == ErrorKind::UnknownArgument {
-            "hint: ssh takes quotes away; put the request ID first, or quote twice, as in --reason '\"two words\"'".to_owned()
+        let hint = if let Some(option) = self.lost_quotes(error.kind()) {
+            lost_quotes_hint(&command, option)
         } else if command.is_empty() {
             format!("hint: `{} help` lists the commands", channel.prefix())
         } else {
@@ -304,59 +323,55 @@ impl CommandLine {
     }
 }
 
-/// Puts a reason of several words together again: in `ssh access request create --resource iot --reason "incident 123"` the user's
-/// shell takes the quotes and ssh joins the rest with blanks. Everything up to the next option belongs to the reason, where that leaves
-/// nothing out: the command takes no other argument, or its request ID or user stands before.
-fn join_reason(words: Vec<String>) -> Vec<String> {
-    let command: Vec<&str> = words.iter().take(2).map(String::as_str).collect();
-    let (named, takes_id) = match command.as_slice() {
-        ["request", "create" | "new"] => ("--reason", false),
-        ["request", "review"] | ["requests", "approve" | "deny" | "rm"] => ("--reason", true),
-        // The user for whom it is.
-        ["requests", "create"] if words.get(2).is_some_and(|word| !word.starts_with('-')) => {
-            ("--reason", false)
+/// The definition of the commands, for reading free text.
+struct Definition(clap::Command);
+
+impl free_text::Commands for Definition {
+    fn has(&self, words: &[String], option: &str) -> bool {
+        let mut at = &self.0;
+        for word in words {
+            match at.find_subcommand(word) {
+                Some(next) => at = next,
+                None => break,
+            }
         }
-        ["lock", ..] => ("--message", false),
-        _ => return words,
-    };
-    let is_option = |word: &String| {
-        let rest = word.strip_prefix(named);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    };
-    let Some(option) = words.iter().position(is_option) else {
-        return words;
-    };
-    let (before, rest) = words.split_at(option);
-    if takes_id && !before.iter().skip(2).any(|word| looks_like_id(word)) {
-        return words;
+        let name = option.trim_start_matches('-');
+        at.get_arguments().any(|arg| arg.get_long() == Some(name))
     }
-    let Some((first, after)) = rest.split_first() else {
-        return words;
-    };
-    let length = after
-        .iter()
-        .take_while(|word| !word.starts_with("--"))
-        .count();
-    let (reason, after) = after.split_at(length);
-    let joined = match first.split_once('=') {
-        Some((_, start)) => std::iter::once(start)
-            .chain(reason.iter().map(String::as_str))
-            .collect::<Vec<_>>()
-            .join(" "),
-        None if reason.is_empty() => return words,
-        None => reason.join(" "),
-    };
-    let mut out = before.to_vec();
-    out.push(format!("{named}={joined}"));
-    out.extend_from_slice(after);
-    out
+
+    fn fit(&self, words: &[String]) -> Fit {
+        match self.0.clone().try_get_matches_from(words) {
+            Ok(_) => Fit::Complete,
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Fit::Lacking,
+            Err(_) => Fit::Wrong,
+        }
+    }
 }
 
-/// A request ID or the start of one.
-fn looks_like_id(word: &str) -> bool {
-    (4..=36).contains(&word.len())
-        && word.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
-        && !word.starts_with('-')
+/// Splits what an SSH client sent: its user's shell has read it once already.
+fn split(text: &str) -> Option<Vec<String>> {
+    let may_have_text = free_text::OPTIONS
+        .iter()
+        .any(|option| text.contains(option));
+    super::query::words(text)
+        .or_else(|| {
+            may_have_text
+                .then(|| free_text::words(text, &Definition(tree(Channel::Ssh))))
+                .flatten()
+        })
+        .or_else(|| shlex::split(text))
+}
+
+/// Where an argument goes that stood behind a free text, and so became part of it.
+fn lost_quotes_hint(command: &str, option: &str) -> String {
+    let first = match command {
+        "request create" | "request new" => "put what you ask for first, or ",
+        "request review" | "request approve" | "request deny" | "requests approve"
+        | "requests deny" | "requests rm" => "put the request ID first, or ",
+        "requests create" | "users lock" => "put the user first, or ",
+        _ => "",
+    };
+    format!("hint: ssh takes quotes away; {first}quote twice, as in {option} '\"two words\"'")
 }
 
 /// What a command line asks for.
@@ -445,7 +460,11 @@ fn missing_text(value: &ContextValue) -> String {
         {
             Some(group) => group
                 .split("|--")
-                .map(|option| format!("`--{}`", cut(option, 80)))
+                // The same without an option in front needs no mention.
+                .map(|option| match option.split_once(">|") {
+                    Some((option, _)) => format!("`--{}>`", cut(option, 80)),
+                    None => format!("`--{}`", cut(option, 80)),
+                })
                 .collect::<Vec<_>>()
                 .join(" or "),
             None => format!("`{}`", cut(bare(text), 80)),
@@ -606,6 +625,15 @@ mod tests {
             "nodes sshd-config iot --exclusive",
             "create -f -",
             "create --file=- --force",
+            "create -",
+            "create roles.yaml --force",
+            "ls -f json",
+            "get roles -f yaml",
+            "request create iot node/web -f json",
+            "request create /c/kube:ns:pods/mycluster/dev/nginx-1",
+            "request approve ab43 --roles=db-support --reason=ok",
+            "request deny ab43 --reason=no",
+            "requests create alice iot --reason x",
             "get roles",
             "get role/access",
             "get node/iot --format json",
@@ -718,24 +746,6 @@ mod tests {
                 "--approve",
                 "--reason=looks fine"
             ]
-        );
-        // The ID stands behind: nothing is guessed.
-        let plain = [
-            "request",
-            "review",
-            "--approve",
-            "--reason",
-            "ok",
-            "ab43fc70",
-        ];
-        assert_eq!(
-            words("request review --approve --reason ok ab43fc70"),
-            plain
-        );
-        accepted("request review --approve --reason ok ab43fc70");
-        assert!(
-            refusal("request review --approve --reason looks fine ab43fc70")
-                .contains("quote twice")
         );
         // What a terminal's user typed for the control socket is taken as typed.
         let typed = ["request", "create", "--reason", "a", "b"]

@@ -22,6 +22,7 @@ mod certificates;
 mod config;
 pub mod ctl;
 mod explain;
+mod free_text;
 mod help;
 mod io;
 mod keys;
@@ -189,6 +190,8 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Request::Drop(args) => run.drop_requests(&args).await,
             Request::Assume(args) => run.assume(&args).await,
             Request::Cancel(args) => run.cancel(&args).await,
+            Request::Approve(args) => run.requests_approve(args).await,
+            Request::Deny(args) => run.requests_deny(&args).await,
         },
         Command::Requests(command) => match command {
             Requests::Ls(args) => run.requests_ls(&args).await,

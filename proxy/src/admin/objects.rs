@@ -670,7 +670,8 @@ impl<I: CommandIo> Run<'_, I> {
         if !kinds.iter().any(|kind| self.may(AdminVerb::Create, *kind)) {
             self.require(AdminVerb::Create, AdminResource::Role)?;
         }
-        let text = self.input("-f", &args.file).await?;
+        let file = args.documents.path().map_or("-", String::as_str);
+        let text = self.input("-f", file).await?;
         let documents =
             documents::parse(&text).map_err(|error| Stop::usage(clean(&error.to_string())))?;
         let existing = if args.force {

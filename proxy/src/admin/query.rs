@@ -91,12 +91,18 @@ fn starts_with_label(text: &str) -> bool {
 
 /// Whether a place is inside quotes.
 #[derive(Default)]
-struct Quotes {
+pub(super) struct Quotes {
     open: Option<char>,
     escaped: bool,
 }
 
 impl Quotes {
+    /// Takes the next character; true if it ends a word.
+    pub(super) fn ends_word(&mut self, c: char) -> bool {
+        let escaped = self.escaped;
+        self.take(c) && !escaped && c.is_whitespace()
+    }
+
     /// Takes the next character; true if what follows stands outside quotes and is not escaped.
     fn take(&mut self, c: char) -> bool {
         match self.open {

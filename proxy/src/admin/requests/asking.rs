@@ -77,8 +77,7 @@ impl<I: CommandIo> Run<'_, I> {
         let roles: BTreeSet<_> = wish.asked.roles.iter().cloned().collect();
         let ids: Result<BTreeSet<ResourceId>, Stop> = wish
             .asked
-            .resource
-            .iter()
+            .named()
             .map(|text| self.wanted_resource(&view, text, whose))
             .collect();
         let ids = ids?;
