@@ -206,6 +206,14 @@ pub enum DocumentProblem {
         /// What to write.
         hint: &'static str,
     },
+    /// A threshold by which nothing is ever decided.
+    #[error(
+        "`{field}` decides nothing: it neither approves nor denies; write `approve: 1`, `deny: 1` or more"
+    )]
+    IdleThreshold {
+        /// The path.
+        field: String,
+    },
     /// A value of another type.
     #[error("`{field}` is {found}; write {wanted}")]
     Type {

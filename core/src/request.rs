@@ -11,6 +11,7 @@ mod overriding;
 mod review;
 mod tally;
 mod terms;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -16,10 +16,11 @@ use std::fmt::Write as _;
 
 use anteroom_core::credential::AllowedResources;
 use anteroom_core::policy::{
-    Capability, Decision, Grant, Identity, Outcome, Permit, Reason, Resolved, Visibility, Whom,
-    decide, explain, requestable_nodes, requestable_roles, resolve, visible_nodes,
+    Capability, Decision, Grant, Identity, Match, Outcome, Permit, Reason, Resolved, Via,
+    Visibility, Whom, decide, explain, requestable_nodes, requestable_roles, resolve,
+    visible_nodes,
 };
-use anteroom_core::request::{Action, Actor, Wanted, apply};
+use anteroom_core::request::{Action, Actor, FilingError, Wanted, apply, file};
 use anteroom_core::view::View;
 use world::*;
 
@@ -399,6 +400,104 @@ fn a_request_for_a_node_gives_nothing_on_a_node_created_anew_under_its_name() {
     assert!(matches!(decide_at(&view, "root", 2, 2), Decision::Ask(_)));
     let gone = denial(decide_at(&view, "root", 1, 2));
     assert_eq!(gone.reasons, [Reason::UnknownNode]);
+}
+
+/// Standing root everywhere, and two roles to ask through of which one denies the other's login.
+const CANCELING: &str = "kind: role\nmetadata: {name: std}\nspec: {allow: {logins: [root], node_labels: {'*': '*'}, request: {search_as_roles: [wa, wb]}}}\n---\nkind: role\nmetadata: {name: wa}\nspec: {allow: {logins: [adm], node_labels: {'*': '*'}}}\n---\nkind: role\nmetadata: {name: wb}\nspec: {allow: {logins: [ops], node_labels: {'*': '*'}}, deny: {logins: [root, adm]}}\n---\nkind: role\nmetadata: {name: looks}\nspec: {allow: {review_requests: {roles: [wa, wb]}}}\n";
+
+fn canceling() -> View {
+    let view = with_roles(small(), CANCELING).with_nodes([a_node(2, "web", &[])]);
+    let bob = a_user("bob", &[2], &["looks"], &[]);
+    with_logins(view.with_users([bob]), &["std"])
+}
+
+fn on(node: u128, login: &str) -> anteroom_core::id::ResourceId {
+    let login = login.parse().unwrap();
+    anteroom_core::id::ResourceId::node_login("example.com".parse().unwrap(), node_id(node), login)
+}
+
+#[test]
+fn an_approved_request_takes_no_standing_access_away() {
+    let view = canceling();
+    let wanted = Wanted::resources(BTreeSet::from([on(1, "ops")]));
+    let request = filed(&view, &alice(), &wanted, 7, at(0));
+    assert_eq!(request.roles, roles(&["wb"]));
+    let request = approved(&view, &request, at(1));
+    let view = view.with_request(request);
+    for node in [1, 2] {
+        let permit = permit(decide_at(&view, "root", node, 2));
+        assert!(matches!(permit.grant(), Grant::Standing { .. }), "{node}");
+    }
+    assert_eq!(
+        permit(decide_at(&view, "ops", 1, 2)).request(),
+        Some(request_id(7))
+    );
+    // What the role denies can still be asked for through the other one.
+    assert!(
+        matches!(decide_at(&view, "adm", 1, 2), Decision::Ask(ask) if ask.roles == [role("wa")])
+    );
+    let logins = |node: u128| {
+        let usable = visible_nodes(&view, &alice(), at(2)).into_iter();
+        let mut usable = usable.filter(|usable| usable.node.id == node_id(node));
+        usable
+            .next()
+            .unwrap()
+            .logins
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(logins(1), ["ops", "root"]);
+    assert_eq!(logins(2), ["root"]);
+}
+
+#[test]
+fn a_role_of_a_request_speaks_against_all_that_the_request_gives() {
+    let view = canceling();
+    let wanted = Wanted::resources(BTreeSet::from([on(1, "adm")]));
+    let mut request = approved(&view, &filed(&view, &alice(), &wanted, 7, at(0)), at(1));
+    let granted = request.granted.as_mut().unwrap();
+    granted.roles.insert(role("wb"));
+    let view = view.with_request(request);
+    assert!(!matches!(
+        decide_at(&view, "adm", 1, 2),
+        Decision::Permit(_)
+    ));
+}
+
+#[test]
+fn roles_that_cancel_each_other_are_not_asked_for_together() {
+    let view = canceling();
+    let both = Wanted::resources(BTreeSet::from([on(1, "adm"), on(1, "ops")]));
+    let refused = file(&view, &alice(), &both, request_id(7), at(0)).unwrap_err();
+    assert_eq!(refused, FilingError::RolesConflict(on(1, "adm")));
+    // A whole node is what the rest gives of it.
+    let id = on(1, "adm").without_logins();
+    let whole = Wanted::resources(BTreeSet::from([id]));
+    assert_eq!(
+        filed(&view, &alice(), &whole, 7, at(0)).roles,
+        roles(&["wb"])
+    );
+}
+
+#[test]
+fn an_explanation_tells_of_a_request_no_further_than_it_reaches() {
+    let view = canceling();
+    let wanted = Wanted::resources(BTreeSet::from([on(1, "ops")]));
+    let request = approved(&view, &filed(&view, &alice(), &wanted, 7, at(0)), at(1));
+    let view = view.with_request(request);
+    let of = |login: &str, node: u128| {
+        let who = alice();
+        let explained = explain(&view, Whom::Identity(&who), &access(login, node), at(2));
+        let mut found = explained.roles.into_iter();
+        let found = found
+            .find(|found| matches!(found.via, Via::Request(_)))
+            .unwrap();
+        (found.node == Match::Yes, found.login == Match::Yes)
+    };
+    assert_eq!(of("ops", 1), (true, true));
+    assert_eq!(of("root", 1), (true, false));
+    assert_eq!(of("ops", 2), (false, true));
 }
 
 #[test]

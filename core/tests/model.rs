@@ -502,7 +502,9 @@ impl World {
     }
 
     fn unlocked_answer(&self, node: usize, login: &str) -> Answer {
-        let requested = self.open().flat_map(|(_, wish)| &wish.roles);
+        // The roles of a request for resources speak against that request only.
+        let everywhere = self.open().filter(|(_, wish)| wish.resources.is_none());
+        let requested = everywhere.flat_map(|(_, wish)| &wish.roles);
         let mut against = self.held.iter().chain(requested);
         if against.any(|role| self.denies(*role, node, login)) {
             return Answer::Deny;
@@ -513,6 +515,10 @@ impl World {
         let by: BTreeSet<usize> = self
             .open()
             .filter(|(_, wish)| Self::listed(wish, node, login))
+            .filter(|(_, wish)| {
+                let mut roles = wish.roles.iter();
+                !roles.any(|role| self.denies(*role, node, login))
+            })
             .filter(|(_, wish)| {
                 wish.roles.iter().any(|role| {
                     self.may_ask(*role, wish.resources.is_some()) && self.grants(*role, node, login)

@@ -177,3 +177,16 @@ fn a_key_that_two_users_registered_is_nobodys() {
             .is_some()
     );
 }
+
+#[test]
+fn a_threshold_that_decides_nothing_is_refused_when_it_is_saved() {
+    for threshold in ["{}", "{name: a, filter: 'true'}", "{approve: 0, deny: 0}"] {
+        let text = format!(
+            "kind: role\nmetadata: {{name: a}}\nspec:\n  allow:\n    request:\n      roles: [b]\n      thresholds: [{threshold}]\n"
+        );
+        let error = anteroom_core::documents::parse(&text)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("decides nothing"), "{threshold}: {error}");
+    }
+}

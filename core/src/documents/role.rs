@@ -454,12 +454,17 @@ fn read_reason(at: &At<'_>) -> Result<ReasonConditions, Mistake> {
 fn read_threshold(at: &At<'_>) -> Result<Threshold, Mistake> {
     let map = at.map(&THRESHOLD)?;
     let count = |field| map.get(field).map_or(Ok(0), |at| at.count());
-    Ok(Threshold {
+    let threshold = Threshold {
         name: map.text("name")?.unwrap_or_default(),
         filter: map.condition("filter")?.map(Stored::from),
         approve: count("approve")?,
         deny: count("deny")?,
-    })
+    };
+    if threshold.approve == 0 && threshold.deny == 0 {
+        let field = at.path();
+        return Err(at.mistake(DocumentProblem::IdleThreshold { field }));
+    }
+    Ok(threshold)
 }
 
 fn read_review(at: &At<'_>, side: Side) -> Result<ReviewConditions, Mistake> {

@@ -206,8 +206,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Every role that speaks against the access, standing or requested. Greedy: a denied login
-    /// is denied on every node, a denied node for every login.
+    /// Every role that speaks against the access by any path. Greedy: a denied login is denied on
+    /// every node, a denied node for every login.
     pub(crate) fn denials(&self, node: &Node, login: &Login) -> Vec<Reason> {
         let mut reasons = Vec::new();
         for role in self.deniers() {
@@ -244,7 +244,9 @@ impl<'a> Subject<'a> {
             if reaches(open.reach, self.view, node, login) {
                 let mut roles = granting(&open.roles);
                 roles.retain(|role| self.gives(open, &role.name));
-                found.push((open.request, roles));
+                if !open.refuses(|role| denies(role, self.user, node, login)) {
+                    found.push((open.request, roles));
+                }
             }
         }
         found.retain(|(_, roles)| !roles.is_empty());
@@ -341,10 +343,14 @@ impl<'a> Subject<'a> {
                 Some(granted) => self.still_gives(granted, role),
                 None => self.may_request(reach, role),
             };
+            let given = roles(self.view, granted);
             let helps = reaches(reach, self.view, node, login)
-                && roles(self.view, granted)
+                && given
                     .iter()
-                    .any(|role| grants(role, self.user, node, login) && gives(&role.name));
+                    .any(|role| grants(role, self.user, node, login) && gives(&role.name))
+                && !given
+                    .iter()
+                    .any(|role| denies(role, self.user, node, login));
             if !helps {
                 continue;
             }
@@ -411,11 +417,15 @@ impl<'a> Subject<'a> {
             let granting = open
                 .roles
                 .iter()
-                .filter(|role| grants(role, self.user, node, login));
+                .filter(|role| grants(role, self.user, node, login))
+                .filter(|role| !self.gives(open, &role.name));
             reasons.extend(granting.map(|role| Reason::NoLongerRequestable {
                 request: open.request.id,
                 role: role.name.clone(),
             }));
+            for role in &open.roles {
+                reasons.extend(denial_by(role, self.user, node, login));
+            }
         }
         if reasons.is_empty() {
             reasons.push(self.not_granted(node, logins));
@@ -566,11 +576,14 @@ impl<'a> Subject<'a> {
         for role in standing.filter(|role| selects(role)) {
             logins.extend(role.allow.logins_for(self.user));
         }
-        for open in open {
+        for open in open.filter(|open| !open.refuses(|role| closes(role, self.user, node))) {
             for role in open.roles.iter().filter(|role| selects(role)) {
                 if self.gives(open, &role.name) {
                     let mut granted = role.allow.logins_for(self.user);
-                    granted.retain(|login| reaches(open.reach, self.view, node, login));
+                    granted.retain(|login| {
+                        reaches(open.reach, self.view, node, login)
+                            && !open.refuses(|role| role.deny.names_login(self.user, login))
+                    });
                     logins.extend(granted);
                 }
             }
@@ -610,7 +623,9 @@ impl<'a> Subject<'a> {
 
     /// All roles that have a say on any node; one may come twice.
     pub(crate) fn concerned(&self) -> impl Iterator<Item = &'a Role> {
-        self.deniers().chain(self.searchable().iter().copied())
+        self.stored()
+            .chain(self.requested().map(|(role, _)| role))
+            .chain(self.searchable().iter().copied())
     }
 
     /// The nodes that open requests name, or a restricted certificate.
@@ -626,9 +641,14 @@ impl<'a> Subject<'a> {
             .filter_map(ResourceId::node_id)
     }
 
-    /// All roles that speak against: standing ones and those of open requests.
+    /// The roles that speak against everything, by whichever path: standing ones, and those of open
+    /// requests for roles. The roles of a request for resources speak against what that request
+    /// gives and no further ([`Open::refuses`]): it reaches its own resources only, so that taking
+    /// it up takes nothing away.
     pub(crate) fn deniers(&self) -> impl Iterator<Item = &'a Role> {
-        self.stored().chain(self.requested().map(|(role, _)| role))
+        let requested = self.open().filter(|open| *open.reach == Reach::Roles);
+        self.stored()
+            .chain(requested.flat_map(|open| open.roles.iter().copied()))
     }
 
     /// Every role that the user has, also those that her certificate does not name.
@@ -692,23 +712,31 @@ impl<'a> Subject<'a> {
     }
 
     /// The roles of the open requests, each with its request.
-    pub(crate) fn requested(&self) -> impl Iterator<Item = (&'a Role, RequestId)> {
+    pub(crate) fn requested(&self) -> impl Iterator<Item = (&'a Role, &'a AccessRequest)> {
         self.open()
-            .flat_map(|open| open.roles.iter().map(|role| (*role, open.request.id)))
+            .flat_map(|open| open.roles.iter().map(|role| (*role, open.request)))
     }
 
-    /// The roles of those that give something, with how far each reaches.
-    pub(crate) fn opened(&self) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
-        self.giving().flat_map(Open::each_role)
+    /// The roles of those that give something, with how far each reaches; without the requests one
+    /// of whose roles speaks against it.
+    pub(crate) fn opened(
+        &self,
+        denied: impl Fn(&Role) -> bool,
+    ) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
+        self.giving()
+            .filter(move |open| !open.refuses(&denied))
+            .flat_map(Open::each_role)
     }
 
     /// Of these the ones that extend to `wanted`, which is no node.
     pub(crate) fn opened_for(
         &self,
         wanted: &Compared<'_>,
+        denied: impl Fn(&Role) -> bool,
     ) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
         self.giving()
             .filter(|open| *open.reach == Reach::Roles || open.lists(wanted))
+            .filter(move |open| !open.refuses(&denied))
             .flat_map(Open::each_role)
     }
 
@@ -905,6 +933,11 @@ impl<'a> Open<'a> {
         listed.iter().any(|id| id.covers(wanted))
     }
 
+    /// Whether one of its roles speaks against what it would give.
+    fn refuses(&self, denied: impl Fn(&Role) -> bool) -> bool {
+        self.roles.iter().any(|role| denied(role))
+    }
+
     fn each_role(&self) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
         let reach = self.reach;
         self.roles.iter().map(move |role| (reach, *role))
@@ -959,6 +992,16 @@ fn roles<'a>(view: &'a View, names: &BTreeSet<RoleName>) -> Vec<&'a Role> {
 /// Whether one role grants node and login together.
 pub(crate) fn grants(role: &Role, user: &User, node: &Node, login: &Login) -> bool {
     role.allow.names_login(user, login) && role.allow.node_labels.matches(&node.labels, user)
+}
+
+/// Whether one role speaks against the access; [`denial_by`] tells how.
+pub(crate) fn denies(role: &Role, user: &User, node: &Node, login: &Login) -> bool {
+    closes(role, user, node) || role.deny.names_login(user, login)
+}
+
+/// Whether one role speaks against every login on `node`.
+fn closes(role: &Role, user: &User, node: &Node) -> bool {
+    role.unreadable.is_some() || role.deny.node_labels.matches(&node.labels, user)
 }
 
 /// What one role says against the access.

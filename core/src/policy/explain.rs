@@ -2,14 +2,15 @@
 
 use time::OffsetDateTime;
 
-use crate::id::{RequestId, RoleName, UserName};
+use crate::id::{RequestId, ResourceId, RoleName, UserName};
 use crate::node::Node;
+use crate::request::Reach;
 use crate::role::Role;
 use crate::selector::LabelSelector;
 use crate::user::User;
 use crate::view::View;
 
-use super::evaluate::{Holder, Subject, Verdict, denial_by};
+use super::evaluate::{Holder, Subject, Verdict, denial_by, reaches};
 use super::{Access, Ask, Capabilities, Denial, Grant, Identity, Reason};
 
 /// A decision with everything that led to it.
@@ -141,19 +142,28 @@ fn findings(subject: &Subject<'_>, access: &Access) -> Vec<RoleFinding> {
     let Some(node) = subject.view.node(&access.node) else {
         return Vec::new();
     };
-    let standing = subject.standing.iter().map(|role| (*role, Via::Standing));
-    let requested = subject
-        .requested()
-        .map(|(role, id)| (role, Via::Request(id)));
-    let searchable = subject
-        .searchable()
-        .iter()
-        .map(|role| (*role, Via::Requestable));
-    let finding = |(role, via): (&crate::role::Role, Via)| RoleFinding {
+    let everywhere = &Reach::Roles;
+    let standing = subject.standing.iter();
+    let standing = standing.map(|role| (*role, Via::Standing, everywhere));
+    // What is approved; a request that was approved without a grant is none.
+    let requested = subject.requested().filter_map(|(role, request)| {
+        let reach = &request.granted.as_ref()?.reach;
+        Some((role, Via::Request(request.id), reach))
+    });
+    let searchable = subject.searchable().iter();
+    let searchable = searchable.map(|role| (*role, Via::Requestable, everywhere));
+    let finding = |(role, via, reach): (&Role, Via, &Reach)| RoleFinding {
         role: role.name.clone(),
         via,
-        node: Match::from_rule(role.allow.node_labels.matches(&node.labels, subject.user)),
-        login: Match::from_rule(role.allow.names_login(subject.user, &access.login)),
+        node: Match::from_rule(
+            role.allow.node_labels.matches(&node.labels, subject.user)
+                && reaches_node(reach, subject.view, node),
+        ),
+        login: Match::from_rule(
+            role.allow.names_login(subject.user, &access.login)
+                && (reaches(reach, subject.view, node, &access.login)
+                    || !reaches_node(reach, subject.view, node)),
+        ),
         denies: denial_by(role, subject.user, node, &access.login),
         expressions: expressions(role, subject.user, node),
     };
@@ -162,6 +172,15 @@ fn findings(subject: &Subject<'_>, access: &Access) -> Vec<RoleFinding> {
         .chain(searchable)
         .map(finding)
         .collect()
+}
+
+/// Whether a request with that reach extends to some login on `node`.
+fn reaches_node(reach: &Reach, view: &View, node: &Node) -> bool {
+    let ours = |id: &ResourceId| id.cluster() == view.cluster() && id.node_id() == Some(node.id);
+    match reach {
+        Reach::Roles => true,
+        Reach::Resources(ids) => ids.iter().any(ours),
+    }
 }
 
 fn expressions(role: &Role, user: &User, node: &Node) -> Vec<ExpressionFinding> {

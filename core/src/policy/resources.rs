@@ -52,7 +52,7 @@ impl<'a> Thing<'a> {
     }
 
     /// Whether one role grants it.
-    fn granted_by(&self, role: &Role, user: &User) -> bool {
+    pub(crate) fn granted_by(&self, role: &Role, user: &User) -> bool {
         let rules = &role.allow.resources.kubernetes_resources;
         self.selected_by(role, user)
             && match (&self.objects, self.resource.kind()) {
@@ -64,7 +64,7 @@ impl<'a> Thing<'a> {
     }
 
     /// Whether one role takes it away, from every role.
-    fn denied_by(&self, role: &Role, user: &User) -> bool {
+    pub(crate) fn denied_by(&self, role: &Role, user: &User) -> bool {
         if role.unreadable.is_some() {
             // What it may have denied is not known.
             return true;
@@ -152,8 +152,9 @@ impl<'a> Subject<'a> {
         let counts = self.standing_reaches();
         let standing = self.standing.iter().copied().filter(move |_| counts);
         let wanted = Compared::new(&thing.id);
+        let denied = |role: &Role| thing.denied_by(role, self.user);
         let opened = self
-            .opened_for(&wanted)
+            .opened_for(&wanted, denied)
             .filter(|(reach, role)| match reach {
                 Reach::Roles => self.may_request(reach, &role.name),
                 Reach::Resources(_) => self.asks_through(thing, role),
@@ -233,7 +234,7 @@ impl<'a> Subject<'a> {
         self.standing
             .iter()
             .any(|role| selects(role, resource, self.user))
-            || self.opened().any(opened)
+            || self.opened(denied).any(opened)
             || self
                 .searchable()
                 .iter()

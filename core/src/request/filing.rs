@@ -15,7 +15,7 @@ use crate::policy::{Ask, Identity, Reason};
 use crate::role::{DurationFrom, ReasonMode, Role, Threshold};
 use crate::view::{Settings, View};
 
-use super::{AccessRequest, Actor, Annotations, Reach, Scope, State, ThresholdSet};
+use super::{AccessRequest, Actor, Annotations, Reach, Scope, State, ThresholdSet, together};
 
 /// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +164,11 @@ pub enum FilingError {
         /// The logins that work or can be asked for.
         possible: BTreeSet<Login>,
     },
+    /// Roles that are needed together deny what each other grants.
+    #[error(
+        "`{0}` can't be asked for together with the rest: a role that the rest needs denies it; file two requests"
+    )]
+    RolesConflict(ResourceId),
     /// One command of a role as a whole.
     #[error(
         "a scope of one command needs the node it runs on; name it with --resource, or leave the scope out"
@@ -570,6 +575,7 @@ fn choose_resources(
             None => Err(FilingError::Reachable(chosen.reachable)),
         };
     }
+    together::settle(subject, &mut chosen.roles, &needed)?;
     if let Some(idle) = through.iter().find(|role| !chosen.roles.contains(*role)) {
         return Err(FilingError::RoleDoesNotHelp(idle.clone()));
     }
