@@ -91,6 +91,7 @@ impl Exits for FilingError {
             FilingError::RoleNotRequestable(_) | FilingError::UnknownResource(_) => Exit::NotFound,
             FilingError::NothingWanted
             | FilingError::RoleDoesNotHelp(_)
+            | FilingError::RolesConflict(_)
             | FilingError::TooManyResources { .. }
             | FilingError::ResourcesTooLong { .. }
             | FilingError::ReasonTooLong { .. }
