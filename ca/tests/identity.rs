@@ -78,6 +78,7 @@ fn remembered(cert: &Certificate, permit: &LoginPermit) -> IssuedCredential {
         sha256: cert.sha256(),
         user: permit.user().clone(),
         login_key: permit.key().clone(),
+        subject: permit.key().clone(),
         valid_before: cert.valid_before(),
         revoked: None,
     }
@@ -886,6 +887,10 @@ fn says(raw: &Raw, now: OffsetDateTime) -> Result<VerifiedIdentity, Refused> {
             sha256: Sha256::digest(&blob).into(),
             user: user.ok()?,
             login_key: KeyFingerprint::parse(
+                &Key::from_seed("", &raw::SUBJECT).fingerprint().to_string(),
+            )
+            .unwrap(),
+            subject: KeyFingerprint::parse(
                 &Key::from_seed("", &raw::SUBJECT).fingerprint().to_string(),
             )
             .unwrap(),

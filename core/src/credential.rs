@@ -83,6 +83,8 @@ pub struct IssuedCredential {
     /// The registered key that the login was made with. What the certificate gives belongs to this key, and
     /// ends with it.
     pub login_key: KeyFingerprint,
+    /// The certified key: the login key, or one that was made for an agent.
+    pub subject: KeyFingerprint,
     /// When it ends.
     pub valid_before: OffsetDateTime,
     /// Why it counts no more, once it was revoked.

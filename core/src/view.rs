@@ -124,6 +124,7 @@ struct Requests {
 struct Credentials {
     by_serial: OrdMap<u64, Arc<IssuedCredential>>,
     of: OrdSet<(UserName, u64)>,
+    certified: OrdSet<(KeyFingerprint, u64)>,
 }
 
 /// Why a short request ID did not find one request.
@@ -404,6 +405,14 @@ impl View {
             .filter_map(|(_, serial)| self.credential(*serial))
     }
 
+    /// Whose a key is that is registered nowhere, but certified: one that was made for an agent.
+    #[must_use]
+    pub fn user_by_certified_key(&self, key: &KeyFingerprint) -> Option<&UserName> {
+        let range = (key.clone(), 0)..=(key.clone(), u64::MAX);
+        let (_, serial) = self.credentials.certified.range(range).next()?;
+        self.credential(*serial).map(|issued| &issued.user)
+    }
+
     /// Adds or replaces what is remembered of identity certificates.
     #[must_use]
     pub fn with_credentials(
@@ -412,8 +421,13 @@ impl View {
     ) -> Self {
         for issued in credentials {
             self = self.without_credential(issued.serial);
-            let Credentials { by_serial, of } = &mut self.credentials;
+            let Credentials {
+                by_serial,
+                of,
+                certified,
+            } = &mut self.credentials;
             of.insert((issued.user.clone(), issued.serial));
+            certified.insert((issued.subject.clone(), issued.serial));
             by_serial.insert(issued.serial, Arc::new(issued));
         }
         self
@@ -422,9 +436,14 @@ impl View {
     /// Forgets an identity certificate, which counts for nothing from then on.
     #[must_use]
     pub fn without_credential(mut self, serial: u64) -> Self {
-        let Credentials { by_serial, of } = &mut self.credentials;
+        let Credentials {
+            by_serial,
+            of,
+            certified,
+        } = &mut self.credentials;
         if let Some(known) = by_serial.remove(&serial) {
             of.remove(&(known.user.clone(), serial));
+            certified.remove(&(known.subject.clone(), serial));
         }
         self
     }

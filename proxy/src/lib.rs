@@ -11,6 +11,7 @@
 )]
 
 pub mod admin;
+pub mod agent;
 pub mod audit;
 pub mod authority;
 pub mod bridge;

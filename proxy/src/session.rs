@@ -174,6 +174,18 @@ impl Outer {
 }
 
 impl Outer {
+    /// Whether a signature with this key could prove anything. The SSH library asks so about the key
+    /// in a certificate as well, and one that was made for an agent is known by its certificate alone.
+    fn is_known(&self, user: &str, key: &PublicKey) -> bool {
+        let view = self.proxy.state.view();
+        let Some(fingerprint) = fingerprint(key) else {
+            return false;
+        };
+        let registered = view.user_by_key(&fingerprint).map(|owner| &owner.name);
+        let owner = registered.or_else(|| view.user_by_certified_key(&fingerprint));
+        owner.is_some_and(|owner| purpose(&view, owner, user).is_some())
+    }
+
     /// The holder of an identity certificate. Whatever is wrong with one is said to the log alone.
     ///
     /// The SSH library hands over what it has parsed, not the bytes: what stood behind the
@@ -263,13 +275,11 @@ fn purpose(view: &View, owner: &UserName, user: &str) -> Option<Purpose> {
 
 impl Front for Outer {
     fn key_offered(&mut self, user: &str, key: &PublicKey) -> Verdict {
-        match self.identify(user, key) {
-            Some(_) => Verdict::Accept,
-            None => {
-                self.tried.failed();
-                Verdict::Reject
-            }
+        if self.is_known(user, key) {
+            return Verdict::Accept;
         }
+        self.tried.failed();
+        Verdict::Reject
     }
 
     fn key_proven(&mut self, user: &str, key: &PublicKey) -> Verdict {
@@ -315,7 +325,8 @@ impl Front for Outer {
         let since = self.proxy.state.now();
         self.door = match purpose {
             Purpose::Lobby => {
-                let lobby = Lobby::new(self.proxy.clone(), identity, self.peer, since);
+                let proxy = self.proxy.clone();
+                let lobby = Lobby::new(proxy, identity, self.peer, connection, since);
                 Door::Lobby(lobby)
             }
             Purpose::Node(wanted) => {

@@ -26,6 +26,9 @@ pub struct LoginWanted {
     pub ttl: Option<Duration>,
     /// The address to pin it to, where a role demands that.
     pub from: Option<IpAddr>,
+    /// The key to certify, as an OpenSSH line, in place of the one that she came with: one that she has
+    /// just been given, for her agent.
+    pub fresh_key: Option<String>,
 }
 
 /// The proof that an identity certificate may be issued, and its terms. Only [`login`] and
@@ -82,14 +85,6 @@ impl LoginPermit {
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
-    }
-
-    /// The same for another key of the same person, which she has just been given: the one that goes
-    /// into her agent.
-    #[must_use]
-    pub fn for_key(mut self, subject: String) -> Self {
-        self.subject = subject;
-        self
     }
 }
 
@@ -277,6 +272,7 @@ fn compose(
     now: OffsetDateTime,
 ) -> Result<LoginPermit, LoginRefused> {
     let presented = identity.credential();
+    let own_key = certified_key(subject.user, identity)?;
     // Standing roles as they are stored now: what was taken away meanwhile does not come back.
     let mut names: BTreeSet<RoleName> = subject.user.roles.clone();
     names.extend(granted_roles(subject, requests));
@@ -301,7 +297,7 @@ fn compose(
     Ok(LoginPermit {
         user: identity.user().clone(),
         key: identity.key().clone(),
-        subject: certified_key(subject.user, identity)?,
+        subject: wanted.fresh_key.clone().unwrap_or(own_key),
         presented: presented.map(|presented| presented.serial),
         valid_before,
         claims: Claims {

@@ -115,6 +115,7 @@ pub fn certified(view: View, held: &[&str], allowed: AllowedResources) -> (View,
         sha256: [0; 32],
         user: user("alice"),
         login_key: key(0),
+        subject: key(0),
         valid_before: ends,
         revoked: None,
     };

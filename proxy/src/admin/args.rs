@@ -383,6 +383,9 @@ pub(crate) struct LogIn {
     /// How long the certificate lasts, if less than the usual
     #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
     pub(crate) ttl: Option<Duration>,
+    /// Make a new key, and load it with its certificate into the agent that `ssh -A` forwards
+    #[arg(long)]
+    pub(crate) agent: bool,
 }
 
 #[derive(Debug, Args)]

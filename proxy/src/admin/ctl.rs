@@ -19,7 +19,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::io::{Caller, CommandIo, FileAnswer, Gone, Leave, StdinError, TerminalSize, Typed};
+use super::io::{
+    AgentStream, Caller, CommandIo, FileAnswer, Gone, Leave, NoAgent, StdinError, TerminalSize,
+    Typed,
+};
 use super::line::CommandLine;
 use super::run::LONGEST_INPUT;
 use super::{Context, run, say_usage_error};
@@ -176,6 +179,10 @@ impl CommandIo for CtlIo {
 
     async fn read_line(&mut self, _prompt: &str) -> Typed {
         Typed::End
+    }
+
+    async fn agent(&mut self) -> Result<AgentStream, NoAgent> {
+        Err(NoAgent::NotForwarded)
     }
 
     async fn gone(&mut self) -> Leave {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anteroom_core::policy::Identity;
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Who gave a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,25 @@ pub enum FileAnswer {
     OutOfReach,
 }
 
+/// A way to the agent that the client has forwarded.
+pub type AgentStream = Box<dyn Duplex>;
+
+/// Bytes both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// Why there is no way to the client's agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAgent {
+    /// It was not forwarded, or there is none.
+    #[error("no agent was forwarded; start one, and give the command as `ssh -A …`")]
+    NotForwarded,
+    /// The client does not let us at it.
+    #[error("your ssh does not let the proxy at the agent it forwards: {0}")]
+    Refused(String),
+}
+
 /// Where a command's answer goes and its input comes from. Text is handed over with lines that end in `\n`; what a terminal
 /// needs instead is the implementation's business, and so are the bounds of its buffers: every method that writes waits for room.
 pub trait CommandIo: Send {
@@ -101,6 +121,9 @@ pub trait CommandIo: Send {
 
     /// Shows `prompt` on the terminal and reads a line.
     fn read_line(&mut self, prompt: &str) -> impl Future<Output = Typed> + Send;
+
+    /// Opens the agent that the client has forwarded, if it has; within seconds.
+    fn agent(&mut self) -> impl Future<Output = Result<AgentStream, NoAgent>> + Send;
 
     /// Returns when the client leaves. Has to be safe to drop and to call again.
     fn gone(&mut self) -> impl Future<Output = Leave> + Send;

@@ -68,7 +68,11 @@ impl<I: CommandIo> Run<'_, I> {
             requests,
             ttl: args.ttl,
             from: None,
+            fresh_key: None,
         };
+        if args.agent {
+            return self.login_by_agent(&identity, wanted, from).await;
+        }
         let issued = self
             .ctx
             .state
@@ -107,7 +111,7 @@ impl<I: CommandIo> Run<'_, I> {
         self.hand_out(&issued).await
     }
 
-    async fn hand_out(&mut self, issued: &LoggedIn) -> Ended {
+    pub(super) async fn hand_out(&mut self, issued: &LoggedIn) -> Ended {
         self.print(issued.certificate.to_openssh()).await?;
         let status = self.status_of_certificate(issued);
         self.note(&status).await?;

@@ -15,6 +15,7 @@
 //! The rules themselves are in `anteroom-core`, the writing in `state`; where a command's bytes come from and go to is behind
 //! [`CommandIo`].
 
+mod agent;
 mod args;
 mod audit_log;
 mod authorities;
@@ -57,7 +58,10 @@ use crate::state::State;
 use crate::waiting::Waiting;
 
 use self::args::{Audit, Auth, Command, Locks, Nodes, Request, Requests, Users};
-pub use self::io::{Caller, CommandIo, FileAnswer, Gone, Leave, StdinError, TerminalSize, Typed};
+pub use self::io::{
+    AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
+    TerminalSize, Typed,
+};
 use self::line::Parsed;
 pub use self::line::{Channel, CommandLine, LONGEST_LINE, MOST_WORDS, UsageError};
 pub use self::requests::exit_of;

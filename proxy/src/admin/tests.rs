@@ -60,6 +60,7 @@ struct Client {
     prompts: Vec<String>,
     heard: Option<mpsc::UnboundedSender<String>>,
     leave: Option<tokio::sync::oneshot::Receiver<Leave>>,
+    agent: Option<tokio::io::DuplexStream>,
 }
 
 impl CommandIo for Client {
@@ -106,6 +107,11 @@ impl CommandIo for Client {
             .as_mut()
             .and_then(VecDeque::pop_front)
             .unwrap_or(Typed::End)
+    }
+
+    async fn agent(&mut self) -> Result<AgentStream, NoAgent> {
+        let agent = self.agent.take().ok_or(NoAgent::NotForwarded)?;
+        Ok(Box::new(agent))
     }
 
     async fn gone(&mut self) -> Leave {

@@ -1,24 +1,34 @@
 //! A command's streams and terminal on a session channel.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::startup::Startup;
 use super::voice::ChannelVoice;
-use crate::admin::{CommandIo, FileAnswer, Gone, Leave, StdinError, TerminalSize, Typed};
+use crate::admin::{
+    AgentStream, CommandIo, FileAnswer, Gone, Leave, NoAgent, StdinError, TerminalSize, Typed,
+};
 use crate::hold::{Answer, Left, Voice};
-use crate::ssh::{Channel, Event, WindowSize};
+use crate::ssh::{Channel, Connection, Event, WindowSize};
+
+/// How long a client may take to open its agent: it asks nobody, and is near.
+const AGENT_OPENS: Duration = Duration::from_secs(10);
 
 /// The standard streams of a command that runs over a session channel.
 pub(super) struct ChannelIo {
     channel: Channel,
     terminal: Option<WindowSize>,
+    /// Where the agent is that was forwarded, if one was.
+    agent: Option<Connection>,
 }
 
 impl ChannelIo {
-    pub(super) fn new(channel: Channel, startup: &mut Startup) -> Self {
+    pub(super) fn new(channel: Channel, startup: &mut Startup, connection: &Connection) -> Self {
         ChannelIo {
             channel,
             terminal: startup.terminal().copied(),
+            agent: startup.wants_agent.then(|| connection.clone()),
         }
     }
 
@@ -100,6 +110,15 @@ impl CommandIo for ChannelIo {
             Answer::Line(line) => Typed::Line(line),
             Answer::Unattended | Answer::Left(Left::Gone) => Typed::End,
             Answer::Left(Left::Interrupted) => Typed::Interrupted,
+        }
+    }
+
+    async fn agent(&mut self) -> Result<AgentStream, NoAgent> {
+        let connection = self.agent.as_ref().ok_or(NoAgent::NotForwarded)?;
+        match tokio::time::timeout(AGENT_OPENS, connection.open_agent()).await {
+            Ok(Ok(channel)) => Ok(Box::new(channel.into_stream())),
+            Ok(Err(error)) => Err(NoAgent::Refused(error.to_string())),
+            Err(_) => Err(NoAgent::Refused("it does not answer".to_owned())),
         }
     }
 

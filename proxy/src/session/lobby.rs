@@ -15,13 +15,15 @@ use crate::admin::{self, Caller, CommandLine};
 use crate::exit::Exit;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd};
-use crate::ssh::{self, OpenRefusal, Opening, TcpTarget};
+use crate::ssh::{self, Connection, OpenRefusal, Opening, TcpTarget};
 
 /// What a known user finds behind the front door.
 pub(super) struct Lobby {
     proxy: Arc<Proxy>,
     identity: Identity,
     from: SocketAddr,
+    /// To open the user's agent on.
+    connection: Connection,
     /// When the key was proven.
     since: OffsetDateTime,
 }
@@ -31,12 +33,14 @@ impl Lobby {
         proxy: Arc<Proxy>,
         identity: Identity,
         from: SocketAddr,
+        connection: Connection,
         since: OffsetDateTime,
     ) -> Arc<Lobby> {
         Arc::new(Lobby {
             proxy,
             identity,
             from,
+            connection,
             since,
         })
     }
@@ -50,7 +54,7 @@ impl Lobby {
             return;
         };
         let outbox = channel.outbox.clone();
-        let mut io = ChannelIo::new(channel, &mut startup);
+        let mut io = ChannelIo::new(channel, &mut startup, &self.connection);
         let line = match &program {
             Program::Exec(command) => CommandLine::from_exec(command),
             Program::Shell => CommandLine::from_words(Vec::new()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anteroom_ca::key::UserCa;
+use anteroom_ca::key::{UserCa, fingerprint};
 use anteroom_ca::user::{CertifyIdentityError, certify};
 use anteroom_ca::{Certificate, ClockError, IssueTime, Serial};
 use anteroom_core::credential::IssuedCredential;
@@ -12,6 +12,7 @@ use anteroom_core::id::{KeyFingerprint, LockId, RequestId};
 use anteroom_core::lock::{Lock, LockTarget, MOST_LOCKS};
 use anteroom_core::policy::{self, Identity, LoginPermit, LoginRefused, LoginWanted};
 use anteroom_core::request::{Action, Actor, TransitionError, apply};
+use ssh_key::PublicKey;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -89,6 +90,32 @@ impl State {
                     issue(draft, permit, from, &ca, None)
                 })
                 .inspect_err(|error| refused(draft, &identity, from, error))
+        })
+        .await
+    }
+
+    /// Takes back a certificate that was issued a moment ago and reached nobody.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it counts until its end, and is where it was sent to.
+    pub async fn take_back(
+        &self,
+        issued: &LoggedIn,
+        why: &'static str,
+        from: SocketAddr,
+    ) -> Result<(), StoreError> {
+        let serial = issued.certificate.serial().get();
+        let entry = Entry::failed(
+            Event::CertCreate,
+            format!("certificate {serial} is revoked: {why}"),
+        )
+        .user(issued.permit.user())
+        .key(issued.permit.key())
+        .remote_addr(from);
+        self.write(move |draft| {
+            draft.log(entry);
+            draft.revoke_credential(serial, why);
+            Ok(())
         })
         .await
     }
@@ -319,7 +346,7 @@ fn issue(
     let reasons: Vec<String> = reasons.collect();
     entry.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     draft.issue(row, about_certificate(entry, &certificate));
-    draft.remember_credential(credential(&permit, &certificate), &revokes);
+    draft.remember_credential(credential(&permit, &certificate)?, &revokes);
     Ok(LoggedIn {
         permit,
         certificate,
@@ -348,14 +375,20 @@ fn revoked_by(
     displaced.chain(replaced).collect()
 }
 
-fn credential(permit: &LoginPermit, certificate: &Certificate) -> IssuedCredential {
-    let key: KeyFingerprint = permit.key().clone();
-    IssuedCredential {
+fn credential(
+    permit: &LoginPermit,
+    certificate: &Certificate,
+) -> Result<IssuedCredential, LoginError> {
+    let certified = PublicKey::from(certificate.as_ssh().public_key().clone());
+    let subject = KeyFingerprint::parse(&fingerprint(&certified).to_string())
+        .map_err(|_| CertifyIdentityError::Subject)?;
+    Ok(IssuedCredential {
         serial: certificate.serial().get(),
         sha256: certificate.sha256(),
         user: permit.user().clone(),
-        login_key: key,
+        login_key: permit.key().clone(),
+        subject,
         valid_before: certificate.valid_before(),
         revoked: None,
-    }
+    })
 }

@@ -268,6 +268,25 @@ impl Draft {
         });
     }
 
+    /// Takes back an identity certificate that counts; any other stays as it is.
+    pub(super) fn revoke_credential(&mut self, serial: u64, why: &str) {
+        let Some(known) = self.view.credential(serial) else {
+            return;
+        };
+        if known.revoked.is_some() {
+            return;
+        }
+        let revoked = IssuedCredential {
+            revoked: Some(why.to_owned()),
+            ..IssuedCredential::clone(known)
+        };
+        self.push(Change::RevokeIdentity {
+            serial,
+            why: why.to_owned(),
+        });
+        self.turn(|view| view.with_credentials([revoked]));
+    }
+
     pub(super) fn start_session(&mut self, session: SessionStart, entry: Entry) {
         self.push(Change::StartSession(Box::new(session), Box::new(entry)));
     }
@@ -348,6 +367,7 @@ impl Draft {
             | Change::PutMonitoringRule(_)
             | Change::RemoveMonitoringRule(_)
             | Change::Issue(..)
+            | Change::RevokeIdentity { .. }
             | Change::StartSession(..)
             | Change::EndSession(..)
             | Change::Log(_) => {}

@@ -790,8 +790,8 @@ async fn credentials(
     now: OffsetDateTime,
 ) -> Result<Vec<IssuedCredential>, StoreError> {
     let rows = sqlx::query(
-        "SELECT serial, cert_sha256, user, login_key, ends AS valid_before, why FROM (\
-           SELECT serial, cert_sha256, user, login_key, identities.valid_before AS ends, why, \
+        "SELECT serial, cert_sha256, user, login_key, subject, ends AS valid_before, why FROM (\
+           SELECT serial, cert_sha256, user, login_key, subject, identities.valid_before AS ends, why, \
              ROW_NUMBER() OVER (PARTITION BY user ORDER BY \
                (why IS NULL AND identities.valid_before > $1) DESC, \
                identities.valid_before DESC, serial) AS place \
@@ -813,12 +813,14 @@ fn credential(row: &SqliteRow) -> Result<IssuedCredential, StoreError> {
         why: why.to_string(),
     };
     let (user, key): (String, String) = (row.try_get("user")?, row.try_get("login_key")?);
-    let sha256: String = row.try_get("cert_sha256")?;
+    let (sha256, subject): (String, String) =
+        (row.try_get("cert_sha256")?, row.try_get("subject")?);
     Ok(IssuedCredential {
         serial: serial.parse().map_err(|error| unreadable(&error))?,
         sha256: crate::audit::unhex(&sha256).ok_or_else(|| unreadable(&"its hash"))?,
         user: UserName::parse(&user).map_err(|error| unreadable(&error))?,
         login_key: KeyFingerprint::parse(&key).map_err(|error| unreadable(&error))?,
+        subject: KeyFingerprint::parse(&subject).map_err(|error| unreadable(&error))?,
         valid_before: from_micros(row.try_get("valid_before")?),
         revoked: row.try_get("why")?,
     })

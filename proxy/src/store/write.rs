@@ -64,6 +64,13 @@ pub enum Change {
     },
     /// Records a certificate, together with its `cert.create` entry.
     Issue(Box<Issuance>, Box<Entry>),
+    /// Takes back an identity certificate, which counted until now.
+    RevokeIdentity {
+        /// Its serial number.
+        serial: u64,
+        /// Why.
+        why: String,
+    },
     /// Records that a session began, together with its `session.start` entry.
     StartSession(Box<SessionStart>, Box<Entry>),
     /// Records that a session ended, together with its `session.end` entry. A session that has
@@ -296,6 +303,7 @@ impl<'a> Transaction<'a> {
                 let seq = self.append(entry, cluster, now).await?;
                 self.issue(issuance, seq, now).await
             }
+            Change::RevokeIdentity { serial, why } => self.revoke_identity(*serial, why, now).await,
             Change::StartSession(session, entry) => {
                 let seq = self.append(entry, cluster, now).await?;
                 self.start_session(session, seq, now).await
@@ -615,18 +623,27 @@ impl<'a> Transaction<'a> {
         .execute(&mut self.connection)
         .await?;
         for (serial, why) in &identity.revokes {
-            let changed = sqlx::query(
-                "UPDATE identities SET revoked = $1, why = $2 WHERE serial = $3 AND revoked IS NULL",
-            )
-            .bind(micros(now))
-            .bind(why)
-            .bind(serial.to_string())
-            .execute(&mut self.connection)
-            .await?;
             // Of two drops at once, one comes too late: its certificate must not exist.
-            one(changed.rows_affected(), || format!("certificate {serial}"))?;
+            self.revoke_identity(*serial, why, now).await?;
         }
         Ok(())
+    }
+
+    async fn revoke_identity(
+        &mut self,
+        serial: u64,
+        why: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE identities SET revoked = $1, why = $2 WHERE serial = $3 AND revoked IS NULL",
+        )
+        .bind(micros(now))
+        .bind(why.to_owned())
+        .bind(serial.to_string())
+        .execute(&mut self.connection)
+        .await?;
+        one(changed.rows_affected(), || format!("certificate {serial}"))
     }
 
     async fn start_session(

@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod agent;
 mod attack;
 mod authorities;
 mod bridge;

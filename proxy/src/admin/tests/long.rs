@@ -39,6 +39,10 @@ impl CommandIo for Slow {
         Typed::End
     }
 
+    async fn agent(&mut self) -> Result<AgentStream, NoAgent> {
+        Err(NoAgent::NotForwarded)
+    }
+
     async fn gone(&mut self) -> Leave {
         std::future::pending().await
     }

@@ -3,6 +3,7 @@
 use anteroom_ca::key::UserCa;
 use anteroom_ca::user::{Conditions, Refused, VerifiedIdentity, verify};
 use anteroom_ca::{Certificate, ClockError};
+use anteroom_core::id::KeyFingerprint;
 use anteroom_core::policy::{LoginRefused, LoginWanted};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -80,6 +81,58 @@ async fn a_login_is_recorded_before_it_is_handed_out_and_known_after_a_restart()
     assert_eq!(*state.view().credential(serial).cloned().unwrap(), *known);
     assert!(present(&state, &issued.certificate).is_ok());
     state.close().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_taken_back_opens_nothing() {
+    let world = world().await;
+    let issued = world.login(&me("alice"), &[]).await.unwrap();
+    let other = world.login(&me("alice"), &[]).await.unwrap();
+    for _ in 0..2 {
+        let back = world.state.take_back(&issued, "not taken", home());
+        back.await.unwrap();
+    }
+    let refused = |state: &State| present(state, &issued.certificate).unwrap_err();
+    assert_eq!(refused(&world.state), Refused::Revoked("not taken".into()));
+    assert!(present(&world.state, &other.certificate).is_ok());
+    world.verify().await.unwrap();
+    world.state.close().await;
+    let state = open(world.dir.path(), &world.clock).await.unwrap();
+    assert_eq!(refused(&state), Refused::Revoked("not taken".into()));
+    state.close().await;
+}
+
+#[tokio::test]
+async fn a_fresh_key_is_known_by_its_certificate_and_by_nothing_else() {
+    let world = world().await;
+    let key = crate::keys::ephemeral();
+    let wanted = LoginWanted {
+        fresh_key: Some(key.public_key().to_openssh().unwrap()),
+        ..LoginWanted::default()
+    };
+    let (alice, ca) = (me("alice"), user_ca());
+    let login = world.state.login(&alice, wanted, home(), &ca);
+    let issued = login.await.unwrap();
+    let fresh = anteroom_ca::key::fingerprint(key.public_key()).to_string();
+    let fresh = KeyFingerprint::parse(&fresh).unwrap();
+    let view = world.state.view();
+    assert!(view.user_by_key(&fresh).is_none());
+    assert_eq!(
+        view.user_by_certified_key(&fresh).unwrap().as_str(),
+        "alice"
+    );
+    let held = present(&world.state, &issued.certificate).unwrap();
+    assert_eq!(held.credential().key, fresh);
+    let identity = held.into_identity();
+    assert_eq!(identity.key(), me("alice").key());
+    // A drop is for the same key, and the plain key proves nobody.
+    let dropped = world.drop_all(&identity).await.unwrap();
+    assert_eq!(
+        dropped.certificate.as_ssh().public_key(),
+        issued.certificate.as_ssh().public_key()
+    );
+    world.verify().await.unwrap();
+    world.state.close().await;
 }
 
 #[tokio::test]
