@@ -7,6 +7,7 @@ pub(crate) mod evaluate;
 mod explain;
 mod locked;
 mod login;
+mod preview;
 pub(crate) mod resources;
 mod survey;
 
@@ -37,6 +38,7 @@ pub use explain::{
     Explanation, ExpressionFinding, Match, Outcome, RoleFinding, Via, Whom, explain,
 };
 pub use locked::locked_out;
+pub use preview::{Preview, previews};
 
 /// A person who has proven to hold a registered key, or the key of an identity certificate that
 /// she got with one.

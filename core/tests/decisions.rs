@@ -481,6 +481,34 @@ fn roles_that_cancel_each_other_are_not_asked_for_together() {
 }
 
 #[test]
+fn a_reviewer_sees_the_labels_that_the_roles_he_previews_as_select() {
+    let text = "kind: role\nmetadata: {name: staging-eyes}\nspec: {allow: {review_requests: {roles: ['*'], preview_as_roles: [staging-nodes]}}}\n---\nkind: role\nmetadata: {name: staging-nodes}\nspec: {allow: {node_labels: {env: staging}}}\n---\nkind: role\nmetadata: {name: not-secret}\nspec: {deny: {node_labels: {env: staging}}}\n";
+    let nodes = [
+        a_node(1, "iot", &[("env", "staging")]),
+        a_node(2, "web", &[("env", "prod")]),
+    ];
+    let view = with_roles(with_logins(small(), &["requester"]), text).with_nodes(nodes);
+    let wanted = Wanted::resources(BTreeSet::from([on(1, "root"), on(2, "root")]));
+    let request = filed(&view, &alice(), &wanted, 7, at(0));
+    let seen = |held: &[&str]| -> Vec<String> {
+        let view = view
+            .clone()
+            .with_users([a_user("bob", &[2], held, &["root"])]);
+        let bob = Identity::from_proven_key(user("bob"), key(2));
+        let previews = anteroom_core::policy::previews(&view, &bob, &request, at(1));
+        let words = previews
+            .iter()
+            .map(|seen| format!("{} {:?}", seen.name, seen.labels));
+        words.collect()
+    };
+    assert_eq!(seen(&["staging-eyes"]), ["iot {\"env\": \"staging\"}"]);
+    // What he may reach or ask for himself he may look at as well.
+    assert_eq!(seen(&["requester"]).len(), 2);
+    assert_eq!(seen(&["staging-eyes", "not-secret"]), [""; 0]);
+    assert_eq!(seen(&[]), [""; 0]);
+}
+
+#[test]
 fn an_explanation_tells_of_a_request_no_further_than_it_reaches() {
     let view = canceling();
     let wanted = Wanted::resources(BTreeSet::from([on(1, "ops")]));

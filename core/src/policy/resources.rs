@@ -47,7 +47,7 @@ impl<'a> Thing<'a> {
         })
     }
 
-    fn selected_by(&self, role: &Role, user: &User) -> bool {
+    pub(crate) fn selected_by(&self, role: &Role, user: &User) -> bool {
         selects(role, self.resource, user)
     }
 

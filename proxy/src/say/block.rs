@@ -1,10 +1,14 @@
-//! The block that shows one access request, the same to the requester while she waits and to those who review it.
+//! The block that shows one access request, the same to the requester while she waits and to those who review it, who see
+//! the labels of the resources as well.
 
 use anteroom_core::duration::format as format_duration;
 use time::{Duration, OffsetDateTime};
 
 use super::text::{clean, quote};
 use super::when;
+
+/// The resources whose labels the block shows; a request may hold hundreds.
+const LABELS_SHOWN: usize = 10;
 
 /// Everything the block shows, already looked up; untrusted text is cleaned here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct RequestBlock {
     pub others: Vec<String>,
     /// The logins asked for; empty means whatever the roles allow.
     pub logins: Vec<String>,
+    /// Names and labels of the resources that whoever looks may see, each cleaned.
+    pub labels: Vec<String>,
     /// The one command that is granted; `None` where any is.
     pub scope: Option<String>,
     /// Who filed it, if that was somebody else.
@@ -86,6 +92,12 @@ impl RequestBlock {
         }
         if self.has_nodes() {
             lines.push(field("Logins", &list(&self.logins, "[any of the roles]")));
+        }
+        let shown = self.labels.iter().take(LABELS_SHOWN);
+        lines.extend(shown.map(|labels| field("Labels", labels)));
+        if let Some(more @ 1..) = self.labels.len().checked_sub(LABELS_SHOWN) {
+            let json = "`--format json` shows all";
+            lines.push(field("Labels", &format!("… of {more} more; {json}")));
         }
         lines.push(field("Grants", &self.grants()));
         if !self.overridden.is_empty() {

@@ -20,7 +20,7 @@ pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml};
 pub use self::outcome::{
     KUBE_OBJECTS_NOT_LISTED, ambiguous_name, barred, connecting_comes_later, connecting_not_served,
-    denial, no_such_node, no_such_resource, outcome, own_lock,
+    denial, labels_of, no_such_node, no_such_resource, outcome, own_lock,
 };
 pub use self::pieces::{documents_in_pieces, json_in_pieces, table_in_pieces, yaml_in_pieces};
 pub use self::session::{

@@ -20,6 +20,14 @@ use super::table::Table;
 use super::text::clean;
 use super::waiting;
 
+/// A resource with its labels, for the block of a request.
+#[must_use]
+pub fn labels_of(preview: &anteroom_core::policy::Preview) -> String {
+    let labels = super::labels(&preview.labels);
+    let labels = if labels.is_empty() { "[none]" } else { &labels };
+    format!("{}: {labels}", clean(&preview.name))
+}
+
 impl RequestBlock {
     /// The block of `request`, with the names that `view` knows for its nodes. Once it is approved the block shows what was
     /// granted, which may be less than what was asked for.
@@ -48,6 +56,7 @@ impl RequestBlock {
                 .filter_map(|id| other_than_a_node(id))
                 .collect(),
             logins: logins(&nodes),
+            labels: Vec::new(),
             resources: resources
                 .iter()
                 .map(|id| (*id).clone().without_logins().to_string())

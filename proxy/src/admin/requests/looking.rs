@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
 use anteroom_core::id::{ResourceId, UserName};
+use anteroom_core::policy::{self, Preview};
 use anteroom_core::request::{AccessRequest, State as RequestState, may_review};
 use anteroom_core::view::View;
 use time::OffsetDateTime;
 
 use super::{RequestRow, strings};
 use crate::admin::args::{Format, OneRequest, RequestLs};
-use crate::admin::io::CommandIo;
+use crate::admin::io::{Caller, CommandIo};
 use crate::admin::run::{Ended, Run, Stop};
 use crate::exit::Exit;
 use crate::say::{self, RequestBlock, Table};
@@ -101,13 +102,28 @@ impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn show_request(&mut self, request: &AccessRequest, format: Format) -> Ended {
         let view = self.ctx.state.view();
         let waiting = self.waiting_for(request);
-        let row = RequestRow::new(request).waited_for(waiting);
+        let previews = self.previews(&view, request);
+        let row = RequestRow::new(request)
+            .waited_for(waiting)
+            .previewed(&previews);
         let block = RequestBlock {
             waiting,
+            labels: previews.iter().map(say::labels_of).collect(),
             ..RequestBlock::of(&view, request)
         };
         self.listing(format, &row, || block.render()).await?;
         Ok(Exit::Done)
+    }
+
+    /// The resources whose labels the caller may see; she who asks knows what she asks for.
+    fn previews(&self, view: &View, request: &AccessRequest) -> Vec<Preview> {
+        match self.caller {
+            Caller::Ssh { identity, .. } if *identity.user() == request.user => Vec::new(),
+            Caller::Ssh { identity, .. } => {
+                policy::previews(view, identity, request, self.ctx.state.now())
+            }
+            Caller::Local => Vec::new(),
+        }
     }
 
     /// The request that an argument means, among those the caller may see.

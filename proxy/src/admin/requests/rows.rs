@@ -1,7 +1,8 @@
 //! Requests as scripts see them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use anteroom_core::policy::Preview;
 use anteroom_core::request::{
     AccessRequest, Annotations, Author, Effect, Reach, Review, State as RequestState, Verdict,
 };
@@ -19,6 +20,9 @@ pub(crate) struct RequestRow {
     roles: Vec<String>,
     state: &'static str,
     resource_ids: Vec<String>,
+    /// What a reviewer may see of them, when one request is shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resource_details: Vec<ResourceDetailRow>,
     created: String,
     /// When access ends.
     expires: String,
@@ -73,6 +77,13 @@ struct ReviewRow {
 }
 
 #[derive(Debug, Serialize)]
+struct ResourceDetailRow {
+    id: String,
+    name: String,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
 struct GrantedRow {
     roles: Vec<String>,
     resource_ids: Vec<String>,
@@ -101,6 +112,7 @@ impl RequestRow {
             roles: strings(&request.roles),
             state: request.state.as_str(),
             resource_ids: resources(&request.reach),
+            resource_details: Vec::new(),
             created: say::rfc3339(request.created),
             expires: say::rfc3339(request.access_expires),
             request_expires: say::rfc3339(request.request_expires),
@@ -141,6 +153,19 @@ impl RequestRow {
     /// The same, with how many connections wait for it.
     pub(super) fn waited_for(self, waiting: Option<u32>) -> Self {
         Self { waiting, ..self }
+    }
+
+    /// The same, with what the caller may see of its resources.
+    pub(super) fn previewed(self, previews: &[Preview]) -> Self {
+        let detail = |preview: &Preview| ResourceDetailRow {
+            id: preview.id.to_string(),
+            name: preview.name.clone(),
+            labels: preview.labels.clone(),
+        };
+        Self {
+            resource_details: previews.iter().map(detail).collect(),
+            ..self
+        }
     }
 }
 
