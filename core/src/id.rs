@@ -375,6 +375,10 @@ uuid_id!(
     RequestId, "request ID"
 );
 uuid_id!(
+    /// A pre-approval's identity, which `request allows rm` takes.
+    AllowanceId, "pre-approval ID"
+);
+uuid_id!(
     /// A session's identity, in the audit log and in the key ID of its certificate.
     SessionId, "session ID"
 );

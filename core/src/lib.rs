@@ -25,6 +25,7 @@
 )]
 
 pub mod admin;
+pub mod allowance;
 pub mod claims;
 pub mod credential;
 pub mod documents;

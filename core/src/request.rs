@@ -5,6 +5,7 @@
 //! [`crate::admin::allowed`]; the rule that nobody decides his own request is kept here, on
 //! every path.
 
+mod automatic;
 mod filing;
 mod life;
 mod overriding;
@@ -19,14 +20,20 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use crate::id::{IdError, KeyFingerprint, RequestId, ResourceId, RoleName, RuleName, UserName};
+use crate::id::{
+    AllowanceId, IdError, KeyFingerprint, RequestId, ResourceId, RoleName, RuleName, UserName,
+};
 use crate::role::{DurationFrom, Threshold};
 
+pub use automatic::{
+    Automatic, AutomaticReview, allowance_reviews, automatic_reviews, rule_review,
+};
 pub use filing::{Filed, FilingError, NewRequest, Wanted, file, file_for};
 pub use life::{Action, Mandate, TransitionError, apply, apply_for};
 pub use overriding::{OverrideError, check_override};
 pub use review::{
-    ReviewError, Reviewed, may_review, review, review_automatically, reviewers, reviewers_of,
+    ReviewError, Reviewed, may_review, may_review_some, review, review_automatically,
+    review_by_allowance, reviewers, reviewers_of,
 };
 pub use terms::TermsError;
 
@@ -187,6 +194,9 @@ pub struct ThresholdIndex(pub usize, pub usize);
 pub struct Review {
     /// Who.
     pub author: Author,
+    /// The pre-approval that gave it in the author's name; `None` where he gave it himself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<AllowanceId>,
     /// What.
     pub verdict: Verdict,
     /// Why; empty if nothing was said.
@@ -272,6 +282,13 @@ pub struct Terms {
     /// Not before then.
     #[serde(with = "time::serde::rfc3339::option")]
     pub assume_start: Option<OffsetDateTime>,
+    /// Not after then: at this instant it is over, however late it begins.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub until: Option<OffsetDateTime>,
 }
 
 /// Whether a review moved any count.

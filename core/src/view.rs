@@ -4,6 +4,7 @@
 //! all that did not change: the maps are persistent trees, so that one more node among a hundred
 //! thousand costs a few small copies, and an old view that somebody still reads costs as little.
 
+mod allowances;
 mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::resource::{Kind, Resource};
 use crate::role::Role;
 use crate::user::User;
 
+use allowances::Allowances;
 use nodes::Nodes;
 
 /// Limits and defaults of the domain that an operator may change.
@@ -95,6 +97,7 @@ pub struct View {
     // At most `MOST_RULES`, and copied as locks are.
     monitoring: Arc<BTreeMap<RuleName, Arc<MonitoringRule>>>,
     credentials: Credentials,
+    allowances: Allowances,
 }
 
 /// What is registered besides nodes, by kind and name: one map, because every question names a
@@ -162,6 +165,7 @@ impl View {
             locks: Arc::default(),
             monitoring: Arc::default(),
             credentials: Credentials::default(),
+            allowances: Allowances::default(),
         }
     }
 

@@ -82,6 +82,10 @@ pub enum Event {
     MonitoringRuleUpdate,
     /// An access monitoring rule was removed.
     MonitoringRuleDelete,
+    /// A pre-approval was given.
+    PreApprovalCreate,
+    /// A pre-approval was taken back, or ended.
+    PreApprovalDelete,
     /// A role was created.
     RoleCreate,
     /// A role was changed.
@@ -152,6 +156,8 @@ const EVENTS: &[(Event, &str, &str)] = &[
         "access_monitoring_rule.delete",
         "TAMR002",
     ),
+    (Event::PreApprovalCreate, "pre_approval.create", "A1000"),
+    (Event::PreApprovalDelete, "pre_approval.delete", "A1001"),
     (Event::RoleCreate, "role.create", "T9000"),
     (Event::RoleUpdate, "role.update", "T9002"),
     (Event::RoleDelete, "role.delete", "T9001"),
@@ -303,7 +309,7 @@ pub struct Entry {
     pub delegator: Option<String>,
     /// Attributes that were given with it, as `key=value` with commas.
     pub annotations: Option<String>,
-    /// The rule that did it: `access_monitoring_rule/NAME`.
+    /// What did it by itself: `access_monitoring_rule/NAME` or `pre_approval/ID`.
     pub automatic: Option<String>,
     /// The roles that were asked for. `core` bounds how many.
     pub roles: Vec<String>,
@@ -311,6 +317,10 @@ pub struct Entry {
     pub resource_ids: Vec<String>,
     /// The lock that was made or taken away; `name` is then what it shuts, as `KIND/NAME`.
     pub lock_id: Option<String>,
+    /// The pre-approval that was given or taken back; `name` is then the user it is for.
+    pub pre_approval_id: Option<String>,
+    /// The labels of nodes that it names, as `key=value` with commas.
+    pub labels: Option<String>,
 }
 
 impl Entry {
@@ -345,6 +355,8 @@ impl Entry {
             roles: Vec::new(),
             resource_ids: Vec::new(),
             lock_id: None,
+            pre_approval_id: None,
+            labels: None,
         }
     }
 
@@ -417,8 +429,10 @@ setters! {
     delegator,
     /// Says with which attributes.
     annotations,
-    /// Says which rule did it.
+    /// Says which rule or pre-approval did it.
     automatic,
+    /// Names the pre-approval.
+    pre_approval_id,
 }
 
 /// The stored form, in the order in which fields are written.
@@ -480,6 +494,10 @@ struct Line<'a> {
     resource_ids: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     lock_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pre_approval_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<&'a str>,
 }
 
 /// The end of the chain: the number and hash of the last entry.
@@ -644,6 +662,8 @@ fn line(entry: &Entry, seq: i64, time: &str, cluster: &str) -> Result<String, Ap
         roles,
         resource_ids,
         lock_id,
+        pre_approval_id,
+        labels,
     } = entry;
     let line = Line {
         seq,
@@ -680,6 +700,8 @@ fn line(entry: &Entry, seq: i64, time: &str, cluster: &str) -> Result<String, Ap
         roles,
         resource_ids,
         lock_id: lock_id.as_deref().map(cut),
+        pre_approval_id: pre_approval_id.as_deref().map(cut),
+        labels: labels.as_deref().map(cut),
     };
     let mut out = Vec::with_capacity(512);
     line.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Inert))?;

@@ -19,6 +19,7 @@
 //!  writer: begin immediate ─► decide (core) ─► rows + audit ─► commit ─► view, changes
 //! ```
 
+mod allowances;
 mod certificates;
 mod clock;
 mod identities;
@@ -49,6 +50,8 @@ use crate::audit::{Entry, Event};
 use crate::store::{OpenError, Reader, Store, StoreError};
 use writer::{Draft, Message, Work, Writer};
 
+pub(crate) use allowances::sees_allowance;
+pub use allowances::{AllowError, Allowed, DisallowError};
 pub use certificates::{IssueError, Issued, Subject};
 pub use clock::{Clock, ManualClock, SystemClock, Until};
 pub use identities::{Dropping, LoggedIn, LoginError};

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
+use crate::allowance::Allowance;
 use crate::duration::format_instant;
-use crate::id::{RequestId, RoleName, UserName};
+use crate::id::{AllowanceId, RequestId, RoleName, UserName};
 use crate::monitoring::MonitoringRule;
 use crate::predicate::ReviewEnv;
 use crate::user::User;
 use crate::view::View;
 
+use super::automatic::allowance_terms;
 use super::life::resolved;
 use super::tally::{Tally, effect_of, matching_filters, tally};
 use super::terms::{TermsError, check_terms, granted, narrow};
@@ -123,6 +125,28 @@ fn forbidden_role<'r>(view: &View, env: &ReviewEnv<'r>) -> Option<&'r RoleName> 
     })
 }
 
+/// Whether there could be a request for `role` that `reviewer`'s stored roles let him review: what
+/// conditions (`where`) say is left to the request.
+#[must_use]
+pub fn may_review_some(view: &View, reviewer: &UserName, role: &RoleName) -> bool {
+    let Some(user) = view.user(reviewer).filter(|user| !view.is_locked_out(user)) else {
+        return false;
+    };
+    let roles: Vec<_> = user
+        .roles
+        .iter()
+        .filter_map(|name| view.role(name))
+        .collect();
+    let allowed = roles
+        .iter()
+        .any(|held| held.allow.review_requests.names_role(user, role));
+    let denied = roles.iter().any(|held| {
+        let deny = &held.deny.review_requests;
+        deny.condition.is_none() && deny.names_role(user, role)
+    });
+    allowed && !denied
+}
+
 /// The users who may review `request`, by name.
 #[must_use]
 pub fn reviewers(view: &View, request: &AccessRequest) -> Vec<UserName> {
@@ -183,7 +207,7 @@ pub fn review(
     now: OffsetDateTime,
 ) -> Result<Reviewed, ReviewError> {
     may_review(view, reviewer, request)?;
-    let author = Author::User(reviewer.clone());
+    let author = (Author::User(reviewer.clone()), None);
     count(view, author, request, verdict, reason, now)
 }
 
@@ -203,14 +227,32 @@ pub fn review_automatically(
     if rule.authors.contains(&request.user) {
         return Err(ReviewError::OwnRequest(request.id));
     }
-    let author = Author::Rule(rule.name.clone());
+    let author = (Author::Rule(rule.name.clone()), None);
+    count(view, author, request, verdict, reason, now)
+}
+
+/// Counts the approval that a pre-approval gives as the one review of its author, who has to be able
+/// to give it himself at this moment. What it opens ends when the pre-approval does.
+///
+/// # Errors
+/// As [`review`].
+pub fn review_by_allowance(
+    view: &View,
+    allowance: &Allowance,
+    request: &AccessRequest,
+    reason: &str,
+    now: OffsetDateTime,
+) -> Result<Reviewed, ReviewError> {
+    may_review(view, &allowance.author, request)?;
+    let author = (Author::User(allowance.author.clone()), Some(allowance.id));
+    let verdict = Verdict::Approve(allowance_terms(allowance));
     count(view, author, request, verdict, reason, now)
 }
 
 /// Counts a review by somebody who may give it.
 fn count(
     view: &View,
-    author: Author,
+    (author, allowance): (Author, Option<AllowanceId>),
     request: &AccessRequest,
     verdict: Verdict,
     reason: &str,
@@ -254,6 +296,7 @@ fn count(
     let mut request = request.clone();
     request.reviews.push(Review {
         author: author.clone(),
+        allowance,
         verdict,
         reason: reason.to_owned(),
         created: now,
@@ -264,7 +307,13 @@ fn count(
     let together = approvals(&request).try_fold(Terms::default(), narrow)?;
     let by = Actor::from(author);
     let request = match tally(&request) {
-        Tally::Open => request,
+        Tally::Open => AccessRequest {
+            // A pending request lapses no later than its access would end.
+            request_expires: together.until.map_or(request.request_expires, |end| {
+                request.request_expires.min(end)
+            }),
+            ..request
+        },
         Tally::Denied => resolved(request, State::Denied, by, reason, now),
         Tally::Approved => granted(request, &together, BTreeSet::new(), by, reason, now)?,
     };

@@ -134,6 +134,7 @@ pub(super) fn narrow(sum: Terms, more: &Terms) -> Result<Terms, TermsError> {
         resources,
         max_duration: sum.max_duration.into_iter().chain(more.max_duration).min(),
         assume_start: sum.assume_start.into_iter().chain(more.assume_start).max(),
+        until: sum.until.into_iter().chain(more.until).min(),
     })
 }
 
@@ -179,6 +180,7 @@ fn window(
     let end = terms
         .max_duration
         .map_or(asked, |limit| asked.min(start.saturating_add(limit)));
+    let end = terms.until.map_or(end, |until| end.min(until));
     if start >= end {
         return Err(TermsError::StartsAfterEnd { start, end });
     }

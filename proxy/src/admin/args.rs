@@ -147,6 +147,63 @@ pub(crate) enum Request {
     Approve(Decide),
     /// Deny requests as an administrator, like `requests deny`
     Deny(Deny),
+    /// Approve in advance what somebody will ask for
+    Allow(Allow),
+    /// List pre-approvals, take them back
+    #[command(subcommand)]
+    Allows(Allows),
+}
+
+#[derive(Debug, Args)]
+#[group(id = "covered", required = true, multiple = true, args = ["labels", "roles"])]
+pub(crate) struct Allow {
+    /// For whom; never yourself
+    #[arg(long, value_parser = UserName::parse, value_name = "USER")]
+    pub(crate) user: UserName,
+    /// Requests for nodes that have all of these labels
+    #[arg(long, value_delimiter = ',', value_parser = plain_label, value_name = "KEY=VALUE,...")]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Only requests for these logins; any without it
+    #[arg(long, value_delimiter = ',', value_parser = Login::parse, requires = "labels", value_name = "LOGIN,...")]
+    pub(crate) logins: Vec<Login>,
+    /// Requests for these roles as a whole; with --labels, requests for nodes through these roles only
+    #[arg(long, value_delimiter = ',', value_parser = RoleName::parse, value_name = "ROLE,...")]
+    pub(crate) roles: Vec<RoleName>,
+    /// How long, at most 14 days; what it opens ends with it
+    #[arg(long = "for", value_parser = duration::parse, allow_hyphen_values = true, value_name = "DURATION")]
+    pub(crate) lasts: Duration,
+    /// Why; the reason of its reviews
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Allows {
+    /// List the pre-approvals that you gave or were given
+    Ls(AllowsLs),
+    /// Take pre-approvals back; what they granted stays
+    Rm(AllowsRm),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AllowsLs {
+    /// Only those that you gave
+    #[arg(long)]
+    pub(crate) mine: bool,
+    /// Only those for this user
+    #[arg(long, value_parser = UserName::parse, value_name = "USER")]
+    pub(crate) user: Option<UserName>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AllowsRm {
+    /// Their IDs, or at least the first 4 characters of each
+    #[arg(required = true, value_delimiter = ',', value_name = "ID")]
+    pub(crate) ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -985,6 +1042,18 @@ fn label(text: &str) -> Result<(String, String), String> {
         .any(|part| part.chars().any(char::is_control))
     {
         return Err("labels are plain text; leave control characters out".to_owned());
+    }
+    Ok((key, value))
+}
+
+/// A label that is compared as it is.
+fn plain_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = label(text)?;
+    if key.contains('*') || value.contains('*') || value.starts_with('^') {
+        return Err(
+            "a pre-approval takes labels as nodes have them, no patterns; name the value itself"
+                .to_owned(),
+        );
     }
     Ok((key, value))
 }

@@ -180,6 +180,7 @@ fn audit_page(page: &[Record]) -> String {
             ("request_id", "req="),
             ("session_id", "sess="),
             ("name", ""),
+            ("labels", "labels="),
             ("command", "cmd="),
             ("exit", "exit="),
             ("reason", ""),

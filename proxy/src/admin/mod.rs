@@ -16,6 +16,7 @@
 //! [`CommandIo`].
 
 mod agent;
+mod allow;
 mod args;
 mod audit_log;
 mod authorities;
@@ -57,7 +58,7 @@ use crate::say::{self, LineEnd};
 use crate::state::State;
 use crate::waiting::Waiting;
 
-use self::args::{Audit, Auth, Command, Locks, Nodes, Request, Requests, Users};
+use self::args::{Allows, Audit, Auth, Command, Locks, Nodes, Request, Requests, Users};
 pub use self::io::{
     AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
     TerminalSize, Typed,
@@ -196,6 +197,9 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Request::Cancel(args) => run.cancel(&args).await,
             Request::Approve(args) => run.requests_approve(args).await,
             Request::Deny(args) => run.requests_deny(&args).await,
+            Request::Allow(args) => run.allow(args).await,
+            Request::Allows(Allows::Ls(args)) => run.allows_ls(&args).await,
+            Request::Allows(Allows::Rm(args)) => run.allows_rm(&args).await,
         },
         Command::Requests(command) => match command {
             Requests::Ls(args) => run.requests_ls(&args).await,

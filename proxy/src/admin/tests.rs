@@ -1,6 +1,7 @@
 //! The commands on a real state in a directory of its own, under a clock moved by hand. What people read is compared with
 //! transcripts in `transcripts/`; `UPDATE_GOLDEN=1` writes them anew, to be reviewed like code.
 
+mod allowing;
 mod asking;
 mod channel;
 mod hostile;

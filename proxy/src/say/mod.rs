@@ -4,6 +4,7 @@
 //! line ends in `\n` or `\r\n` is decided by whoever writes it ([`lines`]). All text that came from a peer (reasons, names,
 //! labels, commands, a node's messages) passes through [`clean`] or [`quote`] on its way out; callers hand it over raw.
 
+mod allowing;
 mod block;
 mod data;
 mod outcome;
@@ -16,6 +17,7 @@ mod when;
 
 use bytes::Bytes;
 
+pub use self::allowing::{allowance, covers, foreseen};
 pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml};
 pub use self::outcome::{

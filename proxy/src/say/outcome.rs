@@ -107,9 +107,10 @@ fn review_line(review: &anteroom_core::request::Review) -> ReviewLine {
     ReviewLine {
         author: review.author.to_string(),
         verdict: verdict.to_owned(),
-        how: match review.author {
-            Author::Rule(_) => Some("automatic".to_owned()),
-            Author::User(_) => None,
+        how: match (&review.author, review.allowance) {
+            (Author::Rule(_), _) => Some("automatic".to_owned()),
+            (Author::User(_), Some(id)) => Some(format!("by pre-approval {id}")),
+            (Author::User(_), None) => None,
         },
         reason: review.reason.clone(),
         at: review.created,
@@ -222,10 +223,20 @@ fn approval(request: &AccessRequest, by: &str, reason: &str) -> String {
             Verdict::Approve(_) => true,
             Verdict::Deny => false,
         });
-    let names: Vec<String> = approvers.map(|review| review.author.to_string()).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut by_review = false;
+    let names: Vec<String> = approvers
+        .map(|review| {
+            let name = review.author.to_string();
+            by_review |= name == by;
+            match review.allowance {
+                Some(_) => format!("{name} (pre-approved)"),
+                None => name,
+            }
+        })
+        .collect();
     // An administrator's approval is no review.
-    if names.contains(&by) {
+    if by_review {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         waiting::approval_received(&names, reason)
     } else {
         waiting::approval_received(&[by], reason)

@@ -5,15 +5,13 @@
 //! and removed like everything that administrators keep; see [`super::objects`].
 
 use anteroom_core::id::RequestId;
-use anteroom_core::monitoring::{self, Decision, MOST_RULES, MonitoringRule};
-use anteroom_core::request::{
-    self, AccessRequest, Actor, Author, State as RequestState, Terms, Verdict,
-};
+use anteroom_core::monitoring::{MOST_RULES, MonitoringRule};
+use anteroom_core::request::{self, AccessRequest, Actor, State as RequestState};
 use thiserror::Error;
 
 use super::By;
+use super::allowances::keep;
 use super::writer::Draft;
-use crate::audit::{Entry, Event};
 
 /// There are as many rules as there may be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -48,39 +46,9 @@ pub(super) fn put_rule(
 /// Gives the review that the rules give this request now, if they give one; the request as it is
 /// then. The draft has it already.
 pub(super) fn review_by_rule(draft: &mut Draft, request: AccessRequest) -> AccessRequest {
-    let view = draft.view();
-    let Some(rule) = monitoring::reviewing_rule(view, &request, draft.now()).cloned() else {
-        return request;
-    };
-    let (verdict, proposed) = match rule.decision {
-        Decision::Approved => (Verdict::Approve(Terms::default()), RequestState::Approved),
-        Decision::Denied => (Verdict::Deny, RequestState::Denied),
-    };
-    // A description longer than a reason may be is for those who keep the rule.
-    let limit = view.settings().reason_bytes;
-    let reason = rule.description.as_deref().unwrap_or_default();
-    let reason = Some(reason).filter(|reason| reason.len() <= limit);
-    let reason = reason.unwrap_or_default();
-    let mut entry = Entry::new(Event::AccessRequestReview)
-        .user(Author::Rule(rule.name.clone()))
-        .request_id(request.id)
-        .proposed_state(proposed)
-        .automatic(format!("access_monitoring_rule/{}", rule.name));
-    match request::review_automatically(view, &rule, &request, verdict, reason, draft.now()) {
-        Ok(reviewed) => {
-            entry = entry.state(reviewed.request.state);
-            if !reason.is_empty() {
-                entry = entry.reason(reason);
-            }
-            draft.log(entry);
-            draft.update_request(reviewed.request.clone(), request.state);
-            reviewed.request
-        }
-        Err(error) => {
-            // It waits for a person, as if there were no rule.
-            draft.log(entry.refused(error));
-            request
-        }
+    match request::rule_review(draft.view(), &request, draft.now()) {
+        Some(review) => keep(draft, request, review),
+        None => request,
     }
 }
 

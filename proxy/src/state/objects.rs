@@ -17,6 +17,7 @@ use anteroom_core::user::User;
 use anteroom_core::view::View;
 use thiserror::Error;
 
+use super::allowances::end_allowances_of;
 use super::locks::{LockError, about_lock, put_lock};
 use super::monitoring::{TooManyRules, put_rule, review_pending_by_rules};
 use super::writer::Draft;
@@ -694,6 +695,7 @@ fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> 
         ObjectId::User(name) => {
             draft.view().user(name).ok_or_else(no_such)?;
             end_requests_of(draft, by, name);
+            end_allowances_of(draft, by, name);
             draft.log(by.entry(Event::UserDelete).name(name));
             draft.remove_user(name);
         }

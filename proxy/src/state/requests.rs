@@ -15,6 +15,7 @@ use anteroom_core::view::{FindRequestError, View};
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::allowances::{review_by_allowances, review_joined};
 use super::monitoring::review_by_rule;
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
@@ -113,7 +114,11 @@ impl State {
                     draft.log(created(&new.request));
                     stored(draft, new)
                 }
-                filed @ (Filed::Joined(_) | Filed::Covered(_)) => filed,
+                Filed::Joined(id) => {
+                    review_joined(draft, id);
+                    Filed::Joined(id)
+                }
+                filed @ Filed::Covered(_) => filed,
             })
         })
         .await
@@ -147,7 +152,11 @@ impl State {
                     });
                     stored(draft, new)
                 }
-                filed @ (Filed::Joined(_) | Filed::Covered(_)) => filed,
+                Filed::Joined(id) => {
+                    review_joined(draft, id);
+                    Filed::Joined(id)
+                }
+                filed @ Filed::Covered(_) => filed,
             })
         })
         .await
@@ -294,10 +303,12 @@ impl State {
     }
 }
 
-/// Stores a new request, and has the access monitoring rules review it in the same transaction.
+/// Stores a new request, and has it reviewed by access monitoring rules and by pre-approvals in the
+/// same transaction: rules first, since one that denies is final.
 fn stored(draft: &mut Draft, mut new: Box<NewRequest>) -> Filed {
     draft.file_request(new.request.clone());
     new.request = review_by_rule(draft, new.request);
+    new.request = review_by_allowances(draft, new.request);
     Filed::New(new)
 }
 

@@ -30,6 +30,7 @@ use crate::audit::{Event, Tampered};
 use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
 mod admitted;
+mod allowances;
 mod identities;
 mod monitoring;
 mod unreadable;

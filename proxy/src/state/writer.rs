@@ -13,9 +13,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
 
+use anteroom_core::allowance::Allowance;
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::id::{
-    ClusterName, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName, UserName,
+    AllowanceId, ClusterName, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName, UserName,
 };
 use anteroom_core::lock::Lock;
 use anteroom_core::monitoring::{MonitoringRule, next_opening};
@@ -29,6 +30,7 @@ use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::allowances::let_allowances_end;
 use super::monitoring::review_pending_by_rules;
 use crate::audit::{Entry, Event, Outcome};
 use crate::store::{
@@ -219,6 +221,16 @@ impl Draft {
         self.turn(|view| view.without_monitoring_rule(name));
     }
 
+    pub(super) fn put_allowance(&mut self, allowance: Allowance) {
+        self.push(Change::PutAllowance(Arc::new(allowance.clone())));
+        self.turn(|view| view.with_allowances([allowance]));
+    }
+
+    pub(super) fn remove_allowance(&mut self, id: AllowanceId) {
+        self.push(Change::RemoveAllowance(id));
+        self.turn(|view| view.without_allowance(&id));
+    }
+
     pub(super) fn file_request(&mut self, request: AccessRequest) {
         self.push(Change::FileRequest(Arc::new(request.clone())));
         self.revisions.insert(request.id, 1);
@@ -366,6 +378,8 @@ impl Draft {
             | Change::RemoveResource(..)
             | Change::PutMonitoringRule(_)
             | Change::RemoveMonitoringRule(_)
+            | Change::PutAllowance(_)
+            | Change::RemoveAllowance(_)
             | Change::Issue(..)
             | Change::RevokeIdentity { .. }
             | Change::StartSession(..)
@@ -377,6 +391,7 @@ impl Draft {
     /// Writes down what time alone has changed.
     fn let_time_pass(&mut self, due: impl IntoIterator<Item = RequestId>) {
         self.let_locks_end();
+        let_allowances_end(self);
         for id in due {
             // Touched in any case, so that its next deadline is worked out.
             self.touched.push(id);
@@ -464,6 +479,7 @@ impl Memory {
             locks,
             resources,
             monitoring_rules,
+            allowances,
             requests,
             credentials,
             last_issued,
@@ -498,6 +514,7 @@ impl Memory {
             .with_locks(locks)
             .with_resources(resources)
             .with_monitoring_rules(monitoring_rules)
+            .with_allowances(allowances)
             .with_requests(requests)
             .with_credentials(credentials);
         let mut memory = Self {
@@ -742,8 +759,10 @@ impl Writer {
         let clock = Arc::clone(&self.shared.clock);
         let request = self.memory.deadlines.first().map(|(at, _)| *at);
         let lock = self.memory.view.locks().next_end();
+        let allowance = self.memory.view.next_end_of_allowance();
         let shift = self.memory.opening;
-        let deadline = request.into_iter().chain(lock).chain(shift).min();
+        let deadlines = [request, lock, allowance, shift];
+        let deadline = deadlines.into_iter().flatten().min();
         let time = async {
             match deadline {
                 Some(at) => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use anteroom_core::allowance::Allowance;
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::documents;
 use anteroom_core::id::{KeyFingerprint, NodeId, RequestId, RoleName, RuleName, UserName};
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub resources: Vec<Resource>,
     /// All access monitoring rules.
     pub monitoring_rules: Vec<MonitoringRule>,
+    /// All pre-approvals.
+    pub allowances: Vec<Allowance>,
     /// All live requests, and the latest of those that have ended, each with its revision.
     pub requests: Vec<(AccessRequest, i64)>,
     /// The identity certificates that may still be valid, by a clock that is right within a week.
@@ -750,6 +753,12 @@ pub(super) async fn load(
         "SELECT kind || '/' || name AS id, body FROM resources ORDER BY kind, name",
     )
     .await?;
+    let allowances = objects(
+        connection,
+        "pre-approval",
+        "SELECT id, body FROM allowances ORDER BY id",
+    )
+    .await?;
     let last: Option<i64> = sqlx::query_scalar("SELECT max(issued) FROM issuances")
         .fetch_one(&mut *connection)
         .await?;
@@ -760,6 +769,7 @@ pub(super) async fn load(
         locks,
         resources,
         monitoring_rules: monitoring_rules(connection).await?,
+        allowances,
         requests: requests(connection).await?,
         credentials: credentials(connection, now).await?,
         last_issued: last.map(from_micros),

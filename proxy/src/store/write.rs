@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anteroom_core::allowance::Allowance;
 use anteroom_core::id::{
-    KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName, SessionId,
-    UserName,
+    AllowanceId, KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName,
+    SessionId, UserName,
 };
 use anteroom_core::lock::Lock;
 use anteroom_core::monitoring::MonitoringRule;
@@ -51,6 +52,10 @@ pub enum Change {
     PutMonitoringRule(Arc<MonitoringRule>),
     /// Removes the access monitoring rule.
     RemoveMonitoringRule(RuleName),
+    /// Writes a pre-approval.
+    PutAllowance(Arc<Allowance>),
+    /// Removes the pre-approval.
+    RemoveAllowance(AllowanceId),
     /// Writes a request that was just filed.
     FileRequest(Arc<AccessRequest>),
     /// Replaces a request, if it still is as it was when the decision was made.
@@ -293,6 +298,8 @@ impl<'a> Transaction<'a> {
             Change::RemoveResource(kind, name) => self.remove_resource(*kind, name).await,
             Change::PutMonitoringRule(rule) => self.put_monitoring_rule(rule, now).await,
             Change::RemoveMonitoringRule(name) => self.remove_monitoring_rule(name).await,
+            Change::PutAllowance(allowance) => self.put_allowance(allowance).await,
+            Change::RemoveAllowance(id) => self.remove_allowance(*id).await,
             Change::FileRequest(request) => self.file_request(request).await,
             Change::UpdateRequest {
                 request,
@@ -501,6 +508,31 @@ impl<'a> Transaction<'a> {
         one(done.rows_affected(), || {
             format!("access monitoring rule `{name}`")
         })
+    }
+
+    async fn put_allowance(&mut self, allowance: &Allowance) -> Result<(), StoreError> {
+        let body = body(&format!("pre-approval {}", allowance.id), allowance)?;
+        sqlx::query(
+            "INSERT INTO allowances (id, author, user, created, ends, body) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(allowance.id.to_string())
+        .bind(allowance.author.as_str())
+        .bind(allowance.user.as_str())
+        .bind(micros(allowance.created))
+        .bind(micros(allowance.ends))
+        .bind(body)
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn remove_allowance(&mut self, id: AllowanceId) -> Result<(), StoreError> {
+        let done = sqlx::query("DELETE FROM allowances WHERE id = $1")
+            .bind(id.to_string())
+            .execute(&mut self.connection)
+            .await?;
+        one(done.rows_affected(), || format!("pre-approval {id}"))
     }
 
     async fn file_request(&mut self, request: &AccessRequest) -> Result<(), StoreError> {

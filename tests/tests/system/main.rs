@@ -12,6 +12,7 @@
 
 mod admin;
 mod agent;
+mod allowing;
 mod attack;
 mod authorities;
 mod bridge;

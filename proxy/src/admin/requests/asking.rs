@@ -7,7 +7,7 @@ use std::time::Duration;
 use anteroom_core::id::{RequestId, ResourceId, UserName};
 use anteroom_core::policy::Identity;
 use anteroom_core::request::{
-    self, AccessRequest, Filed, FilingError, Scope, State as RequestState, Wanted,
+    self, AccessRequest, AutomaticReview, Filed, FilingError, Scope, State as RequestState, Wanted,
 };
 use anteroom_core::resource::Kind;
 use anteroom_core::target::{NodeRef, Target};
@@ -195,25 +195,31 @@ impl<I: CommandIo> Run<'_, I> {
         let filed = filed.map_err(FileError::from);
         match filed.map_err(|error| self.filing_refused(error))? {
             Filed::New(new) => {
-                let row = RequestRow::new(&new.request);
-                self.listing(format, &row, || {
-                    RequestBlock::for_requester(view, &new.request).render()
+                let now = self.ctx.state.now();
+                let reviews = request::automatic_reviews(view, &new.request, now);
+                let then = after(&reviews).unwrap_or(&new.request);
+                self.listing(format, &RequestRow::new(then), || {
+                    RequestBlock::for_requester(view, then).render()
                 })
                 .await?;
                 self.say_reachable(view, &new.reachable).await?;
-                let reviewers = request::reviewers(view, &new.request);
-                self.note(&format!(
-                    "{}\nDry run: nothing was filed.",
-                    who_reviews(&reviewers)
-                ))
-                .await?;
+                let mut said = Vec::from_iter(say::foreseen(&reviews, then));
+                if then.state == RequestState::Pending {
+                    said.push(who_reviews(&still_able(view, then)));
+                }
+                said.push(NOTHING_FILED.to_owned());
+                self.note(&said.join("\n")).await?;
             }
             Filed::Joined(id) => {
-                self.note(&format!(
-                    "{}\nDry run: nothing was filed.",
-                    say::joining(&id.to_string())
-                ))
-                .await?
+                let mut said = vec![say::joining(&id.to_string())];
+                if let Some(request) = view.request(&id) {
+                    let now = self.ctx.state.now();
+                    let reviews = request::allowance_reviews(view, request, now);
+                    let then = after(&reviews).unwrap_or(request);
+                    said.extend(say::foreseen(&reviews, then));
+                }
+                said.push(NOTHING_FILED.to_owned());
+                self.note(&said.join("\n")).await?;
             }
             Filed::Covered(id) => self.note(&covered(id)).await?,
         }
@@ -366,6 +372,29 @@ fn plural(kind: Kind) -> &'static str {
         Kind::KubeCluster => "Kubernetes clusters",
         Kind::WindowsDesktop => "desktops",
     }
+}
+
+/// How a dry run ends.
+const NOTHING_FILED: &str = "Dry run: nothing was filed.";
+
+/// The request after the last of these reviews that is taken.
+fn after(reviews: &[AutomaticReview]) -> Option<&AccessRequest> {
+    let mut taken = reviews
+        .iter()
+        .filter_map(|review| review.outcome.as_ref().ok());
+    taken.next_back()
+}
+
+/// Who may review it and has not.
+fn still_able(view: &View, request: &AccessRequest) -> Vec<UserName> {
+    let mut able = request::reviewers(view, request);
+    able.retain(|name| {
+        !request
+            .reviews
+            .iter()
+            .any(|review| review.author.is_user(name))
+    });
+    able
 }
 
 fn covered(id: RequestId) -> String {

@@ -92,6 +92,7 @@ impl<I: CommandIo> Run<'_, I> {
             resources: (!resources.is_empty()).then_some(resources),
             max_duration: args.max_duration,
             assume_start: args.assume_start_time,
+            until: None,
         })
     }
 }

@@ -71,9 +71,11 @@ struct ReviewRow {
     reason: String,
     created: String,
     counted: bool,
-    /// Whether a rule gave it.
+    /// Whether a rule or a pre-approval gave it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     automatic: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pre_approval: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,10 +185,11 @@ impl ReviewRow {
                 Effect::Counted => true,
                 Effect::Ineffectual => false,
             },
-            automatic: match review.author {
-                Author::Rule(_) => true,
-                Author::User(_) => false,
+            automatic: match (&review.author, review.allowance) {
+                (Author::Rule(_), _) | (Author::User(_), Some(_)) => true,
+                (Author::User(_), None) => false,
             },
+            pre_approval: review.allowance.map(|id| id.to_string()),
         }
     }
 }
