@@ -34,7 +34,7 @@ use anteroom_core::id::{KeyFingerprint, Login, RequestId, UserName};
 use anteroom_core::policy::{
     self, Access, Decision, Identity, LoginPermit, LoginRefused, LoginWanted, Reason, decide,
 };
-use anteroom_core::role::Options;
+use anteroom_core::role::{Demand, Options};
 use anteroom_core::view::View;
 use common::{
     IOT, REQUEST, WEB, access_role, identity, key_of, node_id, person_key, rng, user_ca, view,
@@ -309,7 +309,12 @@ fn no_certificate_for_requests_that_are_not_ones_own_open_and_held() {
 
 #[test]
 fn the_address_of_a_pinned_login_is_enforced() {
-    let view = view(access_role(&["root"], Options::default()), NOW);
+    let demands = BTreeSet::from([Demand::PinnedCertificate]);
+    let options = Options {
+        demands,
+        ..Options::default()
+    };
+    let view = view(access_role(&["root"], options), NOW);
     let pinned = LoginWanted {
         from: Some("192.0.2.7".parse().unwrap()),
         ..LoginWanted::default()

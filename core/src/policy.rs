@@ -8,6 +8,7 @@ mod explain;
 mod locked;
 mod login;
 mod preview;
+mod proof;
 pub(crate) mod resources;
 mod survey;
 
@@ -39,6 +40,9 @@ pub use explain::{
 };
 pub use locked::locked_out;
 pub use preview::{Preview, previews};
+pub use proof::{
+    asks_second_factor, demands_second_factor, unproven, unproven_for_review, unproven_of_stored,
+};
 
 /// A person who has proven to hold a registered key, or the key of an identity certificate that
 /// she got with one.
@@ -47,6 +51,7 @@ pub struct Identity {
     user: UserName,
     key: KeyFingerprint,
     credential: Option<Arc<Credential>>,
+    second_factor: Option<OffsetDateTime>,
 }
 
 impl Identity {
@@ -58,6 +63,7 @@ impl Identity {
             user,
             key,
             credential: None,
+            second_factor: None,
         }
     }
 
@@ -73,6 +79,7 @@ impl Identity {
             user,
             key,
             credential: Some(Arc::new(credential)),
+            second_factor: None,
         }
     }
 
@@ -92,6 +99,20 @@ impl Identity {
     #[must_use]
     pub fn credential(&self) -> Option<&Credential> {
         self.credential.as_deref()
+    }
+
+    /// The same person, who has also proven to have a second factor, at `at`. Only the SSH front calls
+    /// this, after it has verified a code of hers; nothing else is proof.
+    #[must_use]
+    pub fn with_second_factor(mut self, at: OffsetDateTime) -> Self {
+        self.second_factor = Some(at);
+        self
+    }
+
+    /// When she proved to have a second factor, if she did.
+    #[must_use]
+    pub fn second_factor(&self) -> Option<OffsetDateTime> {
+        self.second_factor
     }
 
     /// The same person where she has asked for `request` and waited: what is approved to a
@@ -405,6 +426,21 @@ pub enum Reason {
         /// The request in it that restricts it.
         request: Option<RequestId>,
     },
+    /// A role demands a certificate, and she came with a plain key.
+    CertificateDemanded {
+        /// The role.
+        role: RoleName,
+    },
+    /// A role demands a certificate that is pinned to an address, and hers is not.
+    PinDemanded {
+        /// The role.
+        role: RoleName,
+    },
+    /// A role demands a second factor, and she has not given one.
+    SecondFactorDemanded {
+        /// The role.
+        role: RoleName,
+    },
     /// There is no such node.
     UnknownNode,
     /// A role denies the login, everywhere.
@@ -444,6 +480,10 @@ pub enum Reason {
     },
 }
 
+/// What people type for a certificate; a plain `>` would empty the old file before ssh has read it.
+const GET_CERTIFICATE: &str =
+    "c=$(ssh access login) && printf '%s\\n' \"$c\" > ~/.ssh/anteroom-cert.pub";
+
 impl Reason {
     /// One sentence for whoever may know the whole truth: an auditor, an administrator, the log.
     /// What a person without access is told is chosen by [`Denial::visibility`].
@@ -471,6 +511,18 @@ impl Reason {
                      `ssh access request drop{id}`"
                 )
             }
+            Self::CertificateDemanded { role } => format!(
+                "role `{role}` demands a certificate, and you came with a plain key, to which ssh falls back when a \
+                 certificate has ended or is refused; log in with `{GET_CERTIFICATE}`"
+            ),
+            Self::PinDemanded { role } => format!(
+                "role `{role}` demands a certificate that is pinned to your address, and yours is not; \
+                 log in again with `{GET_CERTIFICATE}`"
+            ),
+            Self::SecondFactorDemanded { role } => format!(
+                "role `{role}` demands a second factor, and this connection has not given one; set one up with \
+                 `ssh -t access mfa add` if you have none, then connect again: ssh asks for the code"
+            ),
             Self::UnknownNode => "there is no such node".to_owned(),
             Self::LoginDenied { role } => format!("role `{role}` denies the login on every node"),
             Self::RoleUnreadable { role } => format!(
@@ -521,12 +573,18 @@ pub fn decide_for(
         Ok(subject) => subject.running(command),
         Err(reason) => return Decision::Deny(Denial::hidden(reason)),
     };
+    if let Some(reason) = subject.unproven(identity) {
+        return Decision::Deny(Denial::hidden(reason));
+    }
     match subject.evaluate(access) {
         Verdict::Grant(granted) => match view.node(&access.node) {
             Some(node) => Decision::Permit(Permit::new(identity, access, node, &granted)),
             None => Decision::Deny(Denial::hidden(Reason::UnknownNode)),
         },
-        Verdict::Ask(ask) => Decision::Ask(*ask),
+        Verdict::Ask(ask) => match subject.unproven_for(&ask, identity) {
+            Some(reason) => Decision::Deny(Denial::hidden(reason)),
+            None => Decision::Ask(*ask),
+        },
         Verdict::Deny(denial) => Decision::Deny(denial),
     }
 }

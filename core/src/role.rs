@@ -274,6 +274,21 @@ pub struct Options {
     pub request_access: RequestAccess,
     /// What to prompt with for a reason where `request.reason` has no words of its own.
     pub request_prompt: Option<String>,
+    /// What the holder has to prove besides a key; of several roles all of it.
+    pub demands: BTreeSet<Demand>,
+}
+
+/// What a role demands of the way its holder comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Demand {
+    /// `require_certificate`: an identity certificate. A plain key is good for getting one.
+    Certificate,
+    /// `pin_source_ip`: certificates that are good from one address alone.
+    PinnedCertificate,
+    /// `require_session_mfa`: a second factor for nodes.
+    SessionMfa,
+    /// `require_review_mfa`: a second factor for reviews.
+    ReviewMfa,
 }
 
 /// `options.request_access`: whether standing roles reach nodes without a request. Of several

@@ -15,7 +15,7 @@ use anteroom_core::policy::{
     Ask, Decision, Grant, Permit, Reason, Visibility, decide, requestable_nodes, visible_nodes,
 };
 use anteroom_core::request::{Filed, FilingError, Wanted, file};
-use anteroom_core::role::{Options, ReasonMode, RequestAccess};
+use anteroom_core::role::{Demand, Options, ReasonMode, RequestAccess};
 use anteroom_core::view::View;
 use time::Duration;
 use world::*;
@@ -43,6 +43,53 @@ fn values_that_ask_for_nothing_change_nothing() {
         "client_idle_timeout: never, max_connections: 0, max_sessions: 0, request_prompt: ''",
     ] {
         assert_eq!(options(text), Options::default(), "{text}");
+    }
+}
+
+#[test]
+fn what_roles_demand_is_read() {
+    let demands = |text: &str| options(text).demands;
+    assert_eq!(
+        demands("require_certificate: true, pin_source_ip: yes"),
+        [Demand::Certificate, Demand::PinnedCertificate].into()
+    );
+    assert_eq!(demands("require_certificate: off"), [].into());
+}
+
+/// alice may enter as root by `access`, and has `strict`, which says `options`.
+fn with_strict(text: &str) -> View {
+    let view = with_roles(
+        small(),
+        &format!("kind: role\nmetadata: {{name: strict}}\nspec: {{options: {{{text}}}}}\n"),
+    );
+    view.with_user(a_user("alice", &[0], &["access", "strict"], &["root"]))
+}
+
+fn enters(view: &View, who: &anteroom_core::policy::Identity) -> Result<(), Vec<Reason>> {
+    match decide(view, who, &access("root", 1), at(1)) {
+        Decision::Permit(_) => Ok(()),
+        Decision::Deny(denial) => Err(denial.reasons),
+        Decision::Ask(ask) => panic!("{ask:?}"),
+    }
+}
+
+#[test]
+fn a_demand_counts_whichever_role_says_it_and_is_met_by_nothing_less() {
+    use anteroom_core::credential::AllowedResources::Unrestricted;
+    let role: anteroom_core::id::RoleName = "strict".parse().unwrap();
+    let certificate = [Reason::CertificateDemanded { role: role.clone() }];
+    let pin = [Reason::PinDemanded { role }];
+    // A certificate that does not name the role is held to it all the same.
+    for held in [&["access"][..], &["access", "strict"]] {
+        let view = with_strict("require_certificate: true");
+        assert_eq!(enters(&view, &alice()).unwrap_err(), certificate);
+        let (view, with_certificate) = certified(view, held, Unrestricted);
+        assert_eq!(enters(&view, &with_certificate), Ok(()));
+        assert_eq!(enters(&view, &alice()).unwrap_err(), certificate);
+        let view = with_strict("pin_source_ip: true");
+        assert_eq!(enters(&view, &alice()), Ok(()));
+        let (view, unpinned) = certified(view, held, Unrestricted);
+        assert_eq!(enters(&view, &unpinned).unwrap_err(), pin);
     }
 }
 

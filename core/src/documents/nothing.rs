@@ -37,7 +37,6 @@ pub(super) const ASKS_FOR_NOTHING: &[(&str, &[Plain])] = &[
     ("spec.options.idp.saml.enabled", &[Flag(true), Flag(false)]),
     ("spec.options.max_kubernetes_connections", &[Number(0)]),
     ("spec.options.mfa_verification_interval", &[Text("0s")]),
-    ("spec.options.pin_source_ip", &[Flag(false)]),
     // What happens where a session can't be recorded: it goes on. None is recorded.
     (
         "spec.options.record_session.default",
@@ -54,7 +53,6 @@ pub(super) const ASKS_FOR_NOTHING: &[(&str, &[Plain])] = &[
         &[Flag(false), Text("off")],
     ),
     // Options of Anteroom's own that nothing serves yet.
-    ("spec.options.require_certificate", &[Flag(false)]),
     ("spec.options.require_review_mfa", &[Flag(false)]),
     // There is one namespace.
     ("spec.allow.namespaces", &[List(&["default"])]),

@@ -1,8 +1,10 @@
 //! `spec.options` of a role.
 
+use std::collections::BTreeSet;
+
 use time::Duration;
 
-use crate::role::{Options, RequestAccess};
+use crate::role::{Demand, Options, RequestAccess};
 
 use super::tree::{At, Fields, Map};
 use super::{DocumentProblem, Mistake};
@@ -18,9 +20,11 @@ const OPTIONS: Fields = Fields {
         "max_session_ttl",
         "max_sessions",
         "permit_x11_forwarding",
+        "pin_source_ip",
         "port_forwarding",
         "request_access",
         "request_prompt",
+        "require_certificate",
         "ssh_file_copy",
         "ssh_port_forwarding",
         // Read below, and accepted only where they ask for nothing.
@@ -42,10 +46,9 @@ const OPTIONS: Fields = Fields {
         "enhanced_recording",
         "max_kubernetes_connections",
         "mfa_verification_interval",
-        "pin_source_ip",
         "require_session_mfa",
     ],
-    later: &["require_certificate", "require_review_mfa"],
+    later: &["require_review_mfa"],
     only_allow: &[],
 };
 
@@ -86,6 +89,11 @@ const EXTENSION: Fields = Fields {
     only_allow: &[],
 };
 
+const DEMANDS: &[(&str, Demand)] = &[
+    ("require_certificate", Demand::Certificate),
+    ("pin_source_ip", Demand::PinnedCertificate),
+];
+
 /// The end of the names of Anteroom's own certificate extensions, which no role may write.
 const OWN_EXTENSION: &str = "@anteroom";
 
@@ -116,12 +124,23 @@ pub(super) fn read(at: &At<'_>) -> Result<Options, Mistake> {
         max_sessions: most(&map, "max_sessions")?,
         request_access: read_request_access(&map)?,
         request_prompt: map.text("request_prompt")?.filter(|text| !text.is_empty()),
+        demands: read_demands(&map)?,
     })
 }
 
 /// `true` or `false`, or as Teleport reads them too: `yes` and `no`, `on` and `off`.
 fn flag(map: &Map<'_>, field: &str) -> Result<Option<bool>, Mistake> {
     map.get(field).map(|at| at.flag()).transpose()
+}
+
+fn read_demands(map: &Map<'_>) -> Result<BTreeSet<Demand>, Mistake> {
+    let mut demands = BTreeSet::new();
+    for (field, demand) in DEMANDS {
+        if flag(map, field)? == Some(true) {
+            demands.insert(*demand);
+        }
+    }
+    Ok(demands)
 }
 
 /// A count of which 0 is none, as in Teleport.

@@ -651,6 +651,12 @@ impl<'a> Subject<'a> {
             .chain(requested.flat_map(|open| open.roles.iter().copied()))
     }
 
+    /// Every role that she has or that an open request gives, whatever a session is going to run.
+    pub(super) fn held(&self) -> impl Iterator<Item = &'a Role> {
+        let requested = self.open.iter().flat_map(|open| open.roles.iter().copied());
+        self.stored().chain(requested)
+    }
+
     /// Every role that the user has, also those that her certificate does not name.
     pub(crate) fn stored(&self) -> impl Iterator<Item = &'a Role> {
         self.standing.iter().chain(&self.unnamed).copied()

@@ -118,6 +118,17 @@ pub fn explain(view: &View, whom: Whom<'_>, access: &Access, now: OffsetDateTime
         Ok(subject) => subject,
         Err(reason) => return Explanation::without_roles(Denial::hidden(reason)),
     };
+    let lacking = match whom {
+        Whom::Identity(identity) => subject.unproven(identity),
+        Whom::User(_) => None,
+    };
+    if let Some(reason) = lacking {
+        return Explanation {
+            outcome: Outcome::Denied(Denial::hidden(reason)),
+            roles: findings(&subject, access),
+            reviewers: Vec::new(),
+        };
+    }
     let outcome = match subject.evaluate(access) {
         Verdict::Grant(granted) => Outcome::Permitted {
             grant: Grant::new(&granted),

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use time::{Duration, OffsetDateTime};
 
-use crate::credential::{AllowedResources, Claims};
+use crate::credential::{AllowedResources, Claims, Credential};
 use crate::duration::format_instant;
 use crate::id::{KeyFingerprint, RequestId, RoleName, UserName};
 use crate::request::{AccessRequest, Reach, State};
-use crate::role::Role;
+use crate::role::{Demand, Role};
 use crate::user::User;
 use crate::view::View;
 
@@ -24,7 +24,7 @@ pub struct LoginWanted {
     pub requests: BTreeSet<RequestId>,
     /// How long it may last, if less than the usual.
     pub ttl: Option<Duration>,
-    /// The address to pin it to, where a role demands that.
+    /// Where she comes from, to pin it to where a role demands that.
     pub from: Option<IpAddr>,
     /// The key to certify, as an OpenSSH line, in place of the one that she came with: one that she has
     /// just been given, for her agent.
@@ -305,11 +305,18 @@ fn compose(
             traits: traits(subject.user),
             requests: requests.iter().map(|request| request.id).collect(),
             allowed: allowed(requests)?,
-            pinned: presented.map_or(wanted.from, |presented| presented.claims.pinned),
+            pinned: pinned(presented, &roles, wanted.from),
             session_ends,
         },
         capabilities: capabilities(&roles),
     })
+}
+
+/// A pin stays; a certificate gets one as soon as a role of hers demands it.
+fn pinned(presented: Option<&Credential>, roles: &[&Role], from: Option<IpAddr>) -> Option<IpAddr> {
+    let demanded = |role: &&Role| role.options.demands.contains(&Demand::PinnedCertificate);
+    let kept = presented.and_then(|presented| presented.claims.pinned);
+    kept.or_else(|| from.filter(|_| roles.iter().any(demanded)))
 }
 
 fn granted_roles<'a>(

@@ -67,7 +67,7 @@ impl<I: CommandIo> Run<'_, I> {
         let wanted = LoginWanted {
             requests,
             ttl: args.ttl,
-            from: None,
+            from: Some(from.ip().to_canonical()),
             fresh_key: None,
         };
         if args.agent {

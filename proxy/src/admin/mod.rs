@@ -34,6 +34,7 @@ mod login;
 mod monitoring;
 mod nodes;
 mod objects;
+mod proof;
 mod query;
 mod requests;
 mod requests_admin;
@@ -179,7 +180,10 @@ async fn command<I: CommandIo>(run: &mut Run<'_, I>, line: &CommandLine) -> Ende
     match parsed {
         Parsed::Nothing => run.summary().await,
         Parsed::Help(command) => run.help(&command).await,
-        Parsed::Command(command) => dispatch(run, *command).await,
+        Parsed::Command(command) => {
+            run.require_proof(&command)?;
+            dispatch(run, *command).await
+        }
     }
 }
 

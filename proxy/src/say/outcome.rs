@@ -351,7 +351,10 @@ fn hidden(denial: &Denial, target: &str) -> String {
         Reason::UnknownUser
         | Reason::UnknownKey
         | Reason::CertificateEnded
-        | Reason::CertificateRevoked { .. } => Some(visible(reason, target)),
+        | Reason::CertificateRevoked { .. }
+        | Reason::CertificateDemanded { .. }
+        | Reason::PinDemanded { .. }
+        | Reason::SecondFactorDemanded { .. } => Some(visible(reason, target)),
         Reason::TargetLocked {
             target:
                 LockTarget::User(_)
@@ -391,6 +394,9 @@ fn visible(reason: &Reason, target: &str) -> String {
         }
         Reason::CertificateEnded
         | Reason::CertificateRevoked { .. }
+        | Reason::CertificateDemanded { .. }
+        | Reason::PinDemanded { .. }
+        | Reason::SecondFactorDemanded { .. }
         | Reason::NotAllowedByCertificate { .. } => clean(&reason.as_sentence()).into_owned(),
         Reason::Locked { message } if message.is_empty() => {
             "you are locked out; ask the proxy's administrator".to_owned()

@@ -9,6 +9,7 @@ use anteroom_core::id::{
 use anteroom_core::lock::Lock;
 use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::Node;
+use anteroom_core::policy;
 use anteroom_core::preset::presets;
 use anteroom_core::request::{self, Action, Actor};
 use anteroom_core::resource::{Kind, Resource};
@@ -491,7 +492,7 @@ fn may_put(view: &View, by: &By, id: &ObjectId) -> Result<(), NotAllowed> {
 pub(super) fn may(view: &View, by: &By, verb: AdminVerb, id: &ObjectId) -> Result<(), NotAllowed> {
     let resource = id.resource();
     let may = match &by.actor {
-        Actor::User(name) => allowed(view, name, verb, resource),
+        Actor::User(name) => allowed(view, name, verb, resource) && proven(view, by),
         Actor::LocalAdministrator | Actor::Clock => true,
         Actor::Rule(_) => false,
     };
@@ -500,6 +501,12 @@ pub(super) fn may(view: &View, by: &By, verb: AdminVerb, id: &ObjectId) -> Resul
     } else {
         Err(NotAllowed { verb, resource })
     }
+}
+
+/// Whether a user has proven what her roles demand, while a command of hers waited for its input as well.
+fn proven(view: &View, by: &By) -> bool {
+    let identity = by.identity.as_ref();
+    identity.is_some_and(|identity| policy::unproven_of_stored(view, identity).is_none())
 }
 
 fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result<Stored, PutError> {

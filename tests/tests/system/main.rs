@@ -18,6 +18,7 @@ mod authorities;
 mod bridge;
 mod certificates;
 mod clients;
+mod demands;
 mod direct;
 mod door;
 mod flow;
