@@ -284,6 +284,17 @@ text_id!(
 );
 
 impl UserName {
+    /// Why nobody new may be called so; `None` for every other name. Asked where users are made,
+    /// and not when a name is read: who was called so before is to stay manageable.
+    #[must_use]
+    pub fn reserved(&self) -> Option<&'static str> {
+        if self.as_str() == "anteroom" {
+            return Some("the audit log has called the proxy itself so");
+        }
+        crate::target::Target::is_reserved(self.as_str())
+            .then_some("names that start with `enroll+` and `node+` are spoken by node agents")
+    }
+
     /// The node that the name would mean if it were read as `LOGIN@NODE`.
     #[must_use]
     pub fn read_as_target(&self) -> Option<NodeName> {

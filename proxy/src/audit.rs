@@ -256,6 +256,10 @@ pub enum Outcome {
     Failed,
 }
 
+/// Who did it where nobody else did. It has a space, as no user name can: what the log tells of a
+/// user is never told of the proxy.
+pub const PROXY: &str = "the proxy";
+
 /// What is to be logged. Time, number, cluster and hashes are added by the store when the
 /// entry is committed.
 ///
@@ -267,7 +271,7 @@ pub struct Entry {
     pub event: Event,
     /// Whether it was done or refused.
     pub outcome: Outcome,
-    /// Who did it: an Anteroom user name, `local administrator`, or `anteroom` for what time did.
+    /// Who did it: an Anteroom user name, `the local administrator`, or [`PROXY`].
     pub user: Option<String>,
     /// Where the user came from, as `address:port`.
     pub remote_addr: Option<String>,

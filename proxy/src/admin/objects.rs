@@ -49,7 +49,9 @@ impl From<PutError> for Stop {
             PutError::NotAdmitted(_) | PutError::NotAllowed(_) => Exit::Denied,
             PutError::UnknownRole { .. } => Exit::NotFound,
             PutError::Exists(_) | PutError::KeyTaken { .. } => Exit::Failed,
-            PutError::KeyTwice { .. } | PutError::ReadsAsTarget { .. } => Exit::Usage,
+            PutError::KeyTwice { .. }
+            | PutError::ReadsAsTarget { .. }
+            | PutError::ReservedName { .. } => Exit::Usage,
         };
         Self::new(exit, clean(&error.to_string()))
     }

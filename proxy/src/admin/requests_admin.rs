@@ -89,10 +89,8 @@ impl<I: CommandIo> Run<'_, I> {
         self.require(AdminVerb::Delete, AdminResource::AccessRequest)?;
         let reason = self.check_reason(args.reason.as_deref())?;
         for request in self.find_each(&args.ids).await? {
-            let reason = reason.clone();
-            let action = match request.state {
-                RequestState::Approved => Action::Revoke { reason },
-                RequestState::Pending => Action::Deny { reason },
+            match request.state {
+                RequestState::Approved | RequestState::Pending => {}
                 RequestState::Denied
                 | RequestState::Expired
                 | RequestState::Canceled
@@ -103,8 +101,12 @@ impl<I: CommandIo> Run<'_, I> {
                     );
                     return Err(Stop::new(Exit::Failed, text));
                 }
-            };
-            let request = self.ctx.state.apply(&self.by(), request.id, action).await?;
+            }
+            let request = self
+                .ctx
+                .state
+                .take_away(&self.by(), request.id, reason.clone())
+                .await?;
             self.print(&format!(
                 "Request {} is removed. Request state: {}",
                 request.id, request.state

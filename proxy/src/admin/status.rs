@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anteroom_core::credential::{AllowedResources, Claims};
-use anteroom_core::id::{ResourceId, UserName};
+use anteroom_core::id::{RequestId, ResourceId, UserName};
 use anteroom_core::policy::{self, Access, Capabilities, Decision, Identity};
 use anteroom_core::request::{AccessRequest, Reach, State as RequestState, may_review};
 use anteroom_core::view::View;
@@ -27,6 +27,9 @@ struct Status {
     username: String,
     key: String,
     active_requests: Vec<String>,
+    /// What is in the certificate and gives nothing any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inactive_requests: Vec<Inactive>,
     roles: Vec<String>,
     logins: Vec<String>,
     /// What the active requests are limited to.
@@ -36,6 +39,14 @@ struct Status {
     extensions: Vec<&'static str>,
     #[serde(skip)]
     ends: Option<OffsetDateTime>,
+}
+
+/// A request in a certificate that is not in effect.
+#[derive(Debug, Serialize)]
+struct Inactive {
+    id: String,
+    /// What became of it, and what brings it back.
+    why: String,
 }
 
 impl<I: CommandIo> Run<'_, I> {
@@ -103,6 +114,17 @@ impl<I: CommandIo> Run<'_, I> {
         if let Some(held) = identity.credential() {
             let mut status =
                 Status::of_claims(&view, identity.user(), &held.claims, held.valid_before);
+            status.active_requests.clear();
+            let now = self.ctx.state.now();
+            for id in &held.claims.requests {
+                match not_in_effect(&view, identity, id, now) {
+                    None => status.active_requests.push(id.to_string()),
+                    Some(why) => status.inactive_requests.push(Inactive {
+                        id: id.to_string(),
+                        why,
+                    }),
+                }
+            }
             status.key = identity.key().to_string();
             status.extensions = extensions(&view, identity, self.ctx.state.now());
             return status;
@@ -131,6 +153,7 @@ impl<I: CommandIo> Run<'_, I> {
                 .iter()
                 .map(|request| request.id.to_string())
                 .collect(),
+            inactive_requests: Vec::new(),
             roles: roles.into_iter().collect(),
             logins,
             allowed_resources: allowed.into_iter().map(ToString::to_string).collect(),
@@ -211,6 +234,32 @@ impl<I: CommandIo> Run<'_, I> {
     }
 }
 
+/// Why a request in the certificate gives nothing at this moment; `None` if it is in effect.
+fn not_in_effect(
+    view: &View,
+    identity: &Identity,
+    id: &RequestId,
+    now: OffsetDateTime,
+) -> Option<String> {
+    let Some(request) = view.request(id) else {
+        return Some("it is over".to_owned());
+    };
+    if request.is_open(now) {
+        return (!request.is_held_by(identity.key()))
+            .then(|| format!("set aside; `ssh access login --request-id {id}` takes it up again"));
+    }
+    Some(match request.state {
+        RequestState::Approved if now < request.starts() => {
+            format!("it opens at {}", say::stamp(request.starts()))
+        }
+        RequestState::Approved | RequestState::Expired => "its access has ended".to_owned(),
+        RequestState::Pending
+        | RequestState::Denied
+        | RequestState::Canceled
+        | RequestState::Revoked => format!("it is {}", request.state),
+    })
+}
+
 fn waits_for(view: &View, request: &AccessRequest, identity: &Identity) -> bool {
     request.state == RequestState::Pending
         && may_review(view, identity.user(), request).is_ok()
@@ -243,6 +292,7 @@ impl Status {
             username: user.to_string(),
             key: String::new(),
             active_requests: claims.requests.iter().map(ToString::to_string).collect(),
+            inactive_requests: Vec::new(),
             roles: claims.roles.iter().map(ToString::to_string).collect(),
             logins: logins.cloned().collect(),
             allowed_resources: allowed,
@@ -266,6 +316,10 @@ impl Status {
         if !self.active_requests.is_empty() {
             lines.push(line("  Active requests", &self.active_requests.join(", ")));
         }
+        let inactive = self.inactive_requests.iter();
+        lines.extend(
+            inactive.map(|Inactive { id, why }| line("  Not in effect", &format!("{id} ({why})"))),
+        );
         lines.push(line("  Roles", &or_none(&self.roles)));
         lines.push(line("  Logins", &or_none(&self.logins)));
         if !resources.is_empty() {

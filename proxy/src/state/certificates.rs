@@ -18,7 +18,7 @@ use super::objects::{NotAllowed, ObjectId, may};
 use super::sessions::about_session;
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, not_from_a_node, rfc3339};
-use crate::audit::{Entry, Event, hex};
+use crate::audit::{Entry, Event, PROXY, hex};
 use crate::store::{Issuance, Kind, StoreError};
 
 /// What an access certificate is to be made for.
@@ -147,7 +147,7 @@ impl State {
         F: FnOnce(HostTerms) -> Result<Certificate, CertifyHostError> + Send + 'static,
     {
         self.write(move |draft| {
-            let entry = Entry::new(Event::CertCreate).user("anteroom");
+            let entry = Entry::new(Event::CertCreate).user(PROXY);
             issue_host(draft, lifetime, None, entry, certify)
         })
         .await
@@ -188,7 +188,7 @@ enum Use {
     Direct,
 }
 
-fn issue_host(
+pub(super) fn issue_host(
     draft: &mut Draft,
     lifetime: Duration,
     node: Option<NodeId>,

@@ -8,7 +8,7 @@ use anteroom_ca::key::{UserCa, fingerprint};
 use anteroom_ca::user::{CertifyIdentityError, certify};
 use anteroom_ca::{Certificate, ClockError, IssueTime, Serial};
 use anteroom_core::credential::IssuedCredential;
-use anteroom_core::id::{KeyFingerprint, LockId, RequestId};
+use anteroom_core::id::{KeyFingerprint, LockId, RequestId, UserName};
 use anteroom_core::lock::{Lock, LockTarget, MOST_LOCKS};
 use anteroom_core::policy::{self, Identity, LoginPermit, LoginRefused, LoginWanted};
 use anteroom_core::request::{Action, Actor, TransitionError, apply};
@@ -20,7 +20,7 @@ use super::State;
 use super::certificates::{about_certificate, remember};
 use super::locks::about_lock;
 use super::writer::Draft;
-use crate::audit::{Entry, Event};
+use crate::audit::{Entry, Event, PROXY};
 use crate::store::{IdentityIssuance, Issuance, Kind, StoreError};
 
 /// Why a login or a drop gave no certificate.
@@ -188,12 +188,10 @@ fn lock_serial(draft: &mut Draft, serial: u64, from: SocketAddr) {
         target: LockTarget::Serial(serial),
         message: "it was never issued".to_owned(),
         created: draft.now(),
-        created_by: "anteroom".to_owned(),
+        created_by: PROXY.to_owned(),
         expires: None,
     };
-    let entry = Entry::new(Event::LockCreate)
-        .user("anteroom")
-        .remote_addr(from);
+    let entry = Entry::new(Event::LockCreate).user(PROXY).remote_addr(from);
     draft.log(about_lock(entry, &lock));
     draft.put_lock(lock);
 }
@@ -287,18 +285,19 @@ fn drop_and_issue(
         &dropping.requests
     };
     for id in given_up {
-        // What is over already, or was set aside before, needs nothing done to it.
-        let held = draft
-            .view()
-            .request(id)
-            .is_some_and(|request| request.is_open(now) && request.is_held_by(identity.key()));
-        if held {
-            let action = if dropping.end {
-                Action::End
-            } else {
-                let key = identity.key().clone();
-                Action::Drop { key }
-            };
+        let Some(request) = draft.view().request(id) else {
+            continue;
+        };
+        let action = if dropping.end {
+            Action::End
+        } else {
+            let key = identity.key().clone();
+            Action::Drop { key }
+        };
+        // What is over needs nothing done to it, nor what was set aside before. To end it for good
+        // is another matter: the plain key's having set it aside leaves it to be taken up again.
+        let has_effect = dropping.end || request.is_held_by(identity.key());
+        if request.is_open(now) && has_effect {
             act(draft, identity, *id, &action)?;
         }
     }
@@ -340,11 +339,7 @@ fn issue(
         .iter()
         .map(ToString::to_string)
         .collect();
-    let reasons = revokes
-        .iter()
-        .map(|(serial, why)| format!("certificate {serial} is revoked: {why}"));
-    let reasons: Vec<String> = reasons.collect();
-    entry.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+    entry.reason = revocations(&revokes);
     draft.issue(row, about_certificate(entry, &certificate));
     draft.remember_credential(credential(&permit, &certificate)?, &revokes);
     Ok(LoggedIn {
@@ -373,6 +368,36 @@ fn revoked_by(
     let displaced = displaced.map(|issued| (issued.serial, DISPLACED.to_owned()));
     let replaced = presented.zip(replaced.map(str::to_owned));
     displaced.chain(replaced).collect()
+}
+
+/// Revokes what of the user's was got with a key that `stays` says nothing for: added again later,
+/// it gives nothing back. What was revoked, as the log has it.
+pub(super) fn revoke_certificates_of(
+    draft: &mut Draft,
+    user: &UserName,
+    stays: impl Fn(&KeyFingerprint) -> bool,
+    why: &str,
+) -> Option<String> {
+    let (view, now) = (draft.view(), draft.now());
+    let gone = view
+        .credentials_of(user)
+        .filter(|issued| issued.is_live(now) && !stays(&issued.login_key));
+    let revoked: BTreeMap<u64, String> =
+        gone.map(|issued| (issued.serial, why.to_owned())).collect();
+    let said = revocations(&revoked);
+    for (serial, why) in &revoked {
+        draft.revoke_credential(*serial, why);
+    }
+    said
+}
+
+/// What the log says of revoked certificates; nothing where there are none.
+fn revocations(revoked: &BTreeMap<u64, String>) -> Option<String> {
+    let reasons = revoked
+        .iter()
+        .map(|(serial, why)| format!("certificate {serial} is revoked: {why}"));
+    let reasons: Vec<String> = reasons.collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 fn credential(

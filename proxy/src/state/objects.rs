@@ -19,11 +19,12 @@ use anteroom_core::view::View;
 use thiserror::Error;
 
 use super::allowances::end_allowances_of;
+use super::identities::revoke_certificates_of;
 use super::locks::{LockError, about_lock, put_lock};
 use super::monitoring::{TooManyRules, put_rule, review_pending_by_rules};
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
-use crate::audit::{Entry, Event};
+use crate::audit::{Entry, Event, PROXY};
 use crate::store::StoreError;
 
 /// Something that an administrator keeps.
@@ -143,6 +144,14 @@ pub enum PutError {
         key: KeyFingerprint,
         /// The user.
         user: UserName,
+    },
+    /// Nobody may be called so.
+    #[error("user name `{user}` is reserved: {why}; choose another name")]
+    ReservedName {
+        /// The user.
+        user: UserName,
+        /// What the name is for.
+        why: &'static str,
     },
     /// The name would be read as a target.
     #[error(
@@ -516,6 +525,12 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         (true, Existing::Replace) => Written::Replaced,
         (true, Existing::Refuse) => return Err(PutError::Exists(id)),
     };
+    if let (ObjectId::User(name), Written::Created) = (&id, written)
+        && let Some(why) = name.reserved()
+    {
+        let user = name.clone();
+        return Err(PutError::ReservedName { user, why });
+    }
     let warnings = match &object {
         Object::Node(node) => twins(draft.view(), node),
         Object::Lock(lock) => {
@@ -543,7 +558,14 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         (Object::MonitoringRule(_), Written::Created) => Event::MonitoringRuleCreate,
         (Object::MonitoringRule(_), Written::Replaced) => Event::MonitoringRuleUpdate,
     };
-    draft.log(named(by.entry(event), &object));
+    let mut entry = named(by.entry(event), &object);
+    if let Object::User(user) = &object {
+        let key_removed = "its key was removed from the user";
+        let has = |key: &KeyFingerprint| user.has_key(key);
+        let revoked = revoke_certificates_of(draft, &user.name, has, key_removed);
+        entry = and_reason(entry, revoked);
+    }
+    draft.log(entry);
     match object {
         Object::Role(role) => draft.put_role(role),
         Object::User(user) => draft.put_user(user),
@@ -557,6 +579,13 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         written,
         warnings,
     })
+}
+
+fn and_reason(mut entry: Entry, more: Option<String>) -> Entry {
+    let both = entry.reason.take().into_iter().chain(more);
+    let both: Vec<String> = both.collect();
+    entry.reason = (!both.is_empty()).then(|| both.join("; "));
+    entry
 }
 
 fn named(entry: Entry, object: &Object) -> Entry {
@@ -703,7 +732,8 @@ fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> 
             draft.view().user(name).ok_or_else(no_such)?;
             end_requests_of(draft, by, name);
             end_allowances_of(draft, by, name);
-            draft.log(by.entry(Event::UserDelete).name(name));
+            let revoked = revoke_certificates_of(draft, name, |_| false, "the user was removed");
+            draft.log(and_reason(by.entry(Event::UserDelete).name(name), revoked));
             draft.remove_user(name);
         }
         ObjectId::Node(node) => {
@@ -780,7 +810,7 @@ pub(super) fn create_presets(draft: &mut Draft) {
     for preset in presets() {
         draft.log(
             Entry::new(Event::RoleCreate)
-                .user("anteroom")
+                .user(PROXY)
                 .name(&preset.name)
                 .reason("preset"),
         );

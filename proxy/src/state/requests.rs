@@ -78,9 +78,15 @@ pub enum ApplyError {
     FromNode(#[from] FromNode),
     /// Only administrators of requests may.
     #[error(
-        "only an administrator can have a request {0}; your roles don't allow `update` on `access_request`"
+        "only an administrator can have a request {action}; your roles don't allow `{}` on `access_request`",
+        verb.as_str()
     )]
-    NotAllowed(&'static str),
+    NotAllowed {
+        /// What was tried, in the participle.
+        action: &'static str,
+        /// What their rules would have to allow.
+        verb: AdminVerb,
+    },
     /// Roles that were not asked for may not be put in.
     #[error(transparent)]
     Override(#[from] OverrideError),
@@ -209,13 +215,50 @@ impl State {
         self.apply_for(by, id, action, Mandate::default()).await
     }
 
-    /// The same, with what the administrator says about the decision.
+    /// Takes back what the request granted, or denies what is pending, for somebody whose roles
+    /// allow `delete`. A request that has ended is answered as by [`State::apply`].
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the request is as it was, and the attempt is in the log.
+    pub async fn take_away(
+        &self,
+        by: &By,
+        id: RequestId,
+        reason: String,
+    ) -> Result<Arc<AccessRequest>, ApplyError> {
+        let action = match self.request(id).await?.map(|request| request.state) {
+            Some(RequestState::Pending) => Action::Deny { reason },
+            Some(
+                RequestState::Approved
+                | RequestState::Denied
+                | RequestState::Expired
+                | RequestState::Canceled
+                | RequestState::Revoked,
+            )
+            | None => Action::Revoke { reason },
+        };
+        self.act(by, AdminVerb::Delete, id, action, Mandate::default())
+            .await
+    }
+
+    /// The same as [`State::apply`], with what the administrator says about the decision.
     ///
     /// # Errors
     /// [`ApplyError`]; the request is as it was, and the attempt is in the log.
     pub async fn apply_for(
         &self,
         by: &By,
+        id: RequestId,
+        action: Action,
+        mandate: Mandate,
+    ) -> Result<Arc<AccessRequest>, ApplyError> {
+        self.act(by, AdminVerb::Update, id, action, mandate).await
+    }
+
+    async fn act(
+        &self,
+        by: &By,
+        verb: AdminVerb,
         id: RequestId,
         action: Action,
         mandate: Mandate,
@@ -228,7 +271,7 @@ impl State {
             if let Action::Override { roles, .. } = &action {
                 entry.roles = roles.iter().map(ToString::to_string).collect();
             }
-            let request = apply(draft, &by, id, &action, &mandate).inspect_err(|error| {
+            let request = apply(draft, &by, verb, id, &action, &mandate).inspect_err(|error| {
                 draft.log(entry.clone().refused(error));
             })?;
             let reason = match &action {
@@ -342,6 +385,7 @@ fn review(
 fn apply(
     draft: &mut Draft,
     by: &By,
+    verb: AdminVerb,
     id: RequestId,
     action: &Action,
     mandate: &Mandate,
@@ -352,7 +396,7 @@ fn apply(
         .cloned()
         .ok_or(ApplyError::NoSuch(id))?;
     by.admit(draft)?;
-    may_act(draft.view(), by, action)?;
+    may_act(draft.view(), by, verb, action)?;
     if let Action::Override { roles, .. } = action {
         request::check_override(draft.view(), &by.actor, &request, roles)?;
     }
@@ -363,7 +407,7 @@ fn apply(
 
 /// Whether such an action may be taken at all, and from there; whether on this request, `core`
 /// says. What a requester does with a request of her own is no administration.
-fn may_act(view: &View, by: &By, action: &Action) -> Result<(), ApplyError> {
+fn may_act(view: &View, by: &By, verb: AdminVerb, action: &Action) -> Result<(), ApplyError> {
     match action {
         Action::Approve { .. }
         | Action::Override { .. }
@@ -378,15 +422,13 @@ fn may_act(view: &View, by: &By, action: &Action) -> Result<(), ApplyError> {
         | Action::End => return Ok(()),
     }
     match &by.actor {
-        Actor::User(name)
-            if allowed(view, name, AdminVerb::Update, AdminResource::AccessRequest) =>
-        {
-            Ok(())
-        }
-        Actor::User(_) => Err(ApplyError::NotAllowed(action.as_participle())),
+        Actor::User(name) if allowed(view, name, verb, AdminResource::AccessRequest) => Ok(()),
         Actor::LocalAdministrator | Actor::Clock => Ok(()),
         // A rule reviews, and does nothing else.
-        Actor::Rule(_) => Err(ApplyError::NotAllowed(action.as_participle())),
+        Actor::User(_) | Actor::Rule(_) => Err(ApplyError::NotAllowed {
+            action: action.as_participle(),
+            verb,
+        }),
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use anteroom_ca::SourceAddresses;
 use anteroom_ca::key::{Key, NodeCa, fingerprint};
+use anteroom_core::admin::AdminVerb;
 use anteroom_core::documents;
 use anteroom_core::id::{Login, NodeId, RequestId, ResourceId, SessionId, UserName};
 use anteroom_core::node::{HostProof, Node};
@@ -607,10 +608,118 @@ async fn only_administrators_of_requests_revoke() {
     };
     let by = |who: &str| By::user(me(who), None);
     let refused = world.state.apply(&by("bob"), id, revoke()).await;
-    assert!(matches!(refused, Err(ApplyError::NotAllowed("revoked"))));
+    assert!(matches!(
+        refused,
+        Err(ApplyError::NotAllowed {
+            action: "revoked",
+            verb: AdminVerb::Update
+        })
+    ));
     assert_eq!(world.state_of(id), RequestState::Approved);
     world.state.apply(&by("carol"), id, revoke()).await.unwrap();
     assert_eq!(world.state_of(id), RequestState::Revoked);
+}
+
+const RULES: &str = "
+kind: role
+version: v8
+metadata: {name: remover}
+spec:
+  allow:
+    rules: [{resources: [access_request], verbs: [delete]}]
+---
+kind: role
+version: v8
+metadata: {name: updater}
+spec:
+  allow:
+    rules: [{resources: [access_request], verbs: [update]}]
+";
+
+#[tokio::test]
+async fn who_may_delete_requests_takes_them_away_and_does_nothing_else_to_them() {
+    let world = world().await;
+    let mut objects = parsed_roles(RULES);
+    objects.push(Object::User(user("rita", &["remover"])));
+    objects.push(Object::User(user("uma", &["updater"])));
+    let put = world.state.put(&admin(), objects, Existing::Refuse).await;
+    put.unwrap();
+    let by = |who: &str| By::user(me(who), None);
+    let (pending, approved) = (world.file("deploy").await, world.file("root").await);
+    world.approve(approved).await;
+    for id in [pending, approved] {
+        let updater = world.state.take_away(&by("uma"), id, String::new()).await;
+        assert!(matches!(
+            updater,
+            Err(ApplyError::NotAllowed {
+                verb: AdminVerb::Delete,
+                ..
+            })
+        ));
+        for action in [
+            Action::Deny {
+                reason: String::new(),
+            },
+            Action::Approve {
+                terms: Terms::default(),
+                reason: String::new(),
+            },
+        ] {
+            let other = world.state.apply(&by("rita"), id, action).await;
+            assert!(matches!(other, Err(ApplyError::NotAllowed { .. })));
+        }
+        let rita = by("rita");
+        let taken = world.state.take_away(&rita, id, "over".to_owned());
+        taken.await.unwrap();
+        assert!(!world.state_of(id).is_live());
+    }
+    assert_eq!(world.state_of(approved), RequestState::Revoked);
+    let again = world
+        .state
+        .take_away(&by("rita"), pending, String::new())
+        .await;
+    assert!(matches!(again, Err(ApplyError::Refused(_))), "{again:?}");
+}
+
+#[tokio::test]
+async fn nobody_new_is_called_as_the_proxy_or_as_agents_call_themselves() {
+    let world = world().await;
+    for reserved in ["anteroom", "enroll+x@example.com", "node+x@example.com"] {
+        let put = world
+            .state
+            .put(
+                &admin(),
+                vec![Object::User(user(reserved, &[]))],
+                Existing::Replace,
+            )
+            .await;
+        assert!(
+            matches!(put, Err(PutError::ReservedName { .. })),
+            "{reserved}: {put:?}"
+        );
+    }
+    for fine in ["anteroom2", "me+node@example.com", "enroll"] {
+        let (by, user) = (admin(), vec![Object::User(user(fine, &[]))]);
+        world.state.put(&by, user, Existing::Refuse).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_was_called_so_before_is_read_and_can_be_changed_and_removed() {
+    let world = world().await;
+    let body = serde_json::to_string(&user("anteroom", &[])).unwrap();
+    sqlx::query("INSERT INTO users VALUES ('anteroom', $1, 1, 1)")
+        .bind(body)
+        .execute(&mut world.elsewhere().await)
+        .await
+        .unwrap();
+    world.state.close().await;
+    let state = open(world.dir.path(), &world.clock).await.unwrap();
+    let changed = Object::User(user("anteroom", &["asker"]));
+    let put = state.put(&admin(), vec![changed], Existing::Replace).await;
+    put.unwrap();
+    let id = vec![ObjectId::User(name("anteroom"))];
+    state.remove(&admin(), id).await.unwrap();
 }
 
 #[tokio::test]
@@ -1202,7 +1311,7 @@ async fn first_bad(world: &World, tampering: &'static str) -> i64 {
 
 #[tokio::test]
 async fn an_edited_entry_is_named() {
-    let edit = "UPDATE audit SET entry = replace(entry, 'anteroom', 'nobody') WHERE seq = 3";
+    let edit = "UPDATE audit SET entry = replace(entry, 'the proxy', 'nobody') WHERE seq = 3";
     assert_eq!(first_bad(&world().await, edit).await, 3);
 }
 

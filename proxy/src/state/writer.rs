@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::allowances::let_allowances_end;
 use super::monitoring::review_pending_by_rules;
-use crate::audit::{Entry, Event, Outcome};
+use crate::audit::{Entry, Event, Outcome, PROXY};
 use crate::store::{
     Change, Issuance, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd, SessionStart, Snapshot,
     Store, StoreError, Transaction,
@@ -412,7 +412,7 @@ impl Draft {
                 continue;
             };
             let entry = super::locks::about_lock(Entry::new(Event::LockDelete), &lock);
-            self.log(entry.user("anteroom").reason("its time is over"));
+            self.log(entry.user(PROXY).reason("its time is over"));
             self.remove_lock(id);
         }
     }

@@ -21,7 +21,7 @@ use sqlx::{Row, SqliteConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::{StoreError, from_micros, micros};
+use super::{Kind, StoreError, from_micros, micros};
 use crate::audit::{Anchor, Event, Head, Record, Tampered, Verifier};
 
 /// How many requests that have ended are kept in memory beside the live ones: whoever waited for
@@ -567,8 +567,12 @@ impl Story {
         }
         let request = text("request_id");
         if record.event == Event::CertCreate.name() {
-            self.certificates
-                .insert(record.seq, (text("serial"), text("certificate_sha256")));
+            let logged = LoggedCertificate {
+                serial: text("serial"),
+                sha256: text("certificate_sha256"),
+                of_a_host: is_of_a_host(&fields),
+            };
+            self.certificates.insert(record.seq, logged);
             self.look_for_locks(record, &fields);
             let Some(request) = request else { return };
             let why = match self.requests.get(&request) {
@@ -606,19 +610,22 @@ impl Story {
     /// Whether a certificate was issued to whom, or for what, was locked at that moment. What roles
     /// its user had is not in the log.
     fn look_for_locks(&mut self, record: &Record, fields: &serde_json::Map<String, Value>) {
+        // A host certificate opens nothing to anybody, and `user` is who had it made. That one of a
+        // person is not passed off as one is compared with its row.
+        if is_of_a_host(fields) {
+            return;
+        }
         let of = |kind: &str, field: &str| {
             let value = fields.get(field)?.as_str()?;
             Some(format!("{kind}/{value}"))
         };
-        // A host certificate names no login, and a lock on a node is none on its name.
-        let node = of("login", "login").and_then(|_| of("node", "node_id"));
         let named = [
             of("user", "user"),
             of("key", "key"),
             of("request", "request_id"),
             of("login", "login"),
             of("serial", "serial"),
-            node,
+            of("node", "node_id"),
         ];
         let at = moment(&record.time);
         for (target, end) in self.locks.values() {
@@ -637,21 +644,40 @@ fn moment(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
 }
 
-type Logged = HashMap<i64, (Option<String>, Option<String>)>;
+/// What a `cert.create` entry tells of its certificate.
+#[derive(Debug, PartialEq, Eq)]
+struct LoggedCertificate {
+    serial: Option<String>,
+    sha256: Option<String>,
+    of_a_host: bool,
+}
+
+/// Whether a `cert.create` entry is about a host. Every certificate of a person is issued to a key
+/// that she proved, which the entry names.
+fn is_of_a_host(fields: &serde_json::Map<String, Value>) -> bool {
+    !fields.contains_key("key")
+}
+
+type Logged = HashMap<i64, LoggedCertificate>;
 
 async fn issuances(
     connection: &mut SqliteConnection,
     mut logged: Logged,
 ) -> Result<(Vec<Broken>, i64), StoreError> {
     let mut broken = Vec::new();
-    let rows = sqlx::query("SELECT serial, cert_sha256, audit_seq FROM issuances")
+    let rows = sqlx::query("SELECT serial, cert_sha256, kind, audit_seq FROM issuances")
         .fetch_all(connection)
         .await?;
     for row in &rows {
-        let (serial, sha256): (String, String) =
-            (row.try_get("serial")?, row.try_get("cert_sha256")?);
+        let serial: String = row.try_get("serial")?;
+        let kind: String = row.try_get("kind")?;
+        let expected = LoggedCertificate {
+            serial: Some(serial.clone()),
+            sha256: row.try_get("cert_sha256")?,
+            of_a_host: kind == Kind::Host.as_str(),
+        };
         let entry = logged.remove(&row.try_get::<i64, _>("audit_seq")?);
-        if entry != Some((Some(serial.clone()), Some(sha256))) {
+        if entry != Some(expected) {
             broken.push(Broken::IssuanceUnlogged { serial });
         }
     }

@@ -380,6 +380,29 @@ fn a_certificate_by_the_cas_own_key_that_was_never_issued_is_an_alarm() {
 }
 
 #[test]
+fn what_the_plain_key_set_aside_is_shown_as_such_and_ended_for_good_by_the_certificate() {
+    let world = World::usual();
+    let (alice, id, _) = elevated(&world);
+    let aside = world.path("aside");
+    fs::rename(certificate(&alice), &aside).unwrap();
+    alice.access(&["request", "drop", &id]).run().exits(0);
+    fs::rename(&aside, certificate(&alice)).unwrap();
+    let status = alice.access(&["status"]).run();
+    status
+        .exits(0)
+        .prints_part(&format!(
+            "Not in effect:     {id} (set aside; `ssh access login --request-id {id}` takes it up again)"
+        ))
+        .prints_part("Allowed Resources:");
+    assert!(!status.text().contains("Active requests"), "{status}");
+    let ended = alice.access(&["request", "drop", "--end", &id]).run();
+    keep(&alice, &ended);
+    assert_ne!(world.state(&id), "APPROVED");
+    let again = alice.access(&["login", "--request-id", &id]).run();
+    assert_ne!(again.code(), Some(0), "{again}");
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_with_its_reason_and_prints_no_certificate() {
     let world = World::usual();
     let alice = world.person("alice").clone();

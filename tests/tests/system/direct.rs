@@ -163,8 +163,9 @@ fn match_exec_fetches_the_certificate_and_ssh_goes_straight_to_the_node() {
     let file = world.path("dora-direct-cert.pub");
     let config = world.path("direct_config");
     let text = format!(
-        "Match originalhost iot exec \"ssh -F {access} access cert %r@%n > {file}\"\n  HostName 127.0.0.1\n  Port {port}\n  \
+        "Match originalhost iot user root,{login} exec \"ssh -F {access} access cert %r@%n > {file}\"\n  HostName 127.0.0.1\n  Port {port}\n  \
          HostKeyAlias iot\n  CertificateFile {file}\n{rest}",
+        login = login(),
         access = dora.config().display(),
         file = file.display(),
         rest = fs::read_to_string(dora.config()).unwrap(),
@@ -182,6 +183,18 @@ fn match_exec_fetches_the_certificate_and_ssh_goes_straight_to_the_node() {
         0,
         "it did not go through the proxy"
     );
+    // What stands in the place of a login reaches no shell.
+    let touched = world.path("touched");
+    let hostile = format!("$(touch${{IFS}}{})@iot", touched.display());
+    let nothing = ["-o", "BatchMode=yes", "-o", "ProxyCommand=false"];
+    let tried = Cmd::new("ssh")
+        .arg("-F")
+        .arg(&config)
+        .args(nothing)
+        .arg(&hostile)
+        .arg("true")
+        .run();
+    assert!(tried.code() != Some(0) && !touched.exists(), "{tried:?}");
     // Its end is shown, and running the command again renews it.
     let shown = world.ctl(&["nodes", "show", "iot"]);
     shown.exits(0).prints_part("Host cert");

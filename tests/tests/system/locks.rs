@@ -230,7 +230,7 @@ fn a_lock_with_a_time_ends_by_itself() {
     let ended = world.events("lock.delete");
     assert_eq!(
         (&ended[0]["user"], &ended[0]["name"]),
-        (&Value::from("anteroom"), &Value::from("user/carol"))
+        (&Value::from("the proxy"), &Value::from("user/carol"))
     );
 }
 

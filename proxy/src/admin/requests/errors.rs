@@ -69,9 +69,9 @@ impl From<ApplyError> for Stop {
         let exit = match error {
             ApplyError::Store(error) => return error.into(),
             ApplyError::NoSuch(_) => Exit::NotFound,
-            ApplyError::NotAdmitted(_) | ApplyError::FromNode(_) | ApplyError::NotAllowed(_) => {
-                Exit::Denied
-            }
+            ApplyError::NotAdmitted(_)
+            | ApplyError::FromNode(_)
+            | ApplyError::NotAllowed { .. } => Exit::Denied,
             ApplyError::Override(OverrideError::NoSuchRole(_)) => Exit::NotFound,
             ApplyError::Override(_) => Exit::Denied,
             ApplyError::Refused(ref refused) => match refused {

@@ -447,3 +447,99 @@ spec:
     let view = world.state.view();
     assert!(view.request(&other).unwrap().is_held_by(who.key()));
 }
+
+#[tokio::test]
+async fn to_end_a_request_by_a_certificate_ends_it_though_the_plain_key_set_it_aside() {
+    for end in [true, false] {
+        let world = world().await;
+        let id = world.file("root").await;
+        world.approve(id).await;
+        let issued = world.login(&me("alice"), &[id]).await.unwrap();
+        let who = present(&world.state, &issued.certificate).unwrap();
+        let key = me("alice").key().clone();
+        let by = By::user(me("alice"), home());
+        let aside = world.state.apply(&by, id, Action::Drop { key });
+        aside.await.unwrap();
+        let dropping = Dropping {
+            requests: BTreeSet::from([id]),
+            end,
+        };
+        let who = who.into_identity();
+        let dropped = world
+            .state
+            .drop_from_certificate(&who, dropping, home(), &user_ca())
+            .await;
+        dropped.unwrap();
+        assert_eq!(world.state_of(id).is_live(), !end);
+        let taken_up = world.login(&me("alice"), &[id]).await;
+        assert_eq!(taken_up.is_ok(), !end, "{taken_up:?}");
+    }
+}
+
+impl World {
+    async fn put_user(&self, user: User) {
+        let user = vec![Object::User(user)];
+        let put = self.state.put(&admin(), user, Existing::Replace).await;
+        put.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_got_with_a_removed_key_or_by_a_removed_user_stays_void_when_they_are_back() {
+    for with_the_user in [true, false] {
+        let world = world().await;
+        let both = || User {
+            keys: vec![user_key("alice"), user_key("second")],
+            ..user("alice", &["asker"])
+        };
+        world.put_user(both()).await;
+        let issued = world.login(&me("alice"), &[]).await.unwrap();
+        let second = Identity::from_proven_key(name("alice"), user_key("second").fingerprint);
+        let others = world.login(&second, &[]).await.unwrap();
+        if with_the_user {
+            let alice = vec![ObjectId::User(name("alice"))];
+            world.state.remove(&admin(), alice).await.unwrap();
+        } else {
+            let second_only = User {
+                keys: vec![user_key("second")],
+                ..user("alice", &["asker"])
+            };
+            world.put_user(second_only).await;
+        }
+        world.put_user(both()).await;
+        world.verify().await.unwrap();
+        world.state.close().await;
+        let state = open(world.dir.path(), &world.clock).await.unwrap();
+        let back = present(&state, &issued.certificate);
+        assert!(matches!(back, Err(Refused::Revoked(_))), "{back:?}");
+        assert_eq!(
+            present(&state, &others.certificate).is_ok(),
+            !with_the_user,
+            "the key that stayed goes on"
+        );
+        let filter = AuditFilter {
+            event: Some(if with_the_user {
+                Event::UserDelete
+            } else {
+                Event::UserUpdate
+            }),
+            ..AuditFilter::default()
+        };
+        let logged = state.reader().audit(&filter, 0, 100).await.unwrap();
+        let serial = issued.certificate.serial().get().to_string();
+        assert!(logged.iter().any(|entry| {
+            let fields = entry.fields();
+            let reason = fields.get("reason").and_then(|reason| reason.as_str());
+            reason.is_some_and(|reason| reason.contains(&serial))
+        }));
+        state.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_a_user_that_leaves_her_keys_revokes_nothing() {
+    let world = world().await;
+    let issued = world.login(&me("alice"), &[]).await.unwrap();
+    world.put_user(user("alice", &["asker", "judge"])).await;
+    assert!(present(&world.state, &issued.certificate).is_ok());
+}

@@ -264,3 +264,68 @@ async fn a_certificate_logged_under_a_lock_is_named() {
         other => panic!("{other:?}"),
     }
 }
+
+fn proxy_certificate(
+    terms: anteroom_ca::host::HostTerms,
+) -> Result<anteroom_ca::Certificate, anteroom_ca::host::CertifyHostError> {
+    let names = anteroom_ca::names::HostNames::new(["example.com"], [""; 0]).unwrap();
+    let ca = anteroom_ca::key::HostCa::new(Key::from_seed("host", &[9; 32]));
+    anteroom_ca::host::certify_proxy(&names, &key("proxy"), terms, &ca, &mut rand::rng())
+}
+
+#[tokio::test]
+async fn a_lock_on_a_user_called_as_the_proxy_once_was_leaves_the_log_whole() {
+    let world = world().await;
+    world
+        .put_lock(lock(LockTarget::User(name("anteroom"))))
+        .await
+        .unwrap();
+    world
+        .state
+        .issue_host(Duration::DAY, proxy_certificate)
+        .await
+        .unwrap();
+    world.verifies().await;
+    // As earlier versions wrote it.
+    let as_before = |draft: &mut Draft| {
+        let entry = Entry::new(Event::CertCreate).user("anteroom");
+        super::super::certificates::issue_host(draft, Duration::DAY, None, entry, proxy_certificate)
+    };
+    world
+        .state
+        .write(as_before)
+        .await
+        .map_err(|error: IssueError| error.to_string())
+        .unwrap();
+    world.verifies().await;
+}
+
+#[tokio::test]
+async fn a_lock_on_who_had_a_host_certificate_made_leaves_the_log_whole() {
+    let world = world().await;
+    let by = By::user(me("carol"), None);
+    let on_carol = lock(LockTarget::User(name("carol")));
+    world
+        .state
+        .issue_node_host(&by, world.node, Duration::DAY, proxy_certificate)
+        .await
+        .unwrap();
+    world.put_lock(on_carol).await.unwrap();
+    world.verifies().await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_person_that_is_passed_off_as_a_hosts_is_found() {
+    let world = world().await;
+    world.login(&me("alice"), &[]).await.unwrap();
+    world.verifies().await;
+    let forged = world.sql("DROP TRIGGER issuances_final; UPDATE issuances SET kind = 'host'");
+    forged.await.unwrap();
+    let Err(VerifyError::Broken(broken)) = world.verify().await else {
+        panic!("it verifies");
+    };
+    assert!(
+        matches!(broken.as_slice(), [Broken::IssuanceUnlogged { .. }]),
+        "{broken:?}"
+    );
+}
