@@ -103,6 +103,7 @@ impl Exits for FilingError {
             | FilingError::ScopeCommand { .. }
             | FilingError::StartsAfterEnd { .. } => Exit::Usage,
             FilingError::TooManyPending { .. }
+            | FilingError::PendingWithoutReason(_)
             | FilingError::AnnotationsTooLong { .. }
             | FilingError::Reachable(_)
             | FilingError::RoleHeld(_) => Exit::Failed,

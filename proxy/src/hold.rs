@@ -269,7 +269,7 @@ impl<'p> Held<'p> {
                 });
             }
         };
-        let request = tell_filed(proxy, &filed, need.wait, voice).await;
+        let request = tell_filed(proxy, &filed, need, voice).await;
         let give_up = match need.wait {
             // A rule may have answered in the transaction that filed: then nothing is left pending.
             Some(Duration::ZERO) if is_pending(proxy, request) => {
@@ -373,21 +373,26 @@ fn is_pending(proxy: &Proxy, request: RequestId) -> bool {
 async fn tell_filed(
     proxy: &Proxy,
     filed: &Filed,
-    wait: Option<Duration>,
+    need: &Need,
     voice: &mut impl Voice,
 ) -> RequestId {
+    let view = proxy.state.view();
     let request = match filed {
         Filed::New(new) => {
             voice.say(say::CREATING).await;
             new.request.id
         }
         Filed::Joined(id) => {
-            voice.say(&say::joining(&id.to_string())).await;
+            let (reason, reviewers) = (need.reason.as_deref(), &need.reviewers);
+            let said = match view.request(id) {
+                Some(request) => say::joined(request, reason, reviewers),
+                None => say::joining(&id.to_string()),
+            };
+            voice.say(&said).await;
             *id
         }
         Filed::Covered(id) => *id,
     };
-    let view = proxy.state.view();
     if let Some(request) = view.request(&request) {
         let block = RequestBlock::for_requester(&view, request);
         voice.say(&block.render()).await;
@@ -402,7 +407,7 @@ async fn tell_filed(
                     .await;
             }
             // `ANTEROOM_WAIT=0` does not wait, and is told so next.
-            State::Pending if wait == Some(Duration::ZERO) => {}
+            State::Pending if need.wait == Some(Duration::ZERO) => {}
             // A rule has answered already.
             State::Approved | State::Denied | State::Expired | State::Canceled | State::Revoked => {
             }
@@ -486,23 +491,14 @@ async fn reason(need: &Need, ask: &Ask, voice: &mut impl Voice) -> Result<String
     if ask.opens.is_some() && ask.reason_mode == ReasonMode::Optional {
         return Ok(need.stated());
     }
-    let prompt = ask
-        .reason_prompt
-        .as_deref()
-        .map(|own| format!("{}: ", say::clean(own)));
-    match voice
-        .ask(
-            prompt.as_deref().unwrap_or(say::REASON_PROMPT),
-            PROMPT_TIMEOUT,
-        )
-        .await
-    {
+    let own = ask.reason_prompt.as_deref();
+    match voice.ask(&say::reason_prompt(own), PROMPT_TIMEOUT).await {
         Answer::Line(line) if !line.trim().is_empty() => Ok(line.trim().to_owned()),
         Answer::Line(_) | Answer::Unattended => match ask.reason_mode {
             ReasonMode::Optional => Ok(need.stated()),
             ReasonMode::Required => Err(Refusal {
                 exit: Exit::Usage,
-                sentence: say::reason_required(&need.shown),
+                sentence: say::reason_required(&need.shown, own),
                 request: None,
             }),
         },

@@ -19,6 +19,7 @@ pub mod config;
 pub mod demo;
 pub mod dial;
 pub mod doctor;
+pub mod environment;
 pub mod exit;
 pub mod hold;
 pub mod keys;

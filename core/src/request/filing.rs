@@ -106,6 +106,8 @@ pub struct NewRequest {
     pub request: AccessRequest,
     /// What was wanted and works already, and is therefore not in the request.
     pub reachable: Vec<ResourceId>,
+    /// What the roles say to prompt for a reason with; asked before a wish is filed, and not stored.
+    pub reason_prompt: Option<String>,
 }
 
 /// Why a wish became no request. Nothing was written.
@@ -214,11 +216,16 @@ pub enum FilingError {
         limit: usize,
     },
     /// A role demands a reason.
-    #[error("a reason is required; give one with --reason or SetEnv ANTEROOM_REASON=…")]
+    #[error("a reason is required{}; give one with --reason or SetEnv ANTEROOM_REASON=…", asked(.prompt.as_deref()))]
     ReasonRequired {
         /// What the role says to prompt with.
         prompt: Option<String>,
     },
+    /// An equal request is pending, and has no reason; by now a role demands one.
+    #[error(
+        "request {0} is pending without a reason, and one is required by now; withdraw it with `request cancel {0}` and ask again with a reason"
+    )]
+    PendingWithoutReason(RequestId),
     /// Too many reviewers suggested.
     #[error("{count} reviewers are suggested; the limit is {limit}")]
     TooManyReviewers {
@@ -269,6 +276,11 @@ pub enum FilingError {
         /// The end.
         end: OffsetDateTime,
     },
+}
+
+/// What a role says to prompt with, inside the sentence about the missing reason.
+fn asked(prompt: Option<&str>) -> String {
+    prompt.map_or_else(String::new, |prompt| format!(" (\"{prompt}\")"))
 }
 
 fn kinds(possible: &BTreeSet<String>, never: &BTreeSet<String>) -> String {
@@ -386,10 +398,15 @@ fn file_as(
     };
     let terms = subject.request_terms(&choice.reach, choice.roles.iter());
     let times = Times::new(&subject, &choice, &terms, wanted, now)?;
+    let required = terms.reason_mode == ReasonMode::Required;
     if let Some(pending) = equal_pending(view, filer, &choice, &times, wanted, now) {
-        return Ok(Filed::Joined(pending));
+        return if required && pending.reason.trim().is_empty() {
+            Err(FilingError::PendingWithoutReason(pending.id))
+        } else {
+            Ok(Filed::Joined(pending.id))
+        };
     }
-    if terms.reason_mode == ReasonMode::Required && wanted.reason.trim().is_empty() {
+    if required && wanted.reason.trim().is_empty() {
         return Err(FilingError::ReasonRequired {
             prompt: terms.reason_prompt,
         });
@@ -404,11 +421,13 @@ fn file_as(
     }
     let annotations = subject.annotations(&terms, &wanted.annotations);
     check_annotations(&annotations)?;
+    let reason_prompt = terms.reason_prompt.clone();
     let mut request = compose(filer, wanted, &choice, terms, &times, settings, id, now);
     request.system_annotations = annotations;
     Ok(Filed::New(Box::new(NewRequest {
         request,
         reachable: choice.reachable,
+        reason_prompt,
     })))
 }
 
@@ -728,14 +747,14 @@ fn choose_thing(
 
 /// The pending request of the same user and key that asks for exactly this (REQUESTS section 4,
 /// joining). Another key does not join: what a grant gives belongs to the key that filed it.
-fn equal_pending(
-    view: &View,
+fn equal_pending<'v>(
+    view: &'v View,
     filer: &Filer<'_>,
     choice: &Chosen,
     times: &Times,
     wanted: &Wanted,
     now: OffsetDateTime,
-) -> Option<RequestId> {
+) -> Option<&'v AccessRequest> {
     let equal = |request: &&std::sync::Arc<AccessRequest>| {
         request.state == State::Pending
             && now < request.request_expires
@@ -750,7 +769,7 @@ fn equal_pending(
     };
     view.live_requests_of(filer.user)
         .find(equal)
-        .map(|request| request.id)
+        .map(AsRef::as_ref)
 }
 
 /// The arithmetic of REQUESTS section 4.

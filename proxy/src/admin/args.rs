@@ -339,12 +339,7 @@ pub(crate) struct CreateRequest {
     )]
     pub(crate) scope: Option<ScopeName>,
     /// The one command, byte for byte as the session will give it
-    #[arg(
-        long,
-        requires = "scope",
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(long, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(crate) command: Option<String>,
     /// Compute everything, write nothing
     #[arg(long)]
@@ -434,7 +429,7 @@ pub(crate) struct LogIn {
     /// Why the roles are needed
     #[arg(long, requires = "request_roles", value_name = "TEXT")]
     pub(crate) request_reason: Option<String>,
-    /// Ask for the roles and leave
+    /// Ask for the roles, and print a certificate without them at once
     #[arg(long, requires = "request_roles")]
     pub(crate) request_nowait: bool,
     /// How long the certificate lasts, if less than the usual

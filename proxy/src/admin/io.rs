@@ -8,6 +8,8 @@ use anteroom_core::policy::Identity;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::environment::Environment;
+
 /// Who gave a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
@@ -115,6 +117,11 @@ pub trait CommandIo: Send {
 
     /// The content of a file that an argument names, where the channel carries files.
     fn file(&mut self, path: &str) -> FileAnswer;
+
+    /// What the client said beside the command line.
+    fn environment(&self) -> Environment {
+        Environment::default()
+    }
 
     /// The terminal's size; `None` where there is no terminal, and then nothing is ever prompted for.
     fn terminal(&self) -> Option<TerminalSize>;

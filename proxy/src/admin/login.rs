@@ -3,19 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anteroom_core::id::RequestId;
 use anteroom_core::policy::{Identity, LoginRefused, LoginWanted, Reason};
-use anteroom_core::request::{Filed, State as RequestState, Wanted};
+use anteroom_core::request::{Filed, FilingError, State as RequestState, Wanted};
 
 use super::args::{DropRequests, LogIn};
-use super::io::{Caller, CommandIo, Leave};
-use super::requests::exit_of;
+use super::io::{Caller, CommandIo};
+use super::requests::{Answer, exit_of};
 use super::run::{Ended, Run, Stop, store_exit};
 use crate::exit::Exit;
-use crate::say::{self, Audience, RequestBlock, clean};
+use crate::say::{self, RequestBlock, clean};
 use crate::state::{Dropping, FileError, LoggedIn, LoginError};
-use crate::store::StoreError;
 
 impl From<LoginError> for Stop {
     fn from(error: LoginError) -> Self {
@@ -61,6 +61,7 @@ impl<I: CommandIo> Run<'_, I> {
         if !args.request_roles.is_empty() {
             match self.ask_for_roles(&identity, &args).await? {
                 Asked::Approved(id) => requests.extend([id]),
+                Asked::Later => {}
                 Asked::Not(exit) => return Ok(exit),
             }
         }
@@ -126,17 +127,28 @@ impl<I: CommandIo> Run<'_, I> {
         }
     }
 
-    /// Files a request for roles, or finds the one there is, and waits for its end.
+    /// Files a request for roles, or finds the one there is, and waits for its end unless that is not wanted.
     async fn ask_for_roles(&mut self, identity: &Identity, args: &LogIn) -> Result<Asked, Stop> {
+        let patience = self.patience(args.request_nowait)?;
         let mut wanted = Wanted::roles(args.request_roles.iter().cloned().collect());
-        wanted.reason = args.request_reason.clone().unwrap_or_default();
+        wanted.scope = self.scope(None, None, "a request for roles")?;
+        let sent = self.io.environment();
+        let reason = args.request_reason.as_deref().or(sent.reason.as_deref());
+        wanted.reason = self.check_reason(reason)?;
+        wanted.reviewers = sent.reviewers().map_err(Stop::usage)?;
         if let Caller::Ssh { remote_addr, .. } = self.caller {
             wanted.remote_addr = Some(remote_addr.ip().to_canonical().to_string());
         }
+        if args.request_reason.is_none() {
+            match self.ask_reason(identity, &wanted).await? {
+                Some(reason) => wanted.reason = reason,
+                None => return Ok(Asked::Not(Exit::Interrupted)),
+            }
+        }
         // Subscribed before anything is filed, so that no answer is missed.
         let mut changes = self.ctx.state.changes();
-        let filed = self.ctx.state.file(identity, wanted).await;
-        let id = match filed.map_err(|error: FileError| Stop::from(error))? {
+        let filed = self.ctx.state.file(identity, wanted.clone()).await;
+        let id = match filed.map_err(filing_refused)? {
             Filed::New(new) => {
                 let view = self.ctx.state.view();
                 let block = RequestBlock::for_requester(&view, &new.request).render();
@@ -144,52 +156,76 @@ impl<I: CommandIo> Run<'_, I> {
                 new.request.id
             }
             Filed::Joined(id) => {
-                self.note(&say::joining(&id.to_string())).await?;
+                let request = self.ctx.state.request(id).await?;
+                let request = request
+                    .ok_or_else(|| Stop::not_found(say::request_deleted(&id.to_string())))?;
+                let said = say::joined(&request, Some(&wanted.reason), &wanted.reviewers);
+                self.note(&said).await?;
                 id
             }
             Filed::Covered(id) => return Ok(Asked::Approved(id)),
         };
-        if args.request_nowait {
-            self.note(&format!(
-                "When it is approved: ssh access login --request-id {id}"
-            ))
-            .await?;
-            return Ok(Asked::Not(Exit::Pending));
+        if patience == Some(Duration::ZERO) {
+            return self.leave_it(id).await;
         }
-        let _waiting = self.ctx.waiting.enter(id);
-        let mut said = false;
-        loop {
-            changes.borrow_and_update();
-            let request = self.ctx.state.request(id).await?;
-            let request = request.ok_or_else(|| Stop::not_found("the request was removed"))?;
-            let now = self.ctx.state.now();
-            if let Some(outcome) = say::outcome(&request, now) {
-                self.note(&outcome).await?;
+        self.note(&say::seeking(&id.to_string())).await?;
+        if let Some(request) = self.ctx.state.view().request(&id)
+            && request.state == RequestState::Pending
+        {
+            let line = self.waiting_line(request);
+            self.note(&line).await?;
+        }
+        match self.answer(id, &mut changes, patience).await? {
+            Answer::Given { request, said } => {
+                self.note(&said).await?;
                 let exit = exit_of(request.state);
-                return Ok(if exit == Exit::Done {
+                Ok(if exit == Exit::Done {
                     Asked::Approved(id)
                 } else {
                     Asked::Not(exit)
-                });
+                })
             }
-            if !said {
-                said = true;
-                let line = say::waiting(request.request_expires - now, Audience::Program);
-                self.note(&line).await?;
-            }
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() {
-                    return Err(StoreError::Stopped.into());
-                },
-                left = self.io.gone() => match left {
-                    Leave::Disconnected => return Err(Stop::Gone),
-                    Leave::Interrupted => {
-                        self.note(&say::left_pending(&id.to_string())).await?;
-                        return Ok(Asked::Not(Exit::Pending));
-                    }
-                },
+            Answer::Open(request) => {
+                let said = say::left_pending(&request.id.to_string());
+                self.note(&said).await?;
+                Ok(Asked::Not(Exit::Pending))
             }
         }
+    }
+
+    /// Nobody waits for the answer, unless a rule has given it already.
+    async fn leave_it(&mut self, id: RequestId) -> Result<Asked, Stop> {
+        let request = self.ctx.state.request(id).await?;
+        let now = self.ctx.state.now();
+        if let Some(request) = &request
+            && let Some(said) = say::outcome(request, now)
+        {
+            self.note(&said).await?;
+            let usable = request.state == RequestState::Approved && request.starts() <= now;
+            return Ok(if usable {
+                Asked::Approved(id)
+            } else {
+                Asked::Later
+            });
+        }
+        self.note(&say::certificate_without(&id.to_string()))
+            .await?;
+        Ok(Asked::Later)
+    }
+}
+
+/// The option for the reason has a name of its own here.
+fn filing_refused(error: FileError) -> Stop {
+    match error {
+        FileError::Refused(FilingError::ReasonRequired { prompt }) => Stop::by_state(
+            Exit::Usage,
+            say::reason_required_at_login(prompt.as_deref()),
+        ),
+        FileError::Refused(_)
+        | FileError::NotAllowed
+        | FileError::NotAdmitted(_)
+        | FileError::FromNode(_)
+        | FileError::Store(_) => error.into(),
     }
 }
 
@@ -197,6 +233,8 @@ impl<I: CommandIo> Run<'_, I> {
 enum Asked {
     /// The request may go into the certificate.
     Approved(RequestId),
+    /// The certificate goes without it.
+    Later,
     /// No certificate: the status to leave with.
     Not(Exit),
 }

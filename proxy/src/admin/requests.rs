@@ -8,6 +8,6 @@ mod looking;
 mod reviewing;
 mod rows;
 
-pub(in crate::admin) use self::asking::Known;
+pub(in crate::admin) use self::asking::{Answer, Known, Shown};
 pub use self::errors::exit_of;
 pub(in crate::admin) use self::rows::{RequestRow, strings};

@@ -15,7 +15,7 @@ use super::args::{
     Capabilities, CreateFor, Decide, Deny, MandateArgs, OneRequest, RequestsLs, RmRequests,
 };
 use super::io::CommandIo;
-use super::requests::{Known, strings};
+use super::requests::{Known, Shown, strings};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;
 use crate::say::clean;
@@ -122,6 +122,7 @@ impl<I: CommandIo> Run<'_, I> {
         let view = self.ctx.state.view();
         self.known_user(&args.user)?;
         let mut wanted = self.wanted(&args.wish, Known::ToAdministrators)?;
+        wanted.scope = self.scope(None, None, "what is filed for somebody")?;
         wanted.annotations = annotations(&args.annotations);
         let format = args.listing.format;
         if args.dry_run {
@@ -130,13 +131,11 @@ impl<I: CommandIo> Run<'_, I> {
             let filed = request::file_for(&view, &args.user, &by.actor, &wanted, id, now);
             return self.say_dry_run(&view, filed, format).await;
         }
-        let filed = self
-            .ctx
-            .state
-            .file_for(&self.by(), &args.user, wanted)
-            .await;
-        let filed = filed.map_err(|error| self.filing_refused(error))?;
-        self.say_filed(&filed, format).await?;
+        let by = self.by();
+        let filing = self.ctx.state.file_for(&by, &args.user, wanted.clone());
+        let filed = filing.await.map_err(|error| self.filing_refused(error))?;
+        self.say_filed(&filed, &wanted, format, Shown::AtOnce)
+            .await?;
         if let Filed::New(new) = &filed
             && new.request.key.is_none()
         {

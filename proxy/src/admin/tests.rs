@@ -4,6 +4,7 @@
 mod allowing;
 mod asking;
 mod channel;
+mod environment;
 mod hostile;
 mod kinds;
 mod long;
@@ -58,6 +59,7 @@ struct Client {
     stdin: Vec<u8>,
     files: BTreeMap<String, Vec<u8>>,
     typed: Option<VecDeque<Typed>>,
+    environment: crate::environment::Environment,
     prompts: Vec<String>,
     heard: Option<mpsc::UnboundedSender<String>>,
     leave: Option<tokio::sync::oneshot::Receiver<Leave>>,
@@ -93,6 +95,10 @@ impl CommandIo for Client {
             .map_or(FileAnswer::OutOfReach, |bytes| {
                 FileAnswer::Sent(bytes.clone())
             })
+    }
+
+    fn environment(&self) -> crate::environment::Environment {
+        self.environment.clone()
     }
 
     fn terminal(&self) -> Option<TerminalSize> {

@@ -22,22 +22,23 @@ pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml};
 pub use self::outcome::{
     KUBE_OBJECTS_NOT_LISTED, ambiguous_name, barred, connecting_comes_later, connecting_not_served,
-    denial, labels_of, no_such_node, no_such_resource, outcome, own_lock,
+    denial, joined, labels_of, no_such_node, no_such_resource, outcome, own_lock,
 };
 pub use self::pieces::{documents_in_pieces, json_in_pieces, table_in_pieces, yaml_in_pieces};
 pub use self::session::{
     SCOPE_NOT_TEXT, connection_broke, node_refused, only_one_command, scope_needs_command,
-    scope_refuses, scope_unknown, subsystem_without_node, wait_malformed,
+    scope_refuses, scope_unknown, scope_without_command, subsystem_without_node, wait_malformed,
 };
 pub use self::table::{Cells, Columns, Table};
 pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote, width};
 pub use self::waiting::{
-    Audience, CREATING, LOCAL_FORWARDING_REFUSED, NOTHING_FILED, REASON_PROMPT, SessionEnd, Stage,
+    Audience, CREATING, LOCAL_FORWARDING_REFUSED, NOTHING_FILED, SessionEnd, Stage,
     TOO_MANY_CONNECTIONS, TOO_MANY_HELD, access_denied, access_over, ambiguous_node,
     approval_received, approved_for_later, approved_without_this, assumable, assumable_by_login,
-    attempting, connection_too_old, file_copy_refused, joining, left_pending, no_access,
-    node_unavailable, reason_required, request_canceled, request_deleted, request_denied,
-    request_expired, request_revoked, session_ended, shutting_down, too_many_connections,
+    attempting, certificate_without, connection_too_old, file_copy_refused, joining, left_pending,
+    no_access, node_unavailable, reason_prompt, reason_required, reason_required_at_login,
+    request_canceled, request_deleted, request_denied, request_expired, request_id,
+    request_revoked, seeking, session_ended, shutting_down, too_many_connections,
     too_many_sessions, waiting, waiting_for_start,
 };
 pub use anteroom_core::duration::parse as parse_duration;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anteroom_core::id::{ClusterName, Login, ResourceId};
+use anteroom_core::id::{ClusterName, Login, ResourceId, UserName};
 use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{Denial, Reason, Visibility};
@@ -184,6 +184,28 @@ fn one_narrowing(id: &ResourceId) -> String {
     match id.logins() {
         Some(logins) => format!("{} on {}", strings(logins).join("+"), id.name()),
         None => format!("any on {}", id.name()),
+    }
+}
+
+/// Said in place of [`super::CREATING`] where `request` is joined: also what was said with the wish and is not in it.
+#[must_use]
+pub fn joined(
+    request: &AccessRequest,
+    reason: Option<&str>,
+    reviewers: &BTreeSet<UserName>,
+) -> String {
+    let id = request.id.to_string();
+    let joining = waiting::joining(&id);
+    let reason = reason.is_some_and(|reason| !reason.is_empty() && reason != request.reason);
+    let reviewers = !reviewers.is_subset(&request.suggested_reviewers);
+    match (reason, reviewers) {
+        (false, false) => joining,
+        (true, false) => format!("{joining}\n{}", waiting::not_added("reason is", &id)),
+        (false, true) => format!("{joining}\n{}", waiting::not_added("reviewers are", &id)),
+        (true, true) => {
+            let what = "reason and reviewers are";
+            format!("{joining}\n{}", waiting::not_added(what, &id))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::text::{clean, quote};
 #[must_use]
 pub fn scope_unknown(scope: &str) -> String {
     format!(
-        "ERROR: ANTEROOM_SCOPE={} is not a scope; write `command`, or leave it out to ask for the whole login",
+        "ANTEROOM_SCOPE={} is not a scope; write `command`, or leave it out to ask for the whole login",
         clean(scope)
     )
 }
@@ -16,6 +16,14 @@ pub fn scope_unknown(scope: &str) -> String {
 pub fn scope_needs_command(what: &str) -> String {
     format!(
         "ERROR: ANTEROOM_SCOPE=command is for one command, and {what} is none; connect without it to ask for the whole login"
+    )
+}
+
+/// A scope of one command for a request that names none: `this request`.
+#[must_use]
+pub fn scope_without_command(what: &str) -> String {
+    format!(
+        "ANTEROOM_SCOPE=command is for one command, and {what} names none; leave it out, or give `request create` with --command"
     )
 }
 
@@ -42,7 +50,7 @@ pub fn only_one_command(request: &str, command: &str) -> String {
 #[must_use]
 pub fn wait_malformed(text: &str) -> String {
     format!(
-        "ERROR: ANTEROOM_WAIT={} is not a number of seconds; 0 files the request and leaves",
+        "ANTEROOM_WAIT={} is not a number of seconds; 0 files the request and leaves",
         clean(text)
     )
 }

@@ -7,8 +7,11 @@ use time::{Duration, OffsetDateTime};
 use super::text::{clean, quote};
 use super::when;
 
-/// The prompt for a missing reason; the answer is typed behind it.
-pub const REASON_PROMPT: &str = "Enter request reason: ";
+/// The prompt for a missing reason, in the words of the roles if they have some; the answer is typed behind it.
+#[must_use]
+pub fn reason_prompt(own: Option<&str>) -> String {
+    format!("{}: ", clean(own.unwrap_or("Enter request reason")))
+}
 
 /// Said while a new request is being filed.
 pub const CREATING: &str = "Creating request...";
@@ -165,10 +168,55 @@ pub fn left_pending(request: &str) -> String {
 
 /// A role wants a reason and there is no terminal to ask for one.
 #[must_use]
-pub fn reason_required(target: &str) -> String {
+pub fn reason_required(target: &str, own: Option<&str>) -> String {
     format!(
-        "ERROR: access to {0} has to be asked for with a reason; give it with `ssh -o 'SetEnv=ANTEROOM_REASON=\"why\"' {0}`",
-        clean(target)
+        "ERROR: access to {0} has to be asked for with a reason{1}; give it with `ssh -o 'SetEnv=ANTEROOM_REASON=\"why\"' {0}`",
+        clean(target),
+        clean(&asked(own))
+    )
+}
+
+/// What the roles say to prompt for a reason with, inside the sentence about the missing one.
+fn asked(own: Option<&str>) -> String {
+    own.map_or_else(String::new, |own| format!(" (\"{own}\")"))
+}
+
+/// A role wants a reason for what `login` is to ask for.
+#[must_use]
+pub fn reason_required_at_login(own: Option<&str>) -> String {
+    format!(
+        "a reason is required{}; give one with --request-reason or SetEnv ANTEROOM_REASON=…",
+        clean(&asked(own))
+    )
+}
+
+/// The line of the block that names the request, where the block is not shown.
+#[must_use]
+pub fn request_id(request: &str) -> String {
+    format!("Request ID:  {}", clean(request))
+}
+
+/// Said while `login` waits for the roles that it asked for.
+#[must_use]
+pub fn seeking(request: &str) -> String {
+    format!("Seeking request approval... (id: {})", clean(request))
+}
+
+/// `login` asked for roles and does not wait for them.
+#[must_use]
+pub fn certificate_without(request: &str) -> String {
+    format!(
+        "Request {0} stays pending, and this certificate is without it. When it is approved: ssh access login --request-id {0}",
+        clean(request)
+    )
+}
+
+/// What was said with a wish that joined a request, and is not in that request: `reason is`.
+#[must_use]
+pub(super) fn not_added(what: &str, request: &str) -> String {
+    format!(
+        "Your {what} not added: the request stays as it was filed. To file it anew, first `ssh access request cancel {}`.",
+        clean(request)
     )
 }
 

@@ -9,6 +9,7 @@ use super::voice::ChannelVoice;
 use crate::admin::{
     AgentStream, CommandIo, FileAnswer, Gone, Leave, NoAgent, StdinError, TerminalSize, Typed,
 };
+use crate::environment::Environment;
 use crate::hold::{Answer, Left, Voice};
 use crate::ssh::{Channel, Connection, Event, WindowSize};
 
@@ -21,6 +22,7 @@ pub(super) struct ChannelIo {
     terminal: Option<WindowSize>,
     /// Where the agent is that was forwarded, if one was.
     agent: Option<Connection>,
+    environment: Environment,
 }
 
 impl ChannelIo {
@@ -29,6 +31,7 @@ impl ChannelIo {
             channel,
             terminal: startup.terminal().copied(),
             agent: startup.wants_agent.then(|| connection.clone()),
+            environment: startup.settings().clone(),
         }
     }
 
@@ -94,6 +97,10 @@ impl CommandIo for ChannelIo {
 
     fn file(&mut self, _: &str) -> FileAnswer {
         FileAnswer::OutOfReach
+    }
+
+    fn environment(&self) -> Environment {
+        self.environment.clone()
     }
 
     fn terminal(&self) -> Option<TerminalSize> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anteroom_core::id::{Login, NodeId, RequestId, SessionId, UserName};
+use anteroom_core::id::{Login, NodeId, RequestId, SessionId};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{self, Access, Decision, Identity, Permit, Resolved};
 use anteroom_core::request::Scope;
@@ -21,11 +21,12 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::forward::{self, Expects, Forwards};
-use super::startup::{Program, Settings, Startup};
+use super::startup::{Program, Startup};
 use super::voice::{ChannelVoice, Silent};
 use crate::audit::{Entry, Event};
 use crate::bridge::{self, Ended, Tally, Uses, Watch};
 use crate::dial::{self, Caller};
+use crate::environment::Environment;
 use crate::exit::{Exit, Exits};
 use crate::hold::{self, Need, Refusal, Voice};
 use crate::proxy::{NodePlace, Proxy};
@@ -50,7 +51,7 @@ pub(super) struct NodeDoor {
     /// The connection itself, to open agent, display and forwarded channels on.
     pub(super) connection: Connection,
     /// What the client's environment said to Anteroom; forwards have none of their own.
-    settings: std::sync::Mutex<Settings>,
+    settings: std::sync::Mutex<Environment>,
     /// Held while a reason is asked for and a request is filed, so that what the same connection
     /// opens meanwhile joins that request instead of filing its own without a reason.
     asking: Mutex<()>,
@@ -482,7 +483,7 @@ impl NodeDoor {
     fn need(
         &self,
         access: &Access,
-        settings: &Settings,
+        settings: &Environment,
         program: Option<&Program>,
         purpose: String,
     ) -> Result<Need, Refusal> {
@@ -490,10 +491,7 @@ impl NodeDoor {
             Some(text) => scope(text, program)?,
             None => Scope::Any,
         };
-        let wait = match &settings.wait {
-            None => None,
-            Some(text) => Some(parse_wait(text)?),
-        };
+        let wrong = |sentence| refusal(Exit::Usage, format!("ERROR: {sentence}"));
         Ok(Need {
             identity: self.identity(),
             access: access.clone(),
@@ -502,8 +500,8 @@ impl NodeDoor {
             shown: self.wanted.shown(),
             reason: settings.reason.clone(),
             purpose,
-            reviewers: reviewers(&settings.reviewers)?,
-            wait,
+            reviewers: settings.reviewers().map_err(wrong)?,
+            wait: settings.patience().map_err(wrong)?,
             remote_addr: self.from.ip().to_canonical().to_string(),
         })
     }
@@ -526,7 +524,7 @@ impl NodeDoor {
         }
     }
 
-    fn settings(&self) -> std::sync::MutexGuard<'_, Settings> {
+    fn settings(&self) -> std::sync::MutexGuard<'_, Environment> {
         self.settings
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -566,19 +564,13 @@ fn refusal(exit: Exit, sentence: String) -> Refusal {
     }
 }
 
-/// `ANTEROOM_REVIEWERS`: user names.
-fn reviewers(names: &[String]) -> Result<BTreeSet<UserName>, Refusal> {
-    let parsed = names
-        .iter()
-        .map(|name| UserName::parse(name))
-        .collect::<Result<_, _>>();
-    parsed.map_err(|error| refusal(Exit::Usage, format!("ERROR: ANTEROOM_REVIEWERS: {error}")))
-}
-
 /// `ANTEROOM_SCOPE`: `command` binds what is asked for to the very command that is to be run.
 fn scope(text: &str, program: Option<&Program>) -> Result<Scope, Refusal> {
     if text != "command" {
-        return Err(refusal(Exit::Usage, say::scope_unknown(text)));
+        return Err(refusal(
+            Exit::Usage,
+            format!("ERROR: {}", say::scope_unknown(text)),
+        ));
     }
     let what = match program {
         Some(Program::Exec(command)) => {
@@ -593,14 +585,4 @@ fn scope(text: &str, program: Option<&Program>) -> Result<Scope, Refusal> {
         None => "a forward",
     };
     Err(refusal(Exit::Usage, say::scope_needs_command(what)))
-}
-
-/// `ANTEROOM_WAIT`: seconds, or a duration as everywhere; 0 does not wait at all.
-fn parse_wait(text: &str) -> Result<Duration, Refusal> {
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
-    }
-    say::parse_duration(text)
-        .map(time::Duration::unsigned_abs)
-        .map_err(|_| refusal(Exit::Usage, say::wait_malformed(text)))
 }

@@ -4,30 +4,18 @@ use anteroom_core::request::Scope;
 
 use crate::audit;
 use crate::config::Config;
+use crate::environment::Environment;
 use crate::ssh::{ChannelRequest, Event, Inbox, PtyRequest, WindowSize, X11Request};
 
 /// The requests of a session channel up to the one that starts its program (RFC 4254 section 6).
 #[derive(Debug, Default)]
 pub(super) struct Startup {
     requests: Vec<ChannelRequest>,
-    settings: Settings,
+    settings: Environment,
     /// `auth-agent-req@openssh.com` was sent.
     pub(super) wants_agent: bool,
     /// `x11-req` was sent.
     pub(super) wants_x11: bool,
-}
-
-/// What the client says to Anteroom itself through its environment.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Settings {
-    /// `ANTEROOM_REASON`
-    pub(super) reason: Option<String>,
-    /// `ANTEROOM_WAIT`, as sent.
-    pub(super) wait: Option<String>,
-    /// `ANTEROOM_REVIEWERS`
-    pub(super) reviewers: Vec<String>,
-    /// `ANTEROOM_SCOPE`, as sent.
-    pub(super) scope: Option<String>,
 }
 
 /// The request that starts a session's program.
@@ -142,7 +130,7 @@ impl Startup {
     }
 
     /// What the client said to Anteroom.
-    pub(super) fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &Environment {
         &self.settings
     }
 
@@ -163,28 +151,6 @@ impl Startup {
                 | ChannelRequest::Signal(_) => true,
             })
             .collect()
-    }
-}
-
-impl Settings {
-    /// Takes a variable that is meant for Anteroom; whether it was one.
-    fn take(&mut self, name: &str, value: &str) -> bool {
-        match name {
-            "ANTEROOM_REASON" => {
-                self.reason = Some(value.to_owned()).filter(|v| !v.trim().is_empty())
-            }
-            "ANTEROOM_WAIT" => self.wait = Some(value.to_owned()),
-            "ANTEROOM_SCOPE" => self.scope = Some(value.to_owned()),
-            "ANTEROOM_REVIEWERS" => {
-                let names = value
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|name| !name.is_empty());
-                self.reviewers = names.map(str::to_owned).collect();
-            }
-            _ => return false,
-        }
-        true
     }
 }
 

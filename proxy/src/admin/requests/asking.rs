@@ -37,16 +37,32 @@ pub(in crate::admin) enum Known {
     ToAdministrators,
 }
 
+/// When a listing shows the object of a request: one that waits shows it once, as it is then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::admin) enum Shown {
+    AtOnce,
+    AtTheEnd,
+}
+
+/// How a wait ended.
+pub(in crate::admin) enum Answer {
+    /// The request is decided or over.
+    Given {
+        request: Arc<AccessRequest>,
+        said: String,
+    },
+    /// It stays pending, and nobody waits any more.
+    Open(Arc<AccessRequest>),
+}
+
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn create_request(&mut self, args: CreateRequest) -> Ended {
         let identity = self.identity("request create")?.clone();
+        let patience = self.patience(args.nowait)?;
         let mut wanted = self.wanted(&args.wish, Known::ToTheCaller)?;
-        if let (Some(ScopeName::Command), Some(command)) = (args.scope, &args.command) {
-            wanted.scope = Scope::Command(command.clone());
-        }
-        let prompted = args.wish.reason.is_none() && !args.dry_run && self.io.terminal().is_some();
-        if prompted {
-            match self.prompt_reason().await? {
+        wanted.scope = self.scope(args.scope, args.command.as_deref(), "this request")?;
+        if !args.dry_run && args.wish.reason.is_none() {
+            match self.ask_reason(&identity, &wanted).await? {
                 Some(reason) => wanted.reason = reason,
                 None => return Ok(Exit::Interrupted),
             }
@@ -55,18 +71,59 @@ impl<I: CommandIo> Run<'_, I> {
             return self.dry_run(&identity, &wanted, args.listing.format).await;
         }
         // Subscribed before anything is filed, so that no answer is missed.
-        let changes = self.ctx.state.changes();
-        let filed = match self.ctx.state.file(&identity, wanted).await {
-            Ok(filed) => filed,
-            Err(error) => return Err(self.filing_refused(error)),
+        let mut changes = self.ctx.state.changes();
+        let filed = self.ctx.state.file(&identity, wanted.clone()).await;
+        let filed = filed.map_err(|error| self.filing_refused(error))?;
+        let waits = match filed {
+            Filed::Covered(_) => false,
+            Filed::New(_) | Filed::Joined(_) => patience != Some(Duration::ZERO),
         };
-        let request = self.say_filed(&filed, args.listing.format).await?;
-        match filed {
-            Filed::Covered(_) => Ok(Exit::Done),
-            Filed::New(_) | Filed::Joined(_) if args.nowait => Ok(Exit::Done),
-            Filed::New(_) | Filed::Joined(_) => {
-                self.wait(request, changes, args.listing.format).await
+        let format = args.listing.format;
+        let shown = if waits {
+            Shown::AtTheEnd
+        } else {
+            Shown::AtOnce
+        };
+        let id = self.say_filed(&filed, &wanted, format, shown).await?;
+        if !waits {
+            return Ok(Exit::Done);
+        }
+        self.say_waiting(id, format).await?;
+        let answer = self.answer(id, &mut changes, patience).await?;
+        self.say_answer(&answer, format).await
+    }
+
+    /// How long the caller waits for an answer; `None` as long as the request lives, zero not at all.
+    pub(in crate::admin) fn patience(&self, nowait: bool) -> Result<Option<Duration>, Stop> {
+        if nowait {
+            return Ok(Some(Duration::ZERO));
+        }
+        self.io.environment().patience().map_err(Stop::usage)
+    }
+
+    /// What the options or `ANTEROOM_SCOPE` narrow `what` to. A scope that can't be served is refused: without it more would be
+    /// filed than was meant.
+    pub(in crate::admin) fn scope(
+        &self,
+        scope: Option<ScopeName>,
+        command: Option<&str>,
+        what: &str,
+    ) -> Result<Scope, Stop> {
+        let sent = self.io.environment().scope;
+        match (scope, sent.as_deref(), command) {
+            (None, Some(other), _) if other != "command" => {
+                Err(Stop::usage(say::scope_unknown(other)))
             }
+            (Some(ScopeName::Command), _, Some(command)) | (None, Some(_), Some(command)) => {
+                Ok(Scope::Command(command.to_owned()))
+            }
+            (Some(ScopeName::Command), _, None) | (None, Some(_), None) => {
+                Err(Stop::usage(say::scope_without_command(what)))
+            }
+            (None, None, None) => Ok(Scope::Any),
+            (None, None, Some(_)) => Err(Stop::usage(
+                "`--command` names the one command of `--scope command`; give both, or neither",
+            )),
         }
     }
 
@@ -89,8 +146,14 @@ impl<I: CommandIo> Run<'_, I> {
                 ..Wanted::resources(ids)
             }
         };
-        wanted.reason = self.check_reason(wish.reason.as_deref())?;
-        wanted.reviewers = wish.reviewers.iter().cloned().collect();
+        let sent = self.io.environment();
+        let reason = wish.reason.as_deref().or(sent.reason.as_deref());
+        wanted.reason = self.check_reason(reason)?;
+        wanted.reviewers = if wish.reviewers.is_empty() {
+            sent.reviewers().map_err(Stop::usage)?
+        } else {
+            wish.reviewers.iter().cloned().collect()
+        };
         wanted.remote_addr = match self.caller {
             // The port says nothing to a reviewer.
             Caller::Ssh { remote_addr, .. } => Some(remote_addr.ip().to_canonical().to_string()),
@@ -143,9 +206,26 @@ impl<I: CommandIo> Run<'_, I> {
         })
     }
 
-    /// `None` when the one at the terminal leaves.
-    async fn prompt_reason(&mut self) -> Result<Option<String>, Stop> {
-        match tokio::time::timeout(PROMPT, self.io.read_line(say::REASON_PROMPT)).await {
+    /// The reason of the wish, asked for at the terminal in the words of the roles where it is missing and something is
+    /// going to be filed; `None` when the one at the terminal leaves.
+    pub(in crate::admin) async fn ask_reason(
+        &mut self,
+        identity: &Identity,
+        wanted: &Wanted,
+    ) -> Result<Option<String>, Stop> {
+        if !wanted.reason.is_empty() || self.io.terminal().is_none() {
+            return Ok(Some(wanted.reason.clone()));
+        }
+        let (view, now) = (self.ctx.state.view(), self.ctx.state.now());
+        let id = RequestId::from_uuid(Uuid::new_v4());
+        let prompt = match request::file(&view, identity, wanted, id, now) {
+            Ok(Filed::New(new)) => new.reason_prompt,
+            Err(FilingError::ReasonRequired { prompt }) => prompt,
+            // Nothing is filed, or filing refuses it and writes that down.
+            Ok(Filed::Joined(_) | Filed::Covered(_)) | Err(_) => return Ok(Some(String::new())),
+        };
+        let prompt = say::reason_prompt(prompt.as_deref());
+        match tokio::time::timeout(PROMPT, self.io.read_line(&prompt)).await {
             Ok(Typed::Line(line)) => self.check_reason(Some(&line)).map(Some),
             Ok(Typed::Interrupted) => Ok(None),
             // Nobody answered: whether a reason is needed is for the roles to say.
@@ -245,39 +325,41 @@ impl<I: CommandIo> Run<'_, I> {
         .await
     }
 
-    /// Says what became of a wish, with the block; returns the request's ID.
+    /// Says what became of a wish, with the block or object; returns the request's ID.
     pub(crate) async fn say_filed(
         &mut self,
         filed: &Filed,
+        wanted: &Wanted,
         format: Format,
+        shown: Shown,
     ) -> Result<RequestId, Stop> {
-        let (id, first) = match filed {
-            Filed::New(new) => (new.request.id, say::CREATING.to_owned()),
-            Filed::Joined(id) => (*id, say::joining(&id.to_string())),
-            Filed::Covered(id) => (*id, covered(*id)),
-        };
         let view = self.ctx.state.view();
         let request = match filed {
             Filed::New(new) => Arc::new(new.request.clone()),
-            Filed::Joined(id) | Filed::Covered(id) => self
-                .ctx
-                .state
-                .request(*id)
-                .await?
-                .ok_or_else(|| Stop::not_found(format!("there is no request {id} any more")))?,
+            Filed::Joined(id) | Filed::Covered(id) => self.still_there(*id).await?,
         };
-        match format {
-            Format::Text => {
+        let id = request.id;
+        let first = match filed {
+            Filed::New(_) => say::CREATING.to_owned(),
+            Filed::Joined(_) => say::joined(&request, Some(&wanted.reason), &wanted.reviewers),
+            Filed::Covered(_) => covered(id),
+        };
+        match (format, shown) {
+            (Format::Text, _) => {
                 self.print(&format!(
                     "{first}\n{}",
                     RequestBlock::for_requester(&view, &request).render()
                 ))
                 .await?
             }
-            Format::Json | Format::Yaml => {
+            (Format::Json | Format::Yaml, Shown::AtOnce) => {
                 self.note(&first).await?;
                 self.listing(format, &RequestRow::new(&request), String::new)
                     .await?;
+            }
+            (Format::Json | Format::Yaml, Shown::AtTheEnd) => {
+                self.note(&format!("{first}\n{}", say::request_id(&id.to_string())))
+                    .await?
             }
         }
         if let Filed::New(new) = filed {
@@ -292,28 +374,36 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(id)
     }
 
-    /// Waits until the request is decided, or the client leaves.
-    async fn wait(
-        &mut self,
-        id: RequestId,
-        mut changes: tokio::sync::watch::Receiver<u64>,
-        format: Format,
-    ) -> Ended {
+    async fn say_waiting(&mut self, id: RequestId, format: Format) -> Result<(), Stop> {
         let request = self.still_there(id).await?;
+        if request.state != RequestState::Pending {
+            return Ok(());
+        }
+        let line = self.waiting_line(&request);
+        match format {
+            Format::Text => self.print(&format!("\n{line}")).await,
+            Format::Json | Format::Yaml => self.note(&line).await,
+        }
+    }
+
+    pub(in crate::admin) fn waiting_line(&self, request: &AccessRequest) -> String {
         let audience = if self.io.terminal().is_some() {
             Audience::Terminal
         } else {
             Audience::Program
         };
-        let left = request.request_expires - self.ctx.state.now();
-        let line = say::waiting(left, audience);
-        if request.state == RequestState::Pending {
-            match format {
-                Format::Text => self.print(&format!("\n{line}")).await?,
-                Format::Json | Format::Yaml => self.note(&line).await?,
-            }
-        }
+        say::waiting(request.request_expires - self.ctx.state.now(), audience)
+    }
+
+    /// Waits until the request is decided, the caller leaves or has waited for long enough.
+    pub(in crate::admin) async fn answer(
+        &mut self,
+        id: RequestId,
+        changes: &mut tokio::sync::watch::Receiver<u64>,
+        patience: Option<Duration>,
+    ) -> Result<Answer, Stop> {
         let _waiting = self.ctx.waiting.enter(id);
+        let give_up = patience.map(|patience| tokio::time::Instant::now() + patience);
         loop {
             changes.borrow_and_update();
             // Who was locked out meanwhile is told so and waits no longer.
@@ -323,22 +413,45 @@ impl<I: CommandIo> Run<'_, I> {
                 return Err(Stop::denied(say::own_lock(lock)));
             }
             let request = self.still_there(id).await?;
-            if let Some(outcome) = say::outcome(&request, self.ctx.state.now()) {
-                return self.say_outcome(&request, &outcome, format).await;
+            if let Some(said) = say::outcome(&request, self.ctx.state.now()) {
+                return Ok(Answer::Given { request, said });
             }
+            let enough = async {
+                match give_up {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() {
                     return Err(StoreError::Stopped.into());
                 },
-                left = self.io.gone() => match left {
-                    Leave::Disconnected => return Err(Stop::Gone),
-                    Leave::Interrupted => {
-                        self.note(&say::left_pending(&id.to_string())).await?;
-                        return Ok(Exit::Pending);
-                    }
+                left = self.io.gone() => return match left {
+                    Leave::Disconnected => Err(Stop::Gone),
+                    Leave::Interrupted => Ok(Answer::Open(request)),
                 },
+                () = enough => return Ok(Answer::Open(request)),
             }
         }
+    }
+
+    /// The object that was not shown at first, and how the wait ended.
+    async fn say_answer(&mut self, answer: &Answer, format: Format) -> Ended {
+        let (request, said) = match answer {
+            Answer::Given { request, said } => (request, said.clone()),
+            Answer::Open(request) => (request, say::left_pending(&request.id.to_string())),
+        };
+        let exit = exit_of(request.state);
+        match (exit, format) {
+            (Exit::Done, Format::Text) => self.print(&said).await?,
+            (_, Format::Text) => self.note(&said).await?,
+            (_, Format::Json | Format::Yaml) => {
+                self.note(&said).await?;
+                self.listing(format, &RequestRow::new(request), String::new)
+                    .await?;
+            }
+        }
+        Ok(exit)
     }
 
     async fn still_there(&self, id: RequestId) -> Result<Arc<AccessRequest>, Stop> {
@@ -348,20 +461,6 @@ impl<I: CommandIo> Run<'_, I> {
                 "request {id} was removed; ask again to file a new one"
             ))
         })
-    }
-
-    async fn say_outcome(
-        &mut self,
-        request: &AccessRequest,
-        outcome: &str,
-        format: Format,
-    ) -> Ended {
-        let exit = exit_of(request.state);
-        match (exit, format) {
-            (Exit::Done, Format::Text) => self.print(outcome).await?,
-            (_, Format::Text | Format::Json | Format::Yaml) => self.note(outcome).await?,
-        }
-        Ok(exit)
     }
 }
 

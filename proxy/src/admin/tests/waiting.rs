@@ -3,15 +3,15 @@
 use super::*;
 
 /// A command that runs beside the test, heard line by line.
-struct Running {
-    task: tokio::task::JoinHandle<Said>,
+pub(super) struct Running {
+    pub(super) task: tokio::task::JoinHandle<Said>,
     heard: mpsc::UnboundedReceiver<String>,
     so_far: String,
     leave: tokio::sync::oneshot::Sender<Leave>,
 }
 
 impl Running {
-    fn start(world: &World, who: &str, line: &str, client: Client) -> Self {
+    pub(super) fn start(world: &World, who: &str, line: &str, client: Client) -> Self {
         let (tell, heard) = mpsc::unbounded_channel();
         let (leave, left) = tokio::sync::oneshot::channel();
         let (ctx, caller) = (world.ctx.clone(), caller(who));
@@ -34,8 +34,12 @@ impl Running {
         }
     }
 
+    pub(super) fn so_far(&self) -> &str {
+        &self.so_far
+    }
+
     /// Waits for words; returns the request's ID if it was printed until then.
-    async fn until(&mut self, words: &str) -> String {
+    pub(super) async fn until(&mut self, words: &str) -> String {
         while !self.so_far.contains(words) {
             let more = self.heard.recv().await;
             self.so_far.push_str(
