@@ -3,7 +3,7 @@
 //!
 //! A [`Predicate`] is parsed and type-checked when the document it stands in is saved: every name
 //! exists in its [`Context`], every function gets what it takes, every regular expression
-//! compiles. Evaluation then has two ways to fail only, which [`Fault`] names; [`Predicate::allows`]
+//! compiles. Evaluation then has a few ways to fail only, which [`Fault`] names; [`Predicate::allows`]
 //! takes a fault for "no" and [`Predicate::denies`] for "yes", so that a fault never gives anybody
 //! anything. The language and its differences from Teleport's are in `docs/predicates.md`.
 //!
@@ -26,11 +26,13 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::admin::AdminResource;
+
 pub use error::{PredicateError, Problem};
 pub use eval::Fault;
 pub use scope::{
     Context, MonitoringEnv, MonitoringRule, NodeLabels, NodeLabelsEnv, Resource, ResourceEnv,
-    ReviewEnv, ReviewWhere, ThresholdFilter,
+    ReviewEnv, ReviewWhere, RuleEnv, RuleWhere, ThresholdFilter,
 };
 
 /// The longest expression in bytes: some fifty lines, and more than any role needs that a person
@@ -47,6 +49,8 @@ pub const DEPTH_LIMIT: usize = 48;
 pub struct Predicate<C: Context> {
     text: String,
     condition: typed::Bool<C>,
+    /// Every name in it, with the byte where it stands.
+    names: Vec<(&'static str, usize)>,
 }
 
 impl<C: Context> Predicate<C> {
@@ -56,8 +60,10 @@ impl<C: Context> Predicate<C> {
     /// [`PredicateError`] with the position and what to write instead.
     pub fn parse(text: &str) -> Result<Self, PredicateError> {
         let tree = syntax::parse(text)?;
+        let (condition, names) = check::condition(text, &tree)?;
         Ok(Self {
-            condition: check::condition(text, &tree)?,
+            condition,
+            names,
             text: text.to_owned(),
         })
     }
@@ -86,6 +92,32 @@ impl<C: Context> Predicate<C> {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+}
+
+impl Predicate<RuleWhere> {
+    /// Refuses a name that none of `kinds` has: such a rule could never be evaluated.
+    ///
+    /// # Errors
+    /// [`PredicateError`] with the position and the kinds that have it.
+    pub(crate) fn check_kinds(&self, kinds: &[AdminResource]) -> Result<(), PredicateError> {
+        let unknown = self.names.iter().find(|(name, _)| {
+            !kinds.is_empty() && !kinds.iter().any(|kind| scope::has_name(*kind, name))
+        });
+        let Some((name, at)) = unknown else {
+            return Ok(());
+        };
+        let words = |kinds: &mut dyn Iterator<Item = AdminResource>| {
+            let words: Vec<String> = kinds.map(|kind| format!("`{}`", kind.as_str())).collect();
+            words.join(", ")
+        };
+        let mut having = AdminResource::ALL.into_iter();
+        let problem = Problem::OtherKind {
+            name,
+            of: words(&mut kinds.iter().copied()),
+            known: words(&mut having.by_ref().filter(|kind| scope::has_name(*kind, name))),
+        };
+        Err(PredicateError::new(&self.text, *at, problem))
     }
 }
 

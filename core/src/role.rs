@@ -14,7 +14,7 @@ use crate::claims::{self, ClaimMapping};
 use crate::id::{Login, RoleName, UserName};
 use crate::kube::{KubeKinds, KubeRule};
 use crate::pattern::Pattern;
-use crate::predicate::{Predicate, ReviewEnv, ReviewWhere, Stored, ThresholdFilter};
+use crate::predicate::{Predicate, ReviewEnv, ReviewWhere, RuleWhere, Stored, ThresholdFilter};
 use crate::resource::Kind;
 use crate::selector::{LabelSelector, Template};
 use crate::user::User;
@@ -223,6 +223,8 @@ pub struct Rule {
     pub resources: Set<AdminResource>,
     /// What may be done with them.
     pub verbs: Set<AdminVerb>,
+    /// `where`: with which of them.
+    pub condition: Option<Predicate<RuleWhere>>,
 }
 
 /// A list, or everything there is and will be (`*`).
@@ -325,6 +327,7 @@ impl Role {
             rules: vec![Rule {
                 resources: Set::Every,
                 verbs: Set::Every,
+                condition: None,
             }],
             ..Conditions::default()
         };

@@ -152,7 +152,7 @@ version: v7
     // The words for which there is nothing here give nothing; the others what they say.
     let view = with_roles(small(), &documents::to_yaml(&role.source).unwrap());
     let view = view.with_user(a_user("ed", &[], &["access"], &[]));
-    use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+    use anteroom_core::admin::{AdminResource, AdminVerb, Rights};
     for resource in AdminResource::ALL {
         for verb in AdminVerb::ALL {
             let expected = matches!(
@@ -160,7 +160,7 @@ version: v7
                 (AdminResource::Event, AdminVerb::List | AdminVerb::Read)
                     | (AdminResource::User, AdminVerb::List | AdminVerb::Read)
             );
-            let may = allowed(&view, &user("ed"), verb, resource);
+            let may = Rights::new(&view, &user("ed"), verb, resource).exist();
             assert_eq!(may, expected, "{verb:?} {resource:?}");
         }
     }

@@ -10,7 +10,7 @@
 
 mod world;
 
-use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::admin::{AdminResource, AdminVerb, Rights};
 use anteroom_core::preset::presets;
 use anteroom_core::role::Options;
 use anteroom_core::view::View;
@@ -65,7 +65,7 @@ fn only_the_editor_administers_and_the_auditor_reads_what_happened() {
     ]);
     for resource in AdminResource::ALL {
         for verb in AdminVerb::ALL {
-            let may = |name: &str| allowed(&view, &user(name), verb, resource);
+            let may = |name: &str| Rights::new(&view, &user(name), verb, resource).exist();
             let reads = matches!(verb, AdminVerb::List | AdminVerb::Read);
             let history = matches!(resource, AdminResource::Event | AdminResource::Session);
             assert!(may("ed"), "{verb:?} {resource:?}");
@@ -82,31 +82,16 @@ fn a_denied_rule_wins_and_a_locked_administrator_is_none() {
     locked.locked = Some(String::new());
     let view = with_roles(small(), text)
         .with_users([a_user("ed", &[], &["editor", "no-users"], &[]), locked]);
-    assert!(!allowed(
-        &view,
-        &user("ed"),
-        AdminVerb::Read,
-        AdminResource::User
-    ));
-    assert!(allowed(
-        &view,
-        &user("ed"),
-        AdminVerb::Read,
-        AdminResource::Role
-    ));
-    assert!(!allowed(
-        &view,
-        &user("locked"),
-        AdminVerb::Read,
-        AdminResource::Role
-    ));
+    assert!(!Rights::new(&view, &user("ed"), AdminVerb::Read, AdminResource::User).exist());
+    assert!(Rights::new(&view, &user("ed"), AdminVerb::Read, AdminResource::Role).exist());
+    assert!(!Rights::new(&view, &user("locked"), AdminVerb::Read, AdminResource::Role).exist());
 }
 
 #[test]
 fn an_administrator_of_requests_is_no_administrator_of_roles() {
     let text = "kind: role\nmetadata: {name: requests}\nspec: {allow: {rules: [{resources: [access_request], verbs: [list, read, update]}]}}\n";
     let view = with_roles(small(), text).with_user(a_user("ada", &[], &["requests"], &[]));
-    let may = |verb, resource| allowed(&view, &user("ada"), verb, resource);
+    let may = |verb, resource| Rights::new(&view, &user("ada"), verb, resource).exist();
     assert!(may(AdminVerb::Update, AdminResource::AccessRequest));
     assert!(!may(AdminVerb::Delete, AdminResource::AccessRequest));
     assert!(!may(AdminVerb::Update, AdminResource::Role));

@@ -163,6 +163,17 @@ proptest! {
 
 // ---------------------------------------------------------------- filed by an administrator
 
+/// The presets' people, with erin who administers, and whoever else is to.
+fn administered(more: &[&str]) -> View {
+    let mut view = small().with_user(a_user("erin", &[6], &["editor"], &[]));
+    for name in more {
+        let mut person = view.user(&user(name)).unwrap().as_ref().clone();
+        person.roles.insert(role("editor"));
+        view = view.with_user(person);
+    }
+    view
+}
+
 fn for_somebody(view: &View, who: &str) -> AccessRequest {
     let wanted = wants_root_on_iot(view);
     let by = Actor::User(user("erin"));
@@ -174,7 +185,7 @@ fn for_somebody(view: &View, who: &str) -> AccessRequest {
 
 #[test]
 fn what_an_administrator_files_belongs_to_the_one_key_of_the_user() {
-    let view = small().with_user(a_user("dave", &[5], &["requester"], &["root"]));
+    let view = administered(&["bob"]).with_user(a_user("dave", &[5], &["requester"], &["root"]));
     let request = for_somebody(&view, "dave");
     assert_eq!(request.key, Some(key(5)));
     assert_eq!(request.filed_by, Some(Actor::User(user("erin"))));
@@ -188,7 +199,7 @@ fn what_an_administrator_files_belongs_to_the_one_key_of_the_user() {
 
 #[test]
 fn who_files_for_somebody_is_no_second_person() {
-    let view = small().with_user(a_user("dan", &[6], &["reviewer"], &[]));
+    let view = administered(&["bob"]).with_user(a_user("dan", &[6], &["reviewer"], &[]));
     let wanted = wants_root_on_iot(&view);
     let by = Actor::User(user("bob"));
     let filed = file_for(&view, &user("alice"), &by, &wanted, request_id(1), at(0)).unwrap();
@@ -204,7 +215,7 @@ fn who_files_for_somebody_is_no_second_person() {
 
 #[test]
 fn with_several_keys_it_belongs_to_none_until_one_takes_it_up() {
-    let view = small();
+    let view = administered(&[]);
     let request = for_somebody(&view, "alice");
     assert_eq!(request.key, None);
     let open = approved(&view, &request, at(1));
@@ -223,7 +234,7 @@ fn with_several_keys_it_belongs_to_none_until_one_takes_it_up() {
 
 #[test]
 fn nobody_gets_more_by_an_administrator_than_could_be_asked_for() {
-    let view = small();
+    let view = administered(&[]);
     let by = Actor::LocalAdministrator;
     let refuse = |who: &str, wanted: &Wanted| {
         file_for(&view, &user(who), &by, wanted, request_id(1), at(0)).unwrap_err()
@@ -242,7 +253,7 @@ fn nobody_gets_more_by_an_administrator_than_could_be_asked_for() {
 
 #[test]
 fn an_administrator_who_files_for_himself_is_the_requester() {
-    let view = small();
+    let view = administered(&["alice"]);
     let by = Actor::User(user("alice"));
     let wanted = wants_root_on_iot(&view);
     let filed = file_for(&view, &user("alice"), &by, &wanted, request_id(1), at(0)).unwrap();

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anteroom_core::documents;
 use anteroom_core::predicate::{
-    Context, MonitoringRule, NodeLabels, Predicate, Resource, ReviewWhere, ThresholdFilter,
+    Context, MonitoringRule, NodeLabels, Predicate, Resource, ReviewWhere, RuleWhere,
+    ThresholdFilter,
 };
 use anteroom_core::preset::presets;
 
@@ -142,6 +143,7 @@ fn every_expression_that_is_shown_is_read() {
     read::<ReviewWhere>(&page, "where");
     read::<ThresholdFilter>(&page, "filter");
     read::<Resource>(&page, "query");
+    read::<RuleWhere>(&page, "rule");
     read::<MonitoringRule>(&page, "condition");
 }
 

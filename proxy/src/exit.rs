@@ -72,9 +72,7 @@ impl Exits for FileError {
     fn exit(&self) -> Exit {
         match self {
             FileError::Refused(refused) => refused.exit(),
-            FileError::NotAllowed | FileError::NotAdmitted(_) | FileError::FromNode(_) => {
-                Exit::Denied
-            }
+            FileError::NotAdmitted(_) | FileError::FromNode(_) => Exit::Denied,
             FileError::Store(error) => error.exit(),
         }
     }
@@ -84,6 +82,7 @@ impl Exits for FilingError {
     fn exit(&self) -> Exit {
         match self {
             FilingError::Refused(_)
+            | FilingError::NotAllowed
             | FilingError::NotGranted(_)
             | FilingError::KubeKinds { .. }
             | FilingError::RoleNotSearchable(_)

@@ -9,7 +9,7 @@ use crate::claims::ClaimMapping;
 use crate::duration::format as format_duration;
 use crate::id::{Login, RoleName, UserName};
 use crate::pattern::{Pattern, PatternError};
-use crate::predicate::Stored;
+use crate::predicate::{RuleWhere, Stored};
 use crate::resource::Kind;
 use crate::role::{
     Accounts, Conditions, DurationFrom, Options, ReasonConditions, ReasonMode, RequestConditions,
@@ -154,8 +154,8 @@ const CLAIM: Fields = Fields {
 };
 
 const RULE: Fields = Fields {
-    served: &["resources", "verbs"],
-    teleport: &["where", "actions"],
+    served: &["resources", "verbs", "where"],
+    teleport: &["actions"],
     later: &[],
     only_allow: &[],
 };
@@ -495,9 +495,22 @@ fn read_rule(at: &At<'_>) -> Result<Rule, Mistake> {
     };
     let resource_words = AdminResource::ALL.map(AdminResource::as_str);
     let verb_words = AdminVerb::ALL.map(AdminVerb::as_str);
+    let resources = read_set(&resources, &resource_words, resource, words::RESOURCES)?;
+    let condition = map.condition::<RuleWhere>("where")?;
+    if let (Some(condition), Some(at), Set::Only(kinds)) =
+        (&condition, map.get("where"), &resources)
+    {
+        condition.check_kinds(kinds).map_err(|problem| {
+            at.mistake(DocumentProblem::Predicate {
+                field: at.path(),
+                problem,
+            })
+        })?;
+    }
     Ok(Rule {
-        resources: read_set(&resources, &resource_words, resource, words::RESOURCES)?,
+        resources,
         verbs: read_set(&verbs, &verb_words, verb, words::VERBS)?,
+        condition,
     })
 }
 

@@ -1,5 +1,7 @@
 //! From a tree to an expression that makes sense in a context, or to what is wrong and where.
 
+use std::cell::RefCell;
+
 use regex::Regex;
 use time::Time;
 
@@ -52,15 +54,25 @@ impl<C: Lookup> From<Name<C>> for Typed<C> {
     }
 }
 
-/// Checks the tree of `text`, which has to be true or false.
-pub(super) fn condition<C: Lookup>(text: &str, tree: &Node) -> Checked<Bool<C>> {
-    Checker { text }.bool(tree)
+/// Names with the bytes where they stand.
+type Names = Vec<(&'static str, usize)>;
+
+/// Checks the tree of `text`, which has to be true or false; every name in it comes with it.
+pub(super) fn condition<C: Lookup>(text: &str, tree: &Node) -> Checked<(Bool<C>, Names)> {
+    let names = RefCell::default();
+    let checker = Checker {
+        text,
+        names: &names,
+    };
+    let condition = checker.bool(tree)?;
+    Ok((condition, names.into_inner()))
 }
 
 type Checked<T> = Result<T, PredicateError>;
 
 struct Checker<'t> {
     text: &'t str,
+    names: &'t RefCell<Names>,
 }
 
 impl Checker<'_> {
@@ -207,8 +219,9 @@ impl Checker<'_> {
     /// A name with dots. The last part may be the key of a map: `labels.env`.
     fn name<C: Lookup>(&self, node: &Node) -> Checked<Typed<C>> {
         let named = |path: &str| {
-            let known = C::NAMES.iter().find(|(name, _)| *name == path);
-            known.map(|(_, name)| *name)
+            let (word, name) = C::NAMES.iter().find(|(name, _)| *name == path)?;
+            self.names.borrow_mut().push((word, node.at));
+            Some(*name)
         };
         let Some(path) = path(node) else {
             // A member of something computed: nothing that is computed has any.
@@ -259,7 +272,9 @@ impl Checker<'_> {
         let hint = if find(path).is_some() {
             "it is a function, which takes its arguments in parentheses".to_owned()
         } else {
-            suggestion(path, names())
+            let is_map = |name: &Name<C>| matches!(name, Name::Labels(_) | Name::Lists(_));
+            let maps = C::NAMES.iter().filter(|(_, name)| is_map(name));
+            suggestion(path, names(), maps.map(|(name, _)| *name))
         };
         Problem::Name {
             name: shown,
@@ -561,6 +576,10 @@ fn unknown_function(name: &str) -> Problem {
     }
     Problem::Function {
         name: shown,
-        hint: suggestion(name, FUNCTIONS.iter().map(|known| known.name)),
+        hint: suggestion(
+            name,
+            FUNCTIONS.iter().map(|known| known.name),
+            std::iter::empty(),
+        ),
     }
 }

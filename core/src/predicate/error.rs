@@ -63,6 +63,16 @@ pub enum Problem {
         /// The nearest name, or all of them.
         hint: String,
     },
+    /// A name that nothing has which the rule is about.
+    #[error("`{name}` is not a name of {of}; it is one of {known}")]
+    OtherKind {
+        /// The name.
+        name: &'static str,
+        /// What the rule is about.
+        of: String,
+        /// What has it.
+        known: String,
+    },
     /// A function nobody knows.
     #[error("`{name}` is not a function; {hint}")]
     Function {
@@ -200,14 +210,19 @@ impl std::error::Error for PredicateError {
     }
 }
 
-/// `did you mean X`, or the whole list where nothing is near.
-pub(super) fn suggestion<'w>(wrong: &str, words: impl Iterator<Item = &'w str> + Clone) -> String {
+/// `did you mean X`, or the whole list where nothing is near; `maps` are the words behind which a
+/// key may stand.
+pub(super) fn suggestion<'w>(
+    wrong: &str,
+    words: impl Iterator<Item = &'w str> + Clone,
+    maps: impl Iterator<Item = &'w str>,
+) -> String {
     if let Some(word) = nearest(wrong, words.clone()) {
         return format!("did you mean `{word}`?");
     }
     // `lables.env`: a map and its key.
     if let Some((map, key)) = wrong.rsplit_once('.')
-        && let Some(word) = nearest(map, words.clone())
+        && let Some(word) = nearest(map, maps)
     {
         return format!("did you mean `{word}.{}`?", crate::id::printable(key));
     }

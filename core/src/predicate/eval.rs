@@ -27,6 +27,14 @@ pub enum Fault {
     /// `email.local` of something else.
     #[error("`{0}` is not an e-mail address")]
     NotAnEmail(String),
+    /// A name that what is asked about has not.
+    #[error("`{name}` is not a name of `{of}`")]
+    NoSuchName {
+        /// The name.
+        name: &'static str,
+        /// The kind of what is asked about.
+        of: &'static str,
+    },
     /// Too much to do.
     #[error("the expression has too much to do with these values; write a simpler one")]
     TooMuch,
@@ -100,7 +108,7 @@ impl<'e, C: Lookup> Run<'_, 'e, C> {
             }
             Bool::HasLabel(map, key) => {
                 let key = self.text(key)?;
-                Ok(C::labels(self.env, *map).contains_key(key.as_ref()))
+                Ok(C::labels(self.env, *map)?.contains_key(key.as_ref()))
             }
             Bool::Search(words) => {
                 for word in words {
@@ -132,10 +140,10 @@ impl<'e, C: Lookup> Run<'_, 'e, C> {
         self.step(0)?;
         match text {
             Text::Literal(text) => Ok(Cow::Borrowed(text)),
-            Text::Name(name) => Ok(C::text(self.env, *name)),
+            Text::Name(name) => C::text(self.env, *name),
             Text::Label(map, key) => {
                 let key = self.text(key)?;
-                let label = C::labels(self.env, *map).get(key.as_ref());
+                let label = C::labels(self.env, *map)?.get(key.as_ref());
                 Ok(Cow::Borrowed(label.map_or("", String::as_str)))
             }
             Text::Change(change, inner) => self.change(change, self.text(inner)?),
@@ -224,18 +232,16 @@ impl<'e, C: Lookup> Run<'_, 'e, C> {
                 let key = flow(self.text(key))?;
                 C::values(self.env, *map, &key, visit)
             }
-            List::LabelsMatching(map, pattern) => {
-                C::labels(self.env, *map)
-                    .iter()
-                    .try_for_each(|(key, value)| {
-                        flow(self.step(key.len()))?;
-                        if pattern.matches(key) {
-                            visit(Cow::Borrowed(value))
-                        } else {
-                            ControlFlow::Continue(())
-                        }
-                    })
-            }
+            List::LabelsMatching(map, pattern) => flow(C::labels(self.env, *map))?
+                .iter()
+                .try_for_each(|(key, value)| {
+                    flow(self.step(key.len()))?;
+                    if pattern.matches(key) {
+                        visit(Cow::Borrowed(value))
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                }),
             List::Change(change, inner) => {
                 self.each(inner, &mut |value| visit(flow(self.change(change, value))?))
             }

@@ -1,5 +1,7 @@
 //! The contexts: where expressions are written, which names exist there, and what they stand for.
 
+mod rule;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -13,13 +15,19 @@ use crate::id::{RoleName, UserName};
 use crate::request::Annotations;
 use crate::user::User;
 
-use super::eval::Stop;
+use super::eval::{Fault, Stop};
+
+pub(crate) use rule::has_name;
+pub use rule::{RuleEnv, RuleWhere};
 
 /// A place where expressions are written. The contexts are [`NodeLabels`], [`Resource`],
-/// [`ReviewWhere`], [`ThresholdFilter`] and [`MonitoringRule`].
+/// [`ReviewWhere`], [`ThresholdFilter`], [`RuleWhere`] and [`MonitoringRule`].
 pub trait Context: Lookup {}
 
 impl<C: Lookup> Context for C {}
+
+/// What is behind a name, if what is asked about has such a name.
+pub(super) type Found<T> = Result<T, Fault>;
 
 /// What is done with each value of a list; it may end the visit.
 pub(super) type Visit<'v, 'e> = &'v mut dyn FnMut(Cow<'e, str>) -> ControlFlow<Stop>;
@@ -38,24 +46,30 @@ pub trait Lookup: Sized + Copy + 'static {
     /// The values at one moment.
     type Env<'e>;
     /// Names of texts.
-    type Text: Copy + fmt::Debug;
+    type Text: Copy + fmt::Debug + PartialEq;
     /// Names of lists of texts.
-    type List: Copy + fmt::Debug;
+    type List: Copy + fmt::Debug + PartialEq;
     /// Names of maps from text to text.
-    type Labels: Copy + fmt::Debug;
+    type Labels: Copy + fmt::Debug + PartialEq;
     /// Names of maps from text to lists.
-    type Lists: Copy + fmt::Debug;
+    type Lists: Copy + fmt::Debug + PartialEq;
     /// Names of instants.
-    type Time: Copy + fmt::Debug;
+    type Time: Copy + fmt::Debug + PartialEq;
 
     /// The text behind a name.
-    fn text<'e>(env: &Self::Env<'e>, name: Self::Text) -> Cow<'e, str>
+    ///
+    /// # Errors
+    /// [`Fault`] where what is asked about has no such name.
+    fn text<'e>(env: &Self::Env<'e>, name: Self::Text) -> Found<Cow<'e, str>>
     where
         'e: 'e;
     /// Visits the list behind a name.
     fn list<'e>(env: &Self::Env<'e>, name: Self::List, visit: Visit<'_, 'e>) -> ControlFlow<Stop>;
     /// The map behind a name.
-    fn labels<'e>(env: &Self::Env<'e>, name: Self::Labels) -> &'e BTreeMap<String, String>
+    ///
+    /// # Errors
+    /// [`Fault`] where what is asked about has no such name.
+    fn labels<'e>(env: &Self::Env<'e>, name: Self::Labels) -> Found<&'e BTreeMap<String, String>>
     where
         'e: 'e;
     /// Visits the list under `key` of the map behind a name.
@@ -72,7 +86,7 @@ pub trait Lookup: Sized + Copy + 'static {
 }
 
 /// A name and what is behind it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name<C: Lookup> {
     /// A text.
     Text(C::Text),
@@ -123,7 +137,7 @@ pub struct NodeLabelsEnv<'e> {
 }
 
 /// The only name of its type.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Only;
 
 impl Lookup for NodeLabels {
@@ -142,22 +156,22 @@ impl Lookup for NodeLabels {
     type Lists = Only;
     type Time = Infallible;
 
-    fn text<'e>(env: &NodeLabelsEnv<'e>, Only: Only) -> Cow<'e, str>
+    fn text<'e>(env: &NodeLabelsEnv<'e>, Only: Only) -> Found<Cow<'e, str>>
     where
         'e: 'e,
     {
-        Cow::Borrowed(env.user.name.as_str())
+        Ok(Cow::Borrowed(env.user.name.as_str()))
     }
 
     fn list<'e>(_: &NodeLabelsEnv<'e>, name: Infallible, _: Visit<'_, 'e>) -> ControlFlow<Stop> {
         match name {}
     }
 
-    fn labels<'e>(env: &NodeLabelsEnv<'e>, Only: Only) -> &'e BTreeMap<String, String>
+    fn labels<'e>(env: &NodeLabelsEnv<'e>, Only: Only) -> Found<&'e BTreeMap<String, String>>
     where
         'e: 'e,
     {
-        env.labels
+        Ok(env.labels)
     }
 
     fn values<'e>(
@@ -227,7 +241,7 @@ impl ResourceEnv<'_> {
 }
 
 /// The texts of [`Resource`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResourceText {
     /// `name`.
     Name,
@@ -270,29 +284,29 @@ impl Lookup for Resource {
     type Lists = Infallible;
     type Time = Infallible;
 
-    fn text<'e>(env: &ResourceEnv<'e>, name: ResourceText) -> Cow<'e, str>
+    fn text<'e>(env: &ResourceEnv<'e>, name: ResourceText) -> Found<Cow<'e, str>>
     where
         'e: 'e,
     {
-        Cow::Borrowed(match name {
+        Ok(Cow::Borrowed(match name {
             ResourceText::Name => env.name,
             ResourceText::Kind => env.kind,
             ResourceText::MetadataName => env.metadata_name,
             ResourceText::Description => env.description,
             ResourceText::Hostname => env.hostname,
             ResourceText::Addr => env.addr,
-        })
+        }))
     }
 
     fn list<'e>(_: &ResourceEnv<'e>, name: Infallible, _: Visit<'_, 'e>) -> ControlFlow<Stop> {
         match name {}
     }
 
-    fn labels<'e>(env: &ResourceEnv<'e>, Only: Only) -> &'e BTreeMap<String, String>
+    fn labels<'e>(env: &ResourceEnv<'e>, Only: Only) -> Found<&'e BTreeMap<String, String>>
     where
         'e: 'e,
     {
-        env.labels
+        Ok(env.labels)
     }
 
     fn values<'e>(
@@ -337,7 +351,7 @@ pub struct ReviewEnv<'e> {
 }
 
 /// The lists of the review contexts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReviewList {
     /// `reviewer.roles`.
     ReviewerRoles,
@@ -346,7 +360,7 @@ pub enum ReviewList {
 }
 
 /// The maps of the review contexts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReviewLists {
     /// `reviewer.traits`.
     Traits,
@@ -355,7 +369,7 @@ pub enum ReviewLists {
 }
 
 /// The texts of [`ThresholdFilter`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilterText {
     /// `request.reason`.
     RequestReason,
@@ -401,11 +415,11 @@ macro_rules! review_context {
             type Lists = ReviewLists;
             type Time = Infallible;
 
-            fn text<'e>($env: &ReviewEnv<'e>, $name: $text) -> Cow<'e, str>
-    where
-        'e: 'e,
-    {
-                Cow::Borrowed($read)
+            fn text<'e>($env: &ReviewEnv<'e>, $name: $text) -> Found<Cow<'e, str>>
+            where
+                'e: 'e,
+            {
+                Ok(Cow::Borrowed($read))
             }
 
             fn list<'e>(
@@ -416,10 +430,13 @@ macro_rules! review_context {
                 env.list(name, visit)
             }
 
-            fn labels<'e>(_: &ReviewEnv<'e>, name: Infallible) -> &'e BTreeMap<String, String>
-    where
-        'e: 'e,
-    {
+            fn labels<'e>(
+                _: &ReviewEnv<'e>,
+                name: Infallible,
+            ) -> Found<&'e BTreeMap<String, String>>
+            where
+                'e: 'e,
+            {
                 match name {}
             }
 
@@ -494,7 +511,7 @@ pub struct MonitoringEnv<'e> {
 }
 
 /// The texts of [`MonitoringRule`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonitoringText {
     /// `access_request.spec.user`.
     User,
@@ -503,7 +520,7 @@ pub enum MonitoringText {
 }
 
 /// The lists of [`MonitoringRule`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonitoringList {
     /// `access_request.spec.roles`.
     Roles,
@@ -512,7 +529,7 @@ pub enum MonitoringList {
 }
 
 /// The maps of [`MonitoringRule`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonitoringLists {
     /// `access_request.spec.system_annotations`.
     Annotations,
@@ -525,7 +542,7 @@ pub enum MonitoringLists {
 }
 
 /// The instants of [`MonitoringRule`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonitoringTime {
     /// `access_request.spec.creation_time`.
     Created,
@@ -580,14 +597,14 @@ impl Lookup for MonitoringRule {
     type Lists = MonitoringLists;
     type Time = MonitoringTime;
 
-    fn text<'e>(env: &MonitoringEnv<'e>, name: MonitoringText) -> Cow<'e, str>
+    fn text<'e>(env: &MonitoringEnv<'e>, name: MonitoringText) -> Found<Cow<'e, str>>
     where
         'e: 'e,
     {
-        Cow::Borrowed(match name {
+        Ok(Cow::Borrowed(match name {
             MonitoringText::User => env.user.name.as_str(),
             MonitoringText::Reason => env.reason,
-        })
+        }))
     }
 
     fn list<'e>(
@@ -603,7 +620,7 @@ impl Lookup for MonitoringRule {
         }
     }
 
-    fn labels<'e>(_: &MonitoringEnv<'e>, name: Infallible) -> &'e BTreeMap<String, String>
+    fn labels<'e>(_: &MonitoringEnv<'e>, name: Infallible) -> Found<&'e BTreeMap<String, String>>
     where
         'e: 'e,
     {

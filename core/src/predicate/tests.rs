@@ -276,6 +276,7 @@ fn each_context_has_its_names_and_no_other() {
     names::<Resource>(&mut out);
     names::<ReviewWhere>(&mut out);
     names::<ThresholdFilter>(&mut out);
+    names::<RuleWhere>(&mut out);
     names::<MonitoringRule>(&mut out);
     golden("predicate_contexts.txt", &out);
 }

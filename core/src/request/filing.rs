@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::{Duration, OffsetDateTime};
 
+use crate::admin::{AdminObject, AdminResource, AdminVerb, Rights};
 use crate::duration::{format as format_duration, format_instant};
 use crate::id::{
     KeyFingerprint, Login, NodeId, RequestId, ResourceId, ResourceKind, RoleName, UserName,
@@ -117,6 +118,11 @@ pub enum FilingError {
     /// The user may do nothing at all (locked, removed).
     #[error("{}", .0.as_sentence())]
     Refused(Reason),
+    /// Only administrators of requests file for others.
+    #[error(
+        "only an administrator can file a request for somebody; none of your roles allows `create` on such an `access_request`"
+    )]
+    NotAllowed,
     /// No role and no resource.
     #[error("nothing is asked for; name a resource with --resource or a role with --roles")]
     NothingWanted,
@@ -332,10 +338,8 @@ pub fn file(
 /// grants belongs to her one key; if she has several, to none until one takes it up
 /// ([`super::Action::Assume`]): nobody said which of them is meant.
 ///
-/// That `by` may file for others is the caller's to check, with [`crate::admin::allowed`].
-///
 /// # Errors
-/// As [`file()`].
+/// As [`file()`], and [`FilingError::NotAllowed`] if `by` may not file that for her.
 pub fn file_for(
     view: &View,
     user: &UserName,
@@ -344,6 +348,17 @@ pub fn file_for(
     id: RequestId,
     now: OffsetDateTime,
 ) -> Result<Filed, FilingError> {
+    let rights = match by {
+        Actor::User(name) => {
+            let resource = AdminResource::AccessRequest;
+            Some(Rights::new(view, name, AdminVerb::Create, resource))
+        }
+        Actor::LocalAdministrator => None,
+        Actor::Rule(_) | Actor::Clock => return Err(FilingError::NotAllowed),
+    };
+    if rights.as_ref().is_some_and(|rights| !rights.exist()) {
+        return Err(FilingError::NotAllowed);
+    }
     let keys = view.user(user).map(|user| user.keys.as_slice());
     let key = match keys {
         Some([only]) => Some(&only.fingerprint),
@@ -355,7 +370,20 @@ pub fn file_for(
         holder: key.map_or(Holder::AnyKey, Holder::Key),
         by: Some(by),
     };
-    file_as(view, &filer, wanted, id, now)
+    let filed = file_as(view, &filer, wanted, id, now)?;
+    // Judged with the request that comes out: before, there is nothing that rules could see.
+    let request = match &filed {
+        Filed::New(new) => Some(&new.request),
+        Filed::Joined(id) | Filed::Covered(id) => view.request(id).map(AsRef::as_ref),
+    };
+    let covers = |rights: &Rights<'_>| {
+        request.is_some_and(|request| rights.cover(AdminObject::AccessRequest(request)))
+    };
+    if rights.as_ref().is_none_or(covers) {
+        Ok(filed)
+    } else {
+        Err(FilingError::NotAllowed)
+    }
 }
 
 /// For whom something is filed, to which key it belongs, and who files it if not the user.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 
-use crate::admin::{AdminResource, AdminVerb, allowed};
+use crate::admin::{AdminObject, AdminResource, AdminVerb, Rights};
 use crate::id::{RoleName, UserName};
+use crate::role::Role;
 use crate::view::View;
 
 use super::terms::{TermsError, check_terms, granted};
@@ -44,28 +45,38 @@ pub fn check_override(
     request: &AccessRequest,
     roles: &BTreeSet<RoleName>,
 ) -> Result<(), OverrideError> {
-    let writes_roles = match by {
-        Actor::User(name) => [AdminVerb::Create, AdminVerb::Update]
-            .into_iter()
-            .all(|verb| allowed(view, name, verb, AdminResource::Role)),
-        Actor::LocalAdministrator => true,
-        Actor::Rule(_) | Actor::Clock => false,
-    };
-    for role in roles.difference(&request.roles) {
-        if !writes_roles {
-            return Err(OverrideError::NotAllowed(role.clone()));
+    for name in roles.difference(&request.roles) {
+        let found = view.role(name);
+        if !writes(view, by, found.map(AsRef::as_ref)) {
+            return Err(OverrideError::NotAllowed(name.clone()));
         }
-        if view.role(role).is_none() {
-            return Err(OverrideError::NoSuchRole(role.clone()));
+        if found.is_none() {
+            return Err(OverrideError::NoSuchRole(name.clone()));
         }
-        if crate::policy::denies_request(view, &request.user, &request.reach, role) {
+        if crate::policy::denies_request(view, &request.user, &request.reach, name) {
             return Err(OverrideError::Denied {
-                role: role.clone(),
+                role: name.clone(),
                 user: request.user.clone(),
             });
         }
     }
     Ok(())
+}
+
+/// Whether `by` may write `role`; where there is no such role, whether there may be one that she
+/// may write.
+fn writes(view: &View, by: &Actor, role: Option<&Role>) -> bool {
+    match by {
+        Actor::User(name) => [AdminVerb::Create, AdminVerb::Update]
+            .into_iter()
+            .map(|verb| Rights::new(view, name, verb, AdminResource::Role))
+            .all(|rights| match role {
+                Some(role) => rights.cover(AdminObject::Role(role)),
+                None => rights.exist(),
+            }),
+        Actor::LocalAdministrator => true,
+        Actor::Rule(_) | Actor::Clock => false,
+    }
 }
 
 /// Approves with `roles`, some of which were not asked for. Everything else of the terms stays

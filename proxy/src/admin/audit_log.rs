@@ -1,6 +1,6 @@
 //! `audit ls` and `audit verify`.
 
-use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::admin::{AdminObject, AdminVerb};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const DETAIL_WIDTH: usize = 60;
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn audit_ls(&mut self, args: &AuditLs) -> Ended {
-        self.require(AdminVerb::List, AdminResource::Event)?;
+        self.require(AdminVerb::List, AdminObject::Events)?;
         let filter = self.audit_filter(args)?;
         match args.listing.format {
             Format::Text => self.audit_table(&filter).await,
@@ -99,7 +99,7 @@ impl<I: CommandIo> Run<'_, I> {
             certificates: i64,
             sessions: i64,
         }
-        self.require(AdminVerb::Read, AdminResource::Event)?;
+        self.require(AdminVerb::Read, AdminObject::Events)?;
         let report = match self.ctx.state.reader().verify(Vec::new()).await {
             Ok(report) => report,
             Err(VerifyError::Store(error)) => return Err(error.into()),

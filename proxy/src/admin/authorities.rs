@@ -1,7 +1,7 @@
 //! `auth export` and `nodes sshd-config`: public halves as their readers want them.
 
 use anteroom_ca::export::{self, NODE_CA_FILE, OtherDoors};
-use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::admin::{AdminObject, AdminVerb};
 use anteroom_core::node::{HostProof, Node};
 use ssh_key::PublicKey;
 
@@ -13,7 +13,13 @@ use crate::exit::Exit;
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn auth_export(&mut self, args: &AuthExport) -> Ended {
-        self.require(AdminVerb::Read, AdminResource::CertAuthority)?;
+        let name = match args.authority {
+            Authority::User => "user",
+            Authority::Node => "node",
+            Authority::Host => "host",
+            Authority::Krl => "krl",
+        };
+        self.require(AdminVerb::Read, AdminObject::CertAuthority(name))?;
         let lines = match args.authority {
             Authority::User => {
                 authorized_keys(&self.ctx.authorities.user, &comment(self.ctx, "user"))?
@@ -29,9 +35,8 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn sshd_config(&mut self, args: &SshdConfig) -> Ended {
-        self.require(AdminVerb::Read, AdminResource::Node)?;
         let view = self.ctx.state.view();
-        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let node = self.administered_node(AdminVerb::Read, &view, &args.node)?;
         let others = if args.exclusive {
             OtherDoors::Close
         } else {

@@ -9,7 +9,7 @@ use anteroom_ca::SourceAddresses;
 use anteroom_ca::host;
 use anteroom_ca::krl::{Edition, RevocationList, RevokedCertificates};
 use anteroom_ca::names::AdmittedName;
-use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::admin::AdminVerb;
 use anteroom_core::id::{KeyFingerprint, SessionId, UserName};
 use anteroom_core::lock::LockTarget;
 use anteroom_core::node::Node;
@@ -92,9 +92,8 @@ impl<I: CommandIo> Run<'_, I> {
 
     /// A host certificate for a node's own key, alone on standard output.
     pub(crate) async fn host_cert(&mut self, args: &HostCert) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::Node)?;
         let view = self.ctx.state.view();
-        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let node = self.administered_node(AdminVerb::Update, &view, &args.node)?;
         let key = self.one_host_key(&args.key).await?;
         let names = self.names_of(&node);
         let (id, ca) = (node.id, self.ctx.host_ca.clone());

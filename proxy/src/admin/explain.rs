@@ -1,12 +1,17 @@
 //! `explain LOGIN@NODE`: which rule decides, and what would make it work.
 
-use anteroom_core::admin::{AdminResource, AdminVerb};
-use anteroom_core::id::UserName;
+use std::sync::Arc;
+
+use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
+use anteroom_core::id::{RoleName, UserName};
+use anteroom_core::node::Node;
 use anteroom_core::policy::{
     self, Access, Ask, Explanation, Grant, Identity, Match, Outcome, RoleFinding, Via, Visibility,
     Whom,
 };
 use anteroom_core::role::ReasonMode;
+use anteroom_core::target::NodeRef;
+use anteroom_core::view::View;
 use serde::Serialize;
 
 use super::args::Explain;
@@ -14,6 +19,7 @@ use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;
 use crate::say::{self, Table, clean};
+use crate::state::ObjectId;
 
 /// Whom an explanation is for: the words differ, and so does what may be told.
 enum For<'a> {
@@ -83,13 +89,8 @@ impl<I: CommandIo> Run<'_, I> {
                 (For::Self_(identity), user.clone())
             }
             (Caller::Ssh { .. } | Caller::Local, Some(user)) => {
-                self.require(AdminVerb::Read, AdminResource::User)?;
-                self.require(AdminVerb::Read, AdminResource::Role)?;
-                if view.user(user).is_none() {
-                    return Err(Stop::not_found(format!(
-                        "there is no user `{user}`; `users ls` shows all"
-                    )));
-                }
+                self.require_on(AdminVerb::Read, &view, &ObjectId::User(user.clone()))?;
+                self.require_some(AdminVerb::Read, AdminResource::Role)?;
                 (For::Administrator(user), user.clone())
             }
             (Caller::Local, None) => {
@@ -100,7 +101,7 @@ impl<I: CommandIo> Run<'_, I> {
         };
         let node = match who {
             For::Self_(_) => self.resolve(&view, &args.target.node)?,
-            For::Administrator(_) => self.resolve_any(&view, &args.target.node)?,
+            For::Administrator(_) => self.explained_node(&view, &args.target.node)?,
         };
         let access = Access {
             login: args.target.login.clone(),
@@ -120,10 +121,24 @@ impl<I: CommandIo> Run<'_, I> {
             )));
         }
         let target = format!("{}@{}", access.login, node.name);
-        let texts = if self.may(AdminVerb::Read, AdminResource::Role) {
-            Texts::Shown
-        } else {
-            Texts::Kept
+        let readable = |name: &RoleName| {
+            let role = view.role(name);
+            role.is_some_and(|role| self.may(AdminVerb::Read, AdminObject::Role(role)))
+        };
+        let unreadable = explanation
+            .roles
+            .iter()
+            .find(|found| !readable(&found.role));
+        let texts = match (unreadable, &who) {
+            (None, _) => Texts::Shown,
+            (Some(_), For::Self_(_)) => Texts::Kept,
+            // What a role says that she may not read is no less kept from her by asking for somebody.
+            (Some(found), For::Administrator(_)) => {
+                return Err(Stop::denied(format!(
+                    "role `{}` has a say in it, and none of your roles allows `read` on that `role`",
+                    found.role
+                )));
+            }
         };
         let row = Row {
             user: user.to_string(),
@@ -137,6 +152,14 @@ impl<I: CommandIo> Run<'_, I> {
         })
         .await?;
         Ok(Exit::Done)
+    }
+}
+
+impl<I: CommandIo> Run<'_, I> {
+    /// The node of an explanation for somebody else: one that the caller administers, or knows of as anybody does.
+    fn explained_node(&self, view: &View, node: &NodeRef) -> Result<Arc<Node>, Stop> {
+        let administered = self.administered_node(AdminVerb::Read, view, &node.to_string());
+        administered.or_else(|_| self.resolve(view, node))
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
 use anteroom_core::documents::LockDocument;
 use anteroom_core::id::{LockId, UserName};
 use anteroom_core::lock::{LONGEST_MESSAGE, Lock, LockTarget};
 use anteroom_core::user::User;
 use anteroom_core::view::View;
 use serde::Serialize;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::args::{LockArgs, LocksRm, UserOnly};
@@ -93,7 +92,7 @@ impl LockRow {
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn lock(&mut self, args: LockArgs) -> Ended {
-        self.require(AdminVerb::Create, AdminResource::Lock)?;
+        self.require_some(AdminVerb::Create, AdminResource::Lock)?;
         let view = self.ctx.state.view();
         let target = self.target(&view, &args)?;
         let document = LockDocument {
@@ -215,16 +214,16 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn locks_ls(&mut self, listing: Listing) -> Ended {
-        self.require(AdminVerb::List, AdminResource::Lock)?;
+        self.require_some(AdminVerb::List, AdminResource::Lock)?;
         let view = self.ctx.state.view();
-        let rows = lock_rows(&view, self.ctx.state.now());
+        let rows = self.lock_rows(&view);
         self.listing(listing.format, &rows, || lock_table(&rows))
             .await?;
         Ok(Exit::Done)
     }
 
     pub(crate) async fn locks_rm(&mut self, args: &LocksRm) -> Ended {
-        self.require(AdminVerb::Delete, AdminResource::Lock)?;
+        self.require_some(AdminVerb::Delete, AdminResource::Lock)?;
         let view = self.ctx.state.view();
         let mut found = Vec::new();
         let mut users = Vec::new();
@@ -234,7 +233,7 @@ impl<I: CommandIo> Run<'_, I> {
                     UserName::parse(name)
                         .map_err(|error| Stop::usage(clean(&error.to_string())))?,
                 ),
-                None => found.push(find(&view, text)?),
+                None => found.push(self.administered_lock(&view, text)?),
             }
         }
         found.sort_unstable();
@@ -255,19 +254,55 @@ impl<I: CommandIo> Run<'_, I> {
     }
 }
 
-/// The lock that an ID, or the start of one, means.
-fn find(view: &View, text: &str) -> Result<LockId, Stop> {
-    let mut found = view
-        .locks()
-        .iter()
-        .filter(|lock| text.len() >= 4 && lock.id.to_string().starts_with(text));
-    match (found.next(), found.next()) {
-        (Some(one), None) => Ok(one.id),
-        (Some(_), Some(_)) => Err(Stop::usage(format!(
-            "`{}` is the start of several lock IDs; write more of it",
-            clean(text)
-        ))),
-        (None, _) => Err(no_such(text)),
+impl<I: CommandIo> Run<'_, I> {
+    /// The lock that an ID, or the start of one, means, of those that the caller administers, if she may remove it.
+    fn administered_lock(&self, view: &View, text: &str) -> Result<LockId, Stop> {
+        let mut found = view
+            .locks()
+            .iter()
+            .filter(|lock| text.len() >= 4 && lock.id.to_string().starts_with(text))
+            .filter(|lock| self.knows(lock.as_ref().into()));
+        match (found.next(), found.next()) {
+            (Some(one), None) => {
+                self.require(AdminVerb::Delete, one.as_ref().into())?;
+                Ok(one.id)
+            }
+            (Some(_), Some(_)) => Err(Stop::usage(format!(
+                "`{}` is the start of several lock IDs; write more of it",
+                clean(text)
+            ))),
+            (None, _) => Err(no_such(text)),
+        }
+    }
+
+    /// All locks that are in force and that the caller may list, oldest first, after the users that `users lock` has
+    /// locked.
+    fn lock_rows(&self, view: &View) -> Vec<LockRow> {
+        let mandate = self.mandate(view, AdminVerb::List, AdminResource::Lock);
+        let mut users: Vec<&User> = view.users().map(AsRef::as_ref).collect();
+        users.retain(|user| {
+            let target = LockTarget::User(user.name.clone());
+            let (id, target) = (None, &target);
+            user.locked.is_some() && mandate.covers(AdminObject::Lock { id, target })
+        });
+        users.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let now = self.ctx.state.now();
+        let mut locks: Vec<&Lock> = view
+            .locks()
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|lock: &&Lock| lock.is_in_force(now) && mandate.covers((*lock).into()))
+            .collect();
+        locks.sort_unstable_by_key(|lock| (lock.created, lock.id));
+        let flags = users.into_iter().filter_map(LockRow::of_user);
+        flags
+            .chain(locks.into_iter().map(|lock| LockRow::of(view, lock)))
+            .collect()
+    }
+
+    /// Locks as `get locks --format text` shows them.
+    pub(crate) fn locks_text(&self, view: &View) -> String {
+        lock_table(&self.lock_rows(view))
     }
 }
 
@@ -276,23 +311,6 @@ fn no_such(id: &str) -> Stop {
         "there is no lock `{}`; `locks ls` shows all",
         clean(id)
     ))
-}
-
-/// All locks that are in force, oldest first, after the users that `users lock` has locked.
-fn lock_rows(view: &View, now: OffsetDateTime) -> Vec<LockRow> {
-    let mut users: Vec<&User> = view.users().map(AsRef::as_ref).collect();
-    users.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let mut locks: Vec<&Lock> = view
-        .locks()
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|lock| lock.is_in_force(now))
-        .collect();
-    locks.sort_unstable_by_key(|lock| (lock.created, lock.id));
-    let flags = users.into_iter().filter_map(LockRow::of_user);
-    flags
-        .chain(locks.into_iter().map(|lock| LockRow::of(view, lock)))
-        .collect()
 }
 
 fn lock_table(rows: &[LockRow]) -> String {
@@ -316,11 +334,6 @@ fn lock_table(rows: &[LockRow]) -> String {
         ]);
     }
     table.to_string()
-}
-
-/// Locks as `get locks --format text` shows them.
-pub(crate) fn locks_text(view: &View, now: OffsetDateTime) -> String {
-    lock_table(&lock_rows(view, now))
 }
 
 /// The locks of an ID (all without one), in the order of their IDs.

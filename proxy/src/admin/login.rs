@@ -222,7 +222,6 @@ fn filing_refused(error: FileError) -> Stop {
             say::reason_required_at_login(prompt.as_deref()),
         ),
         FileError::Refused(_)
-        | FileError::NotAllowed
         | FileError::NotAdmitted(_)
         | FileError::FromNode(_)
         | FileError::Store(_) => error.into(),

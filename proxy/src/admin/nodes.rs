@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
 use anteroom_core::id::{Login, NodeId, NodeName, ResourceId};
 use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::policy::{self, RequestableNode, Resolved};
@@ -289,7 +290,16 @@ impl<I: CommandIo> Run<'_, I> {
 
     /// The node that an administrator's argument means, of all there are.
     pub(crate) fn resolve_any(&self, view: &View, node: &NodeRef) -> Result<Arc<Node>, Stop> {
-        let found: Vec<Arc<Node>> = match node {
+        self.resolve_among(view, node, |_| true)
+    }
+
+    fn resolve_among(
+        &self,
+        view: &View,
+        node: &NodeRef,
+        known: impl Fn(&Arc<Node>) -> bool,
+    ) -> Result<Arc<Node>, Stop> {
+        let mut found: Vec<Arc<Node>> = match node {
             NodeRef::Name(name) => view.nodes_named(name).map(Arc::clone).collect(),
             NodeRef::Id(id) => view.node(id).map(Arc::clone).into_iter().collect(),
             NodeRef::Resource(id) if id.cluster() == view.cluster() => id
@@ -300,6 +310,7 @@ impl<I: CommandIo> Run<'_, I> {
                 .collect(),
             NodeRef::Resource(_) => Vec::new(),
         };
+        found.retain(known);
         match found.as_slice() {
             [] => Err(Stop::not_found(format!(
                 "no such node `{}`; `nodes ls` shows all",
@@ -308,6 +319,21 @@ impl<I: CommandIo> Run<'_, I> {
             [one] => Ok(Arc::clone(one)),
             several => Err(ambiguous(view, node, several)),
         }
+    }
+
+    /// The node that an administrator's argument means, of those that she administers, if she may do `verb` with it.
+    pub(crate) fn administered_node(
+        &self,
+        verb: AdminVerb,
+        view: &View,
+        text: &str,
+    ) -> Result<Arc<Node>, Stop> {
+        self.require_some(verb, AdminResource::Node)?;
+        let node = Self::node_argument(text)?;
+        let known = |node: &Arc<Node>| self.knows(AdminObject::Node(node));
+        let node = self.resolve_among(view, &node, known)?;
+        self.require(verb, AdminObject::Node(&node))?;
+        Ok(node)
     }
 
     pub(crate) fn node_argument(text: &str) -> Result<NodeRef, Stop> {

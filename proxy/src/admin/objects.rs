@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
 use anteroom_core::documents::{self, Document, NodeDocument, UserDocument};
 use anteroom_core::id::{
     KeyFingerprint, LockId, NodeId, NodeName, ResourceName, RoleName, RuleName, UserName,
@@ -88,7 +88,7 @@ impl From<RemoveError> for Stop {
     }
 }
 
-fn no_such(id: &ObjectId) -> Stop {
+pub(crate) fn no_such(id: &ObjectId) -> Stop {
     let list = match id {
         ObjectId::Role(_) => "get roles",
         ObjectId::User(_) => "users ls",
@@ -112,7 +112,7 @@ fn no_such(id: &ObjectId) -> Stop {
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn users_add(&mut self, args: UsersAdd) -> Ended {
-        self.require(AdminVerb::Create, AdminResource::User)?;
+        self.require_some(AdminVerb::Create, AdminResource::User)?;
         let keys = self.read_keys("--key", &args.key).await?;
         let mut user = User::new(args.name.clone());
         user.roles = args.roles.into_iter().collect();
@@ -128,9 +128,9 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn users_ls(&mut self, listing: Listing) -> Ended {
-        self.require(AdminVerb::List, AdminResource::User)?;
+        self.require_some(AdminVerb::List, AdminResource::User)?;
         let (view, now) = (self.ctx.state.view(), self.ctx.state.now());
-        let users = all_users(&view);
+        let users = self.all_users(&view);
         self.rows(
             listing.format,
             &users,
@@ -143,11 +143,10 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn users_show(&mut self, args: &OneUser) -> Ended {
-        self.require(AdminVerb::Read, AdminResource::User)?;
         let view = self.ctx.state.view();
-        let user = view
-            .user(&args.name)
-            .ok_or_else(|| no_such(&ObjectId::User(args.name.clone())))?;
+        let id = ObjectId::User(args.name.clone());
+        self.require_on(AdminVerb::Read, &view, &id)?;
+        let user = view.user(&args.name).ok_or_else(|| no_such(&id))?;
         self.listing(args.listing.format, user.as_ref(), || {
             user_text(&view, user, self.ctx.state.now())
         })
@@ -156,7 +155,8 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn users_update(&mut self, args: UsersUpdate) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::User)?;
+        let id = ObjectId::User(args.name.clone());
+        self.require_on(AdminVerb::Update, &self.ctx.state.view(), &id)?;
         let replace = self.read_keys_if_any("--key", &args.key).await?;
         let add = self
             .read_keys_if_any("--add-key", &args.add_key)
@@ -190,12 +190,12 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn users_rm(&mut self, args: &UserOnly) -> Ended {
-        self.require(AdminVerb::Delete, AdminResource::User)?;
         self.remove(ObjectId::User(args.name.clone())).await
     }
 
     pub(crate) async fn users_lock(&mut self, args: UsersLock) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::User)?;
+        let id = ObjectId::User(args.name.clone());
+        self.require_on(AdminVerb::Update, &self.ctx.state.view(), &id)?;
         let message = self.check_reason(Some(&args.message))?;
         if self.user() == Some(&args.name) {
             return Err(Stop::denied(
@@ -216,7 +216,8 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn users_unlock(&mut self, args: &UserOnly) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::User)?;
+        let id = ObjectId::User(args.name.clone());
+        self.require_on(AdminVerb::Update, &self.ctx.state.view(), &id)?;
         let change = |user: &mut User| {
             user.locked = None;
             Ok::<(), Refused>(())
@@ -236,6 +237,16 @@ impl<I: CommandIo> Run<'_, I> {
         self.print(&format!("user `{}` is unlocked", args.name))
             .await?;
         Ok(Exit::Done)
+    }
+
+    /// The users that the caller may list.
+    fn all_users(&self, view: &View) -> Vec<Arc<User>> {
+        let mandate = self.mandate(view, AdminVerb::List, AdminResource::User);
+        let users = view.users();
+        users
+            .filter(|user| mandate.covers(AdminObject::User(user)))
+            .map(Arc::clone)
+            .collect()
     }
 
     async fn read_keys_if_any(
@@ -358,10 +369,6 @@ fn change_keys(
     Ok(())
 }
 
-fn all_users(view: &View) -> Vec<Arc<User>> {
-    view.users().map(Arc::clone).collect()
-}
-
 const USER_HEADER: [&str; 5] = ["User", "Roles", "Logins", "Keys", "Locked"];
 
 fn user_cells(view: &View, user: &User, now: OffsetDateTime, cells: &mut Cells) {
@@ -441,7 +448,7 @@ fn joined<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> Strin
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn nodes_add(&mut self, args: NodesAdd) -> Ended {
-        self.require(AdminVerb::Create, AdminResource::Node)?;
+        self.require_some(AdminVerb::Create, AdminResource::Node)?;
         let proof = self.host_proof(&args.proof, &args.addr).await?;
         let node = Node {
             id: NodeId::from_uuid(Uuid::new_v4()),
@@ -451,7 +458,11 @@ impl<I: CommandIo> Run<'_, I> {
             host_proof: proof.unwrap_or(HostProof::HostCa),
             egress_addresses: args.egress_addresses,
         };
-        let namesakes = self.ctx.state.view().nodes_named(&node.name).count();
+        let view = self.ctx.state.view();
+        let namesakes = view.nodes_named(&node.name);
+        let namesakes = namesakes
+            .filter(|other| self.knows(AdminObject::Node(other)))
+            .count();
         let stored = self
             .ctx
             .state
@@ -481,10 +492,10 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn nodes_ls(&mut self, args: &NodesLs) -> Ended {
-        self.require(AdminVerb::List, AdminResource::Node)?;
+        self.require_some(AdminVerb::List, AdminResource::Node)?;
         let view = self.ctx.state.view();
         let ends = self.ctx.state.reader().host_certificates().await?;
-        let mut nodes = all_nodes(&view);
+        let mut nodes = self.all_nodes(&view);
         nodes.retain(|node| shows(node, &args.filter, &args.labels));
         let verbose = args.filter.verbose;
         self.rows(
@@ -514,9 +525,8 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn nodes_show(&mut self, args: &OneNode) -> Ended {
-        self.require(AdminVerb::Read, AdminResource::Node)?;
         let view = self.ctx.state.view();
-        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let node = self.administered_node(AdminVerb::Read, &view, &args.node)?;
         let ends = self.ctx.state.reader().host_certificates().await?;
         let end = ends.get(&node.id).copied();
         let row = NodeRow {
@@ -529,9 +539,8 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn nodes_rm(&mut self, args: &NodeOnly) -> Ended {
-        self.require(AdminVerb::Delete, AdminResource::Node)?;
         let view = self.ctx.state.view();
-        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let node = self.administered_node(AdminVerb::Delete, &view, &args.node)?;
         self.ctx
             .state
             .remove(&self.by(), vec![ObjectId::Node(node.id)])
@@ -542,9 +551,8 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn nodes_update(&mut self, args: NodesUpdate) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::Node)?;
         let view = self.ctx.state.view();
-        let node = self.resolve_any(&view, &Self::node_argument(&args.node)?)?;
+        let node = self.administered_node(AdminVerb::Update, &view, &args.node)?;
         let proof = self
             .host_proof(&args.proof, args.addr.as_ref().unwrap_or(&node.addr))
             .await?;
@@ -572,6 +580,16 @@ impl<I: CommandIo> Run<'_, I> {
             .update_node(&self.by(), node.id, change)
             .await?;
         self.say_updated(&stored).await
+    }
+
+    /// The nodes that the caller may list, by name and ID.
+    fn all_nodes(&self, view: &View) -> Vec<Arc<Node>> {
+        let mandate = self.mandate(view, AdminVerb::List, AdminResource::Node);
+        let nodes = view.nodes();
+        nodes
+            .filter(|node| mandate.covers(AdminObject::Node(node)))
+            .map(Arc::clone)
+            .collect()
     }
 
     /// What the options say about how the node proves itself; `None` where they say nothing.
@@ -669,8 +687,11 @@ impl<I: CommandIo> Run<'_, I> {
             AdminResource::KubeCluster,
             AdminResource::WindowsDesktop,
         ];
-        if !kinds.iter().any(|kind| self.may(AdminVerb::Create, *kind)) {
-            self.require(AdminVerb::Create, AdminResource::Role)?;
+        if !kinds
+            .iter()
+            .any(|kind| self.may_some(AdminVerb::Create, *kind))
+        {
+            self.require_some(AdminVerb::Create, AdminResource::Role)?;
         }
         let file = args.documents.path().map_or("-", String::as_str);
         let text = self.input("-f", file).await?;
@@ -692,47 +713,26 @@ impl<I: CommandIo> Run<'_, I> {
 
     /// A document as an object to store, if the caller may store it.
     fn object(&self, view: &View, document: Document, existing: Existing) -> Result<Object, Stop> {
-        let (object, kind, there) = match document {
-            Document::Role(role) => {
-                let there = view.role(&role.name).is_some();
-                (Object::Role(*role), AdminResource::Role, there)
-            }
+        let object = match document {
+            Document::Role(role) => Object::Role(*role),
             Document::User(user) => {
-                let before = view.user(&user.name);
-                let object = Object::User(user_of(
-                    user,
-                    before.map(AsRef::as_ref),
-                    self.ctx.state.now(),
-                )?);
-                (object, AdminResource::User, before.is_some())
+                let before = view.user(&user.name).map(AsRef::as_ref);
+                Object::User(user_of(user, before, self.ctx.state.now())?)
             }
-            Document::Node(node) => {
-                let node = node_of(view, node, existing)?;
-                let there = view.node(&node.id).is_some();
-                (Object::Node(node), AdminResource::Node, there)
-            }
-            Document::Lock(lock) => {
-                let lock = self.lock_of(view, lock)?;
-                let there = view.locks().get(&lock.id).is_some();
-                (Object::Lock(lock), AdminResource::Lock, there)
-            }
-            Document::MonitoringRule(rule) => {
-                let there = view.monitoring_rule(&rule.name).is_some();
-                let kind = AdminResource::AccessMonitoringRule;
-                (Object::MonitoringRule(*rule), kind, there)
-            }
-            Document::Resource(resource) => {
-                let kind = resource.kind();
-                let there = view.resource(kind, resource.name.as_str()).is_some();
-                (Object::Resource(resource), kind.admin(), there)
-            }
+            Document::Node(node) => Object::Node(node_of(view, node, existing)?),
+            Document::Lock(lock) => Object::Lock(self.lock_of(view, lock)?),
+            Document::MonitoringRule(rule) => Object::MonitoringRule(*rule),
+            Document::Resource(resource) => Object::Resource(resource),
         };
-        let verb = if there && existing == Existing::Replace {
-            AdminVerb::Update
-        } else {
-            AdminVerb::Create
+        let before = object.id().find(view);
+        let verb = match before.filter(|_| existing == Existing::Replace) {
+            Some(before) => {
+                self.require(AdminVerb::Update, before)?;
+                AdminVerb::Update
+            }
+            None => AdminVerb::Create,
         };
-        self.require(verb, kind)?;
+        self.require(verb, object.to_judge())?;
         Ok(object)
     }
 
@@ -763,68 +763,114 @@ impl<I: CommandIo> Run<'_, I> {
     /// The objects that are asked for; only of everything there is more than one part.
     fn found<'v>(&self, view: &'v View, args: &Get) -> Result<Vec<Found<'v>>, Stop> {
         let name = args.what.name.as_deref();
-        let found = match args.what.kind {
-            ObjectKind::Role => {
-                self.require_one_or_all(name, AdminResource::Role)?;
-                Found::Roles(some_found("role", name, roles(view, name))?)
+        let kinds = match args.what.kind {
+            ObjectKind::All => {
+                let mut kinds = vec![
+                    ObjectKind::Role,
+                    ObjectKind::User,
+                    ObjectKind::Node,
+                    ObjectKind::Lock,
+                    ObjectKind::MonitoringRule,
+                ];
+                kinds.extend(Kind::ALL.map(ObjectKind::Resource));
+                kinds
             }
-            ObjectKind::User => {
-                self.require_one_or_all(name, AdminResource::User)?;
-                let mut users = all_users(view);
-                users.retain(|user| name.is_none_or(|name| user.name.as_str() == name));
-                Found::Users(some_found("user", name, users)?)
-            }
-            ObjectKind::Node => {
-                self.require_one_or_all(name, AdminResource::Node)?;
-                let mut nodes = all_nodes(view);
-                nodes.retain(|node| name.is_none_or(|name| is_called(view, node, name)));
-                Found::Nodes(some_found("node", name, nodes)?)
-            }
-            ObjectKind::Lock => {
-                self.require_one_or_all(name, AdminResource::Lock)?;
-                Found::Locks(some_found("lock", name, locks::named(view, name))?)
-            }
-            ObjectKind::MonitoringRule => {
-                self.require_one_or_all(name, AdminResource::AccessMonitoringRule)?;
-                let rules = monitoring::named(view, name);
-                Found::Rules(some_found("access_monitoring_rule", name, rules)?)
-            }
-            ObjectKind::Resource(kind) => {
-                self.require_one_or_all(name, kind.admin())?;
-                let mut resources = all_resources(view, kind);
-                resources.retain(|resource| name.is_none_or(|name| resource.name.as_str() == name));
-                Found::Resources(kind, some_found(kind.as_str(), name, resources)?)
-            }
-            ObjectKind::All => return self.everything(view),
+            one @ (ObjectKind::Role
+            | ObjectKind::User
+            | ObjectKind::Node
+            | ObjectKind::Lock
+            | ObjectKind::MonitoringRule
+            | ObjectKind::Resource(_)) => return Ok(vec![self.found_of(view, one, name)?]),
         };
-        Ok(vec![found])
+        let mut parts = Vec::with_capacity(kinds.len());
+        for kind in kinds {
+            let part = self.found_of(view, kind, None)?;
+            // There are few of these anywhere, and an empty table says little.
+            let skipped = match &part {
+                Found::Roles(_) | Found::Users(_) | Found::Nodes(_) | Found::Locks(_) => false,
+                Found::Rules(rules) => rules.is_empty(),
+                Found::Resources(_, resources) => resources.is_empty(),
+            };
+            if !skipped {
+                parts.push(part);
+            }
+        }
+        Ok(parts)
     }
 
-    fn everything<'v>(&self, view: &'v View) -> Result<Vec<Found<'v>>, Stop> {
-        let kinds = [
-            AdminResource::Role,
-            AdminResource::User,
-            AdminResource::Node,
-            AdminResource::Lock,
-            AdminResource::AccessMonitoringRule,
-        ];
-        for kind in kinds.into_iter().chain(Kind::ALL.map(Kind::admin)) {
-            self.require_one_or_all(None, kind)?;
+    /// What there is of one kind that the caller may list, or read where a name is given.
+    fn found_of<'v>(
+        &self,
+        view: &'v View,
+        kind: ObjectKind,
+        name: Option<&str>,
+    ) -> Result<Found<'v>, Stop> {
+        Ok(match kind {
+            ObjectKind::Role => {
+                let all = roles(view, name);
+                let of = (AdminResource::Role, name);
+                Found::Roles(self.shown(of, all, |role| AdminObject::Role(role))?)
+            }
+            ObjectKind::User => {
+                let mut all: Vec<Arc<User>> = view.users().map(Arc::clone).collect();
+                all.retain(|user| name.is_none_or(|name| user.name.as_str() == name));
+                let of = (AdminResource::User, name);
+                Found::Users(self.shown(of, all, |user| AdminObject::User(user))?)
+            }
+            ObjectKind::Node | ObjectKind::All => {
+                let mut all = all_nodes(view);
+                all.retain(|node| name.is_none_or(|name| is_called(view, node, name)));
+                let of = (AdminResource::Node, name);
+                Found::Nodes(self.shown(of, all, |node| AdminObject::Node(node))?)
+            }
+            ObjectKind::Lock => {
+                let all = locks::named(view, name);
+                let of = (AdminResource::Lock, name);
+                Found::Locks(self.shown(of, all, |lock| (*lock).into())?)
+            }
+            ObjectKind::MonitoringRule => {
+                let all = monitoring::named(view, name);
+                let of = (AdminResource::AccessMonitoringRule, name);
+                Found::Rules(self.shown(of, all, |rule| AdminObject::MonitoringRule(rule))?)
+            }
+            ObjectKind::Resource(kind) => {
+                let mut all = all_resources(view, kind);
+                all.retain(|resource| name.is_none_or(|name| resource.name.as_str() == name));
+                let of = (kind.admin(), name);
+                let found = self.shown(of, all, |resource| AdminObject::Resource(resource))?;
+                Found::Resources(kind, found)
+            }
+        })
+    }
+
+    /// Those of `all` that the caller may list; with a name, the one that she may read, which is not there for who may
+    /// not know of it.
+    fn shown<T>(
+        &self,
+        (resource, name): (AdminResource, Option<&str>),
+        mut all: Vec<T>,
+        object: impl for<'o> Fn(&'o T) -> AdminObject<'o>,
+    ) -> Result<Vec<T>, Stop> {
+        let view = self.ctx.state.view();
+        let Some(name) = name else {
+            self.require_some(AdminVerb::List, resource)?;
+            let mandate = self.mandate(&view, AdminVerb::List, resource);
+            all.retain(|one| mandate.covers(object(one)));
+            return Ok(all);
+        };
+        self.require_some(AdminVerb::Read, resource)?;
+        all.retain(|one| self.knows(object(one)));
+        for one in &all {
+            self.require(AdminVerb::Read, object(one))?;
         }
-        let mut parts = vec![
-            Found::Roles(roles(view, None)),
-            Found::Users(all_users(view)),
-            Found::Nodes(all_nodes(view)),
-            Found::Locks(locks::named(view, None)),
-        ];
-        let rules = monitoring::named(view, None);
-        if !rules.is_empty() {
-            parts.push(Found::Rules(rules));
+        if all.is_empty() {
+            let kind = resource.as_str();
+            return Err(Stop::not_found(format!(
+                "there is no `{kind}/{}`; `get {kind} --format text` shows all",
+                clean(name)
+            )));
         }
-        let others = Kind::ALL.map(|kind| (kind, all_resources(view, kind)));
-        let others = others.into_iter().filter(|(_, found)| !found.is_empty());
-        parts.extend(others.map(|(kind, found)| Found::Resources(kind, found)));
-        Ok(parts)
+        Ok(all)
     }
 
     /// Objects of one kind as a table.
@@ -845,7 +891,10 @@ impl<I: CommandIo> Run<'_, I> {
                 let cells = |node: &Arc<Node>, cells: &mut Cells| node_cells(node, true, cells);
                 self.table(nodes, node_header(true), cells).await
             }
-            Found::Locks(_) => self.print(&locks::locks_text(view, now)).await,
+            Found::Locks(_) => {
+                let text = self.locks_text(view);
+                self.print(&text).await
+            }
             Found::Rules(rules) => self.print(&monitoring::rules_text(rules, now)).await,
             Found::Resources(kind, resources) => {
                 let header = [title(*kind), "Address", "Labels", "Description"];
@@ -854,18 +903,10 @@ impl<I: CommandIo> Run<'_, I> {
         }
     }
 
-    fn require_one_or_all(&self, name: Option<&str>, kind: AdminResource) -> Result<(), Stop> {
-        let verb = if name.is_some() {
-            AdminVerb::Read
-        } else {
-            AdminVerb::List
-        };
-        self.require(verb, kind)
-    }
-
     pub(crate) async fn rm(&mut self, args: &Rm) -> Ended {
         let name = args.what.name.as_deref().unwrap_or_default();
-        let kind = match args.what.kind {
+        let usage = |error: &dyn std::fmt::Display| Stop::usage(clean(&error.to_string()));
+        let resource = match args.what.kind {
             ObjectKind::Role => AdminResource::Role,
             ObjectKind::User => AdminResource::User,
             ObjectKind::Node => AdminResource::Node,
@@ -876,43 +917,27 @@ impl<I: CommandIo> Run<'_, I> {
                 return Err(Stop::usage("say which one to remove, like role/access"));
             }
         };
-        self.require(AdminVerb::Delete, kind)?;
-        let usage = |error: &dyn std::fmt::Display| Stop::usage(clean(&error.to_string()));
-        match args.what.kind {
-            ObjectKind::Role => {
-                self.remove(ObjectId::Role(
-                    RoleName::parse(name).map_err(|e| usage(&e))?,
-                ))
-                .await
-            }
-            ObjectKind::User => {
-                self.remove(ObjectId::User(
-                    UserName::parse(name).map_err(|e| usage(&e))?,
-                ))
-                .await
-            }
-            ObjectKind::Lock => {
-                self.remove(ObjectId::Lock(LockId::parse(name).map_err(|e| usage(&e))?))
-                    .await
-            }
+        self.require_some(AdminVerb::Delete, resource)?;
+        let id = match args.what.kind {
+            ObjectKind::Role => ObjectId::Role(RoleName::parse(name).map_err(|e| usage(&e))?),
+            ObjectKind::User => ObjectId::User(UserName::parse(name).map_err(|e| usage(&e))?),
+            ObjectKind::Lock => ObjectId::Lock(LockId::parse(name).map_err(|e| usage(&e))?),
             ObjectKind::MonitoringRule => {
-                let name = RuleName::parse(name).map_err(|e| usage(&e))?;
-                self.remove(ObjectId::MonitoringRule(name)).await
+                ObjectId::MonitoringRule(RuleName::parse(name).map_err(|e| usage(&e))?)
             }
             ObjectKind::Resource(kind) => {
-                let name = ResourceName::parse(name).map_err(|e| usage(&e))?;
-                self.remove(ObjectId::Resource(kind, name)).await
+                ObjectId::Resource(kind, ResourceName::parse(name).map_err(|e| usage(&e))?)
             }
             ObjectKind::Node | ObjectKind::All => {
-                self.nodes_rm(&NodeOnly {
-                    node: name.to_owned(),
-                })
-                .await
+                let node = name.to_owned();
+                return self.nodes_rm(&NodeOnly { node }).await;
             }
-        }
+        };
+        self.remove(id).await
     }
 
     async fn remove(&mut self, id: ObjectId) -> Ended {
+        self.require_on(AdminVerb::Delete, &self.ctx.state.view(), &id)?;
         let text = format!("{id} removed");
         self.ctx.state.remove(&self.by(), vec![id]).await?;
         self.print(&text).await?;
@@ -988,16 +1013,6 @@ impl Found<'_> {
                 Box::new(resources.iter().map(|one| documents::resource_to_json(one)))
             }
         }
-    }
-}
-
-fn some_found<T>(kind: &str, name: Option<&str>, found: Vec<T>) -> Result<Vec<T>, Stop> {
-    match name {
-        Some(name) if found.is_empty() => Err(Stop::not_found(format!(
-            "there is no `{kind}/{}`; `get {kind} --format text` shows all",
-            clean(name)
-        ))),
-        Some(_) | None => Ok(found),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anteroom_core::admin::{AdminResource, AdminVerb};
+use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
 use anteroom_core::id::{RequestId, UserName};
 use anteroom_core::policy;
 use anteroom_core::request::{
@@ -22,23 +22,25 @@ use crate::say::clean;
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn requests_ls(&mut self, args: &RequestsLs) -> Ended {
-        self.require(AdminVerb::List, AdminResource::AccessRequest)?;
+        self.require_some(AdminVerb::List, AdminResource::AccessRequest)?;
         let mut all = self.all_requests().await?;
+        let view = self.ctx.state.view();
+        let mandate = self.mandate(&view, AdminVerb::List, AdminResource::AccessRequest);
+        all.retain(|request| mandate.covers(AdminObject::AccessRequest(request)));
         all.retain(|request| args.state.is_empty() || args.state.contains(&request.state));
         self.list_requests(&all, args.listing.format).await
     }
 
     pub(crate) async fn requests_get(&mut self, args: &OneRequest) -> Ended {
-        self.require(AdminVerb::Read, AdminResource::AccessRequest)?;
-        let request = self.find_any(&args.id).await?;
+        let request = self.administered(AdminVerb::Read, &args.id).await?;
         self.show_request(&request, args.listing.format).await
     }
 
     pub(crate) async fn requests_approve(&mut self, args: Decide) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::AccessRequest)?;
+        self.require_some(AdminVerb::Update, AdminResource::AccessRequest)?;
         let reason = self.check_reason(args.terms.reason.as_deref())?;
         let mandate = mandate(&args.mandate);
-        for request in self.find_each(&args.ids).await? {
+        for request in self.find_each(AdminVerb::Update, &args.ids).await? {
             let terms = self.terms(&request, &args.terms)?;
             let action = approval(&request, terms, reason.clone());
             let overrides = matches!(action, Action::Override { .. });
@@ -63,10 +65,10 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     pub(crate) async fn requests_deny(&mut self, args: &Deny) -> Ended {
-        self.require(AdminVerb::Update, AdminResource::AccessRequest)?;
+        self.require_some(AdminVerb::Update, AdminResource::AccessRequest)?;
         let reason = self.check_reason(args.reason.as_deref())?;
         let mandate = mandate(&args.mandate);
-        for request in self.find_each(&args.ids).await? {
+        for request in self.find_each(AdminVerb::Update, &args.ids).await? {
             let action = Action::Deny {
                 reason: reason.clone(),
             };
@@ -86,9 +88,9 @@ impl<I: CommandIo> Run<'_, I> {
 
     /// Takes back or refuses what is alive. The row stays: what was granted to whom belongs to the record.
     pub(crate) async fn requests_rm(&mut self, args: &RmRequests) -> Ended {
-        self.require(AdminVerb::Delete, AdminResource::AccessRequest)?;
+        self.require_some(AdminVerb::Delete, AdminResource::AccessRequest)?;
         let reason = self.check_reason(args.reason.as_deref())?;
-        for request in self.find_each(&args.ids).await? {
+        for request in self.find_each(AdminVerb::Delete, &args.ids).await? {
             match request.state {
                 RequestState::Approved | RequestState::Pending => {}
                 RequestState::Denied
@@ -118,7 +120,7 @@ impl<I: CommandIo> Run<'_, I> {
 
     /// Files for somebody what she could ask for herself.
     pub(crate) async fn requests_create(&mut self, args: CreateFor) -> Ended {
-        self.require(AdminVerb::Create, AdminResource::AccessRequest)?;
+        self.require_some(AdminVerb::Create, AdminResource::AccessRequest)?;
         let view = self.ctx.state.view();
         self.known_user(&args.user)?;
         let mut wanted = self.wanted(&args.wish, Known::ToAdministrators)?;
@@ -160,8 +162,9 @@ impl<I: CommandIo> Run<'_, I> {
 
     /// What a user could ask for, whom her roles suggest, and through which roles she searches.
     pub(crate) async fn requests_capabilities(&mut self, args: &Capabilities) -> Ended {
-        self.require(AdminVerb::Read, AdminResource::AccessRequest)?;
+        self.require_some(AdminVerb::Read, AdminResource::AccessRequest)?;
         self.known_user(&args.user)?;
+        self.require(AdminVerb::Read, AdminObject::RequestsOf(&args.user))?;
         let view = self.ctx.state.view();
         let found = policy::request_capabilities(&view, &args.user, self.ctx.state.now());
         let row = CapabilitiesRow {
@@ -180,19 +183,32 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(Exit::Done)
     }
 
-    async fn find_any(&self, prefix: &str) -> Result<Arc<AccessRequest>, Stop> {
-        Ok(self
+    /// The request that an argument means, of those that the caller administers, if she may do `verb` with it.
+    async fn administered(
+        &self,
+        verb: AdminVerb,
+        prefix: &str,
+    ) -> Result<Arc<AccessRequest>, Stop> {
+        self.require_some(verb, AdminResource::AccessRequest)?;
+        let known = |request: &AccessRequest| self.knows(AdminObject::AccessRequest(request));
+        let found = self
             .ctx
             .state
-            .find_request(&prefix.to_ascii_lowercase(), |_| true)
-            .await??)
+            .find_request(&prefix.to_ascii_lowercase(), known)
+            .await??;
+        self.require(verb, AdminObject::AccessRequest(&found))?;
+        Ok(found)
     }
 
     /// All of them, before anything is done to the first.
-    async fn find_each(&self, ids: &[String]) -> Result<Vec<Arc<AccessRequest>>, Stop> {
+    async fn find_each(
+        &self,
+        verb: AdminVerb,
+        ids: &[String],
+    ) -> Result<Vec<Arc<AccessRequest>>, Stop> {
         let mut found: Vec<Arc<AccessRequest>> = Vec::new();
         for id in ids {
-            let request = self.find_any(id).await?;
+            let request = self.administered(verb, id).await?;
             if !found.iter().any(|other| other.id == request.id) {
                 found.push(request);
             }

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb, Rights};
 use anteroom_core::id::UserName;
 use anteroom_core::policy::Identity;
 use anteroom_core::request::Actor;
+use anteroom_core::view::View;
 use serde::Serialize;
 
 use super::args::Format;
 use super::io::{Caller, CommandIo, FileAnswer, Gone, StdinError};
 use super::line::Channel;
+use super::objects::no_such;
 use super::{Context, args};
 use crate::exit::Exit;
 use crate::say::{self, Cells, Columns, LineEnd, clean};
-use crate::state::{By, FromNode};
+use crate::state::{By, FromNode, ObjectId};
 use crate::store::StoreError;
 
 /// The longest standard input or file that is read: what one text of documents may have.
@@ -237,22 +239,71 @@ impl<I: CommandIo> Run<'_, I> {
         }
     }
 
-    /// Whether the caller's stored roles allow `verb` on `resource`; the local administrator may everything.
-    pub(crate) fn may(&self, verb: AdminVerb, resource: AdminResource) -> bool {
-        self.user()
-            .is_none_or(|user| allowed(&self.ctx.state.view(), user, verb, resource))
+    /// What the caller's stored roles say of `verb` on objects of one kind; the local administrator may everything.
+    pub(crate) fn mandate<'v>(
+        &self,
+        view: &'v View,
+        verb: AdminVerb,
+        resource: AdminResource,
+    ) -> Mandate<'v> {
+        Mandate(
+            self.user()
+                .map(|user| Rights::new(view, user, verb, resource)),
+        )
+    }
+
+    /// Whether the caller may do `verb` with `object`.
+    pub(crate) fn may(&self, verb: AdminVerb, object: AdminObject<'_>) -> bool {
+        let view = self.ctx.state.view();
+        self.mandate(&view, verb, object.resource()).covers(object)
     }
 
     /// The same, as a refusal with the next step.
-    pub(crate) fn require(&self, verb: AdminVerb, resource: AdminResource) -> Result<(), Stop> {
-        if self.may(verb, resource) {
+    pub(crate) fn require(&self, verb: AdminVerb, object: AdminObject<'_>) -> Result<(), Stop> {
+        if self.may(verb, object) {
             return Ok(());
         }
-        Err(Stop::denied(format!(
-            "none of your roles allows `{}` on `{}`; ask an administrator for a role whose rules do, or do it on the proxy with `anteroom ctl`",
-            verb.as_str(),
-            resource.as_str()
-        )))
+        Err(not_allowed(verb, object.resource()))
+    }
+
+    /// Whether the caller may do `verb` with any object of a kind at all: for what is asked before the object is known,
+    /// and followed by [`Self::require`] or a filter wherever there is one.
+    pub(crate) fn may_some(&self, verb: AdminVerb, resource: AdminResource) -> bool {
+        let view = self.ctx.state.view();
+        self.mandate(&view, verb, resource).exists()
+    }
+
+    /// The same, as a refusal with the next step.
+    pub(crate) fn require_some(
+        &self,
+        verb: AdminVerb,
+        resource: AdminResource,
+    ) -> Result<(), Stop> {
+        if self.may_some(verb, resource) {
+            return Ok(());
+        }
+        Err(not_allowed(verb, resource))
+    }
+
+    /// Whether the caller administers `object` in any way, and so may know that it is there.
+    pub(crate) fn knows(&self, object: AdminObject<'_>) -> bool {
+        AdminVerb::ALL
+            .into_iter()
+            .any(|verb| self.may(verb, object))
+    }
+
+    /// Refuses `verb` with what is called `id`: to those who may not know of it as if it were not there.
+    pub(crate) fn require_on(
+        &self,
+        verb: AdminVerb,
+        view: &View,
+        id: &ObjectId,
+    ) -> Result<(), Stop> {
+        self.require_some(verb, id.resource())?;
+        match id.find(view).filter(|object| self.knows(*object)) {
+            Some(object) => self.require(verb, object),
+            None => Err(no_such(id)),
+        }
     }
 
     /// Reads what an option names: `-` is standard input, anything else a file that the client has sent.
@@ -325,6 +376,29 @@ async fn measured<'r, T>(
         tokio::task::yield_now().await;
     }
     columns
+}
+
+fn not_allowed(verb: AdminVerb, resource: AdminResource) -> Stop {
+    Stop::denied(format!(
+        "none of your roles allows `{}` on `{}`; ask an administrator for a role whose rules do, or do it on the proxy with `anteroom ctl`",
+        verb.as_str(),
+        resource.as_str()
+    ))
+}
+
+/// What the caller may do with objects of one kind: for listings, which ask it of very many.
+pub(crate) struct Mandate<'v>(Option<Rights<'v>>);
+
+impl Mandate<'_> {
+    /// Whether it may be done with `object`.
+    pub(crate) fn covers(&self, object: AdminObject<'_>) -> bool {
+        self.0.as_ref().is_none_or(|rights| rights.cover(object))
+    }
+
+    /// Whether there may be an object with which it may be done.
+    fn exists(&self) -> bool {
+        self.0.as_ref().is_none_or(Rights::exist)
+    }
 }
 
 /// What is read, if it is read to its end within `limit`.

@@ -10,6 +10,7 @@ mod kinds;
 mod long;
 mod monitoring;
 mod rights;
+mod rules;
 mod transcripts;
 mod waiting;
 

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::admin::{AdminObject, AdminVerb, allowed};
 use anteroom_core::allowance::{AllowError as Unallowed, Allowance, Covers};
 use anteroom_core::id::{AllowanceId, RequestId, UserName};
 use anteroom_core::policy::Identity;
@@ -192,7 +192,12 @@ pub(crate) fn sees_allowance(view: &View, who: &Actor, allowance: &Allowance) ->
         Actor::User(name) => {
             allowance.author == *name
                 || allowance.user == *name
-                || allowed(view, name, AdminVerb::Read, AdminResource::AccessRequest)
+                || allowed(
+                    view,
+                    name,
+                    AdminVerb::Read,
+                    AdminObject::RequestsOf(&allowance.user),
+                )
         }
         Actor::LocalAdministrator => true,
         Actor::Rule(_) | Actor::Clock => false,
@@ -204,7 +209,12 @@ fn may_disallow(view: &View, who: &Actor, allowance: &Allowance) -> bool {
     match who {
         Actor::User(name) => {
             allowance.author == *name
-                || allowed(view, name, AdminVerb::Update, AdminResource::AccessRequest)
+                || allowed(
+                    view,
+                    name,
+                    AdminVerb::Update,
+                    AdminObject::RequestsOf(&allowance.user),
+                )
         }
         Actor::LocalAdministrator | Actor::Clock => true,
         Actor::Rule(_) => false,

@@ -1,7 +1,7 @@
 //! Locks: making them, and what the log says of them. They are kept and removed like everything that
 //! administrators keep; see [`super::objects`].
 
-use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::admin::{AdminVerb, allowed};
 use anteroom_core::lock::{Lock, LockTarget, MOST_LOCKS};
 use anteroom_core::view::View;
 use thiserror::Error;
@@ -32,16 +32,16 @@ pub(super) fn put_lock(draft: &mut Draft, by: &By, lock: &Lock) -> Result<Vec<St
         return Err(LockError::TooMany);
     }
     let mut warnings = Vec::from_iter(unknown(draft.view(), &lock.target));
-    let could = someone_can_unlock(draft.view());
     let lock = Lock {
         created: draft.now(),
         created_by: by.actor.to_string(),
         ..lock.clone()
     };
+    let could = someone_can_unlock(draft.view(), &lock);
     draft.log(about_lock(by.entry(Event::LockCreate), &lock));
     let id = lock.id;
-    draft.put_lock(lock);
-    if could && !someone_can_unlock(draft.view()) {
+    draft.put_lock(lock.clone());
+    if could && !someone_can_unlock(draft.view(), &lock) {
         warnings.push(format!(
             "no user is left who may take locks away; `anteroom ctl locks rm {id}` on the proxy does"
         ));
@@ -62,8 +62,8 @@ fn unknown(view: &View, target: &LockTarget) -> Option<String> {
     (!known).then(|| format!("there is no {target} now; the lock is kept for when there is"))
 }
 
-fn someone_can_unlock(view: &View) -> bool {
-    let may = |name| allowed(view, name, AdminVerb::Delete, AdminResource::Lock);
+fn someone_can_unlock(view: &View, lock: &Lock) -> bool {
+    let may = |name| allowed(view, name, AdminVerb::Delete, lock.into());
     view.users().any(|user| may(&user.name))
 }
 

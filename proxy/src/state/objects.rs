@@ -1,6 +1,6 @@
 //! Users, roles, nodes and other resources: creating, changing, removing, each in one transaction with its log.
 
-use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb, Rights};
 use std::sync::Arc;
 
 use anteroom_core::id::{
@@ -263,10 +263,25 @@ impl Object {
             Self::MonitoringRule(rule) => ObjectId::MonitoringRule(rule.name.clone()),
         }
     }
+
+    /// The same for whoever asks what rules say of it.
+    #[must_use]
+    pub fn to_judge(&self) -> AdminObject<'_> {
+        match self {
+            Self::Role(role) => AdminObject::Role(role),
+            Self::User(user) => AdminObject::User(user),
+            Self::Node(node) => AdminObject::Node(node),
+            Self::Lock(lock) => lock.into(),
+            Self::Resource(resource) => AdminObject::Resource(resource),
+            Self::MonitoringRule(rule) => AdminObject::MonitoringRule(rule),
+        }
+    }
 }
 
 impl ObjectId {
-    fn resource(&self) -> AdminResource {
+    /// What rules call it.
+    #[must_use]
+    pub fn resource(&self) -> AdminResource {
         match self {
             Self::Role(_) => AdminResource::Role,
             Self::User(_) => AdminResource::User,
@@ -277,15 +292,27 @@ impl ObjectId {
         }
     }
 
-    fn is_in(&self, view: &View) -> bool {
+    /// What is called so, if there is such a thing.
+    #[must_use]
+    pub fn find<'v>(&self, view: &'v View) -> Option<AdminObject<'v>> {
         match self {
-            Self::Role(name) => view.role(name).is_some(),
-            Self::User(name) => view.user(name).is_some(),
-            Self::Node(id) => view.node(id).is_some(),
-            Self::Lock(id) => view.locks().get(id).is_some(),
-            Self::Resource(kind, name) => view.resource(*kind, name.as_str()).is_some(),
-            Self::MonitoringRule(name) => view.monitoring_rule(name).is_some(),
+            Self::Role(name) => view.role(name).map(|role| AdminObject::Role(role)),
+            Self::User(name) => view.user(name).map(|user| AdminObject::User(user)),
+            Self::Node(id) => view.node(id).map(|node| AdminObject::Node(node)),
+            Self::Lock(id) => view.locks().get(id).map(|lock| lock.as_ref().into()),
+            Self::Resource(kind, name) => {
+                let found = view.resource(*kind, name.as_str());
+                found.map(|resource| AdminObject::Resource(resource))
+            }
+            Self::MonitoringRule(name) => {
+                let found = view.monitoring_rule(name);
+                found.map(|rule| AdminObject::MonitoringRule(rule))
+            }
         }
+    }
+
+    fn is_in(&self, view: &View) -> bool {
+        self.find(view).is_some()
     }
 }
 
@@ -391,8 +418,8 @@ fn put_all(
     let ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
     // Rights are judged before the first change: nobody gives himself what he lacks by the order
     // of documents.
-    for id in &ids {
-        may_put(draft.view(), by, id)?;
+    for object in &objects {
+        may_put(draft.view(), by, object)?;
     }
     for id in &ids {
         if let ObjectId::User(name) = id {
@@ -441,6 +468,7 @@ fn update<T, E>(
         may(draft.view(), by, AdminVerb::Update, &id).map_err(PutError::from)?;
         let found = found.ok_or_else(|| UpdateError::NoSuch(id.clone()))?;
         let changed = change(found).map_err(UpdateError::Refused)?;
+        may_put(draft.view(), by, &changed).map_err(PutError::from)?;
         let stored = put(draft, by, changed, Existing::Replace)?;
         check(draft.view(), &id)?;
         Ok(stored)
@@ -484,24 +512,39 @@ fn refused(
     draft.log(by.entry(event).name(names.join(", ")).refused(why));
 }
 
-fn may_put(view: &View, by: &By, id: &ObjectId) -> Result<(), NotAllowed> {
-    may(
-        view,
-        by,
-        if id.is_in(view) {
-            AdminVerb::Update
-        } else {
-            AdminVerb::Create
-        },
-        id,
-    )
+/// Whether the administrator may write `object`: one that is there has to be hers to change before
+/// and after, so that nobody takes over what is not hers or gives away what is.
+fn may_put(view: &View, by: &By, object: &Object) -> Result<(), NotAllowed> {
+    let id = object.id();
+    let verb = if id.is_in(view) {
+        may(view, by, AdminVerb::Update, &id)?;
+        AdminVerb::Update
+    } else {
+        AdminVerb::Create
+    };
+    judge(view, by, verb, id.resource(), Some(object.to_judge()))
 }
 
-/// Whether the administrator's stored roles allow it, at this moment.
+/// Whether the administrator's stored roles allow it, at this moment. Of what is not there, only
+/// whether they may allow it at all: then there is nothing to do it with.
 pub(super) fn may(view: &View, by: &By, verb: AdminVerb, id: &ObjectId) -> Result<(), NotAllowed> {
-    let resource = id.resource();
+    judge(view, by, verb, id.resource(), id.find(view))
+}
+
+/// The same for `object`, which has not to be in the view.
+pub(super) fn judge(
+    view: &View,
+    by: &By,
+    verb: AdminVerb,
+    resource: AdminResource,
+    object: Option<AdminObject<'_>>,
+) -> Result<(), NotAllowed> {
     let may = match &by.actor {
-        Actor::User(name) => allowed(view, name, verb, resource) && proven(view, by),
+        Actor::User(name) => {
+            let rights = Rights::new(view, name, verb, resource);
+            let may = object.map_or_else(|| rights.exist(), |object| rights.cover(object));
+            may && proven(view, by)
+        }
         Actor::LocalAdministrator | Actor::Clock => true,
         Actor::Rule(_) => false,
     };

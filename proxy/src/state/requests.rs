@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::admin::{AdminObject, AdminVerb, allowed};
 use anteroom_core::id::{RequestId, UserName};
 use anteroom_core::policy::Identity;
 use anteroom_core::request::{
@@ -28,11 +28,6 @@ pub enum FileError {
     /// It cannot be asked for, or not like this.
     #[error(transparent)]
     Refused(#[from] FilingError),
-    /// Only administrators of requests file for others.
-    #[error(
-        "only an administrator can file a request for somebody; none of your roles allows `create` on `access_request`"
-    )]
-    NotAllowed,
     /// Who asks may do nothing any more.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -396,7 +391,7 @@ fn apply(
         .cloned()
         .ok_or(ApplyError::NoSuch(id))?;
     by.admit(draft)?;
-    may_act(draft.view(), by, verb, action)?;
+    may_act(draft.view(), by, verb, &request, action)?;
     if let Action::Override { roles, .. } = action {
         request::check_override(draft.view(), &by.actor, &request, roles)?;
     }
@@ -405,9 +400,15 @@ fn apply(
     Ok(next)
 }
 
-/// Whether such an action may be taken at all, and from there; whether on this request, `core`
-/// says. What a requester does with a request of her own is no administration.
-fn may_act(view: &View, by: &By, verb: AdminVerb, action: &Action) -> Result<(), ApplyError> {
+/// Whether such an action on this request is the actor's to take, and from there; whether it can
+/// be taken, `core` says. What a requester does with a request of her own is no administration.
+fn may_act(
+    view: &View,
+    by: &By,
+    verb: AdminVerb,
+    request: &AccessRequest,
+    action: &Action,
+) -> Result<(), ApplyError> {
     match action {
         Action::Approve { .. }
         | Action::Override { .. }
@@ -422,7 +423,9 @@ fn may_act(view: &View, by: &By, verb: AdminVerb, action: &Action) -> Result<(),
         | Action::End => return Ok(()),
     }
     match &by.actor {
-        Actor::User(name) if allowed(view, name, verb, AdminResource::AccessRequest) => Ok(()),
+        Actor::User(name) if allowed(view, name, verb, AdminObject::AccessRequest(request)) => {
+            Ok(())
+        }
         Actor::LocalAdministrator | Actor::Clock => Ok(()),
         // A rule reviews, and does nothing else.
         Actor::User(_) | Actor::Rule(_) => Err(ApplyError::NotAllowed {
@@ -440,19 +443,6 @@ fn file_for(
 ) -> Result<Filed, FileError> {
     by.admit(draft)?;
     not_from_a_node(draft.view(), by.from)?;
-    let may = match &by.actor {
-        Actor::User(name) => allowed(
-            draft.view(),
-            name,
-            AdminVerb::Create,
-            AdminResource::AccessRequest,
-        ),
-        Actor::LocalAdministrator => true,
-        Actor::Rule(_) | Actor::Clock => false,
-    };
-    if !may {
-        return Err(FileError::NotAllowed);
-    }
     let id = RequestId::from_uuid(Uuid::new_v4());
     let filed = request::file_for(draft.view(), user, &by.actor, wanted, id, draft.now())?;
     Ok(filed)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+use anteroom_core::admin::{AdminObject, AdminVerb, allowed};
 use anteroom_core::id::{ResourceId, UserName};
 use anteroom_core::policy::{self, Preview};
 use anteroom_core::request::{AccessRequest, State as RequestState, may_review};
@@ -31,7 +31,12 @@ impl<I: CommandIo> Run<'_, I> {
         let Some(user) = self.user() else { return true };
         request.user == *user
             || may_review(view, user, request).is_ok()
-            || allowed(view, user, AdminVerb::Read, AdminResource::AccessRequest)
+            || allowed(
+                view,
+                user,
+                AdminVerb::Read,
+                AdminObject::AccessRequest(request),
+            )
     }
 
     pub(crate) async fn request_ls(&mut self, args: &RequestLs) -> Ended {

@@ -83,15 +83,18 @@ async fn replacing_an_unreadable_role_ends_what_it_denied() {
 
 #[tokio::test]
 async fn whoever_holds_an_unreadable_role_administers_and_reviews_nothing_by_the_others() {
-    use anteroom_core::admin::{AdminResource, AdminVerb, allowed};
+    use anteroom_core::admin::{AdminResource, AdminVerb, Rights};
     let sql =
         "UPDATE roles SET body = json_set(body, '$.spec.allow.later', 1) WHERE name = 'judge'";
     let (_world, state) = with_broken(sql).await;
     let carol: UserName = name("carol");
-    assert!(!allowed(
-        &state.view(),
-        &carol,
-        AdminVerb::Update,
-        AdminResource::Role
-    ));
+    assert!(
+        !Rights::new(
+            &state.view(),
+            &carol,
+            AdminVerb::Update,
+            AdminResource::Role
+        )
+        .exist()
+    );
 }
