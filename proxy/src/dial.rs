@@ -11,12 +11,15 @@ use std::time::Duration;
 
 use anteroom_ca::SourceAddresses;
 use anteroom_ca::host::{self, HostExpectation, PresentedHost};
-use anteroom_core::id::{NodeName, SessionId};
+use anteroom_ca::key::fingerprint;
+use anteroom_core::id::{KeyFingerprint, NodeName, SessionId};
 use anteroom_core::node::{HostProof as Registered, Node};
 use anteroom_core::policy::{Access, Identity, Permit};
-use ssh_key::PublicKey;
+use sha2::{Digest, Sha256};
+use ssh_key::{Certificate, PublicKey};
 use tokio::net::TcpStream;
 
+use crate::audit::{Entry, Event, hex};
 use crate::exit::{Exit, Exits};
 use crate::keys;
 use crate::proxy::Proxy;
@@ -25,6 +28,7 @@ use crate::ssh::{
     self, Channel, ConnectError, HostAlgorithms, HostProof, NodeConnection, TcpTarget,
 };
 use crate::state::{IssueError, Subject};
+use crate::store::HostCertificate;
 
 /// Connecting, logging in and opening a channel: this long each (INTERFACE section 1).
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,6 +108,7 @@ pub async fn dial(
     let source_addresses =
         source_addresses(proxy, &node.egress_addresses, &tcp).map_err(failed(Stage::Connecting))?;
 
+    let expected = Expected::new(proxy, &node).await?;
     let key = Arc::new(keys::ephemeral());
     let subject = Subject {
         session,
@@ -118,8 +123,8 @@ pub async fn dial(
         .await
         .map_err(DialError::Issue)?;
 
-    let expected = Expected::new(proxy, &node).map_err(failed(Stage::Verifying))?;
     let (algorithms, refusal) = (expected.algorithms(), expected.refusal.clone());
+    let forged = expected.forged.clone();
     let check = move |shown: &HostProof| expected.check(shown);
     let login = caller.access.login.as_str();
     let certificate = issued.certificate.into_ssh();
@@ -127,6 +132,9 @@ pub async fn dial(
     match tokio::time::timeout(STEP_TIMEOUT, connected).await {
         Ok(Ok(connection)) => Ok((issued.permit, connection)),
         Ok(Err(error)) => {
+            if let Some(serial) = forged.get() {
+                raise_alarm(proxy, &node, *serial).await;
+            }
             let refusal = refusal.get().cloned();
             let why = refusal.unwrap_or_else(|| why(&error, &node.name, login));
             let stage = match error {
@@ -139,6 +147,17 @@ pub async fn dial(
             Err(failed(stage)(why))
         }
         Err(_) => Err(failed(Stage::LoggingIn)(NO_ANSWER.into())),
+    }
+}
+
+/// Somebody else has the host CA's key, or an operator signed by hand.
+async fn raise_alarm(proxy: &Proxy, node: &Node, serial: u64) {
+    let why = format!("ALARM: {}", say::HOST_NEVER_ISSUED);
+    tracing::error!(node = %node.name, serial, "{why}");
+    let entry = Entry::failed(Event::Auth, why).serial(serial);
+    let entry = entry.node(&node.name).node_id(node.id);
+    if let Err(error) = proxy.state.audit(entry).await {
+        tracing::error!("an alarm could not be recorded: {error}");
     }
 }
 
@@ -227,25 +246,39 @@ struct Expected {
     proxy: Arc<Proxy>,
     node: Arc<Node>,
     pinned: Vec<PublicKey>,
+    /// What was issued for the node and has not ended, where it is known by a certificate.
+    issued: Vec<HostCertificate>,
     refusal: Arc<OnceLock<String>>,
+    /// The serial number of a certificate that is ours and was never issued.
+    forged: Arc<OnceLock<u64>>,
 }
 
 impl Expected {
-    fn new(proxy: &Arc<Proxy>, node: &Arc<Node>) -> Result<Expected, String> {
-        let pinned = match &node.host_proof {
-            Registered::HostCa => Vec::new(),
-            Registered::Pinned(lines) => lines
-                .iter()
-                .map(|line| PublicKey::from_openssh(line))
-                .collect::<Result<_, _>>()
-                .map_err(|error| format!("a registered host key cannot be read: {error}"))?,
-        };
-        let refusal = Arc::default();
+    async fn new(proxy: &Arc<Proxy>, node: &Arc<Node>) -> Result<Expected, DialError> {
+        let (mut pinned, mut issued) = (Vec::new(), Vec::new());
+        match &node.host_proof {
+            Registered::HostCa => {
+                let (reader, now) = (proxy.state.reader(), proxy.state.now());
+                let known = reader.host_certificates_of(node.id, now).await;
+                issued = known.map_err(|error| DialError::Issue(error.into()))?;
+            }
+            Registered::Pinned(lines) => {
+                let keys = lines.iter().map(|line| PublicKey::from_openssh(line));
+                let keys: Result<_, _> = keys.collect();
+                pinned = keys.map_err(|error| DialError::Node {
+                    node: node.name.to_string(),
+                    stage: Stage::Verifying,
+                    why: format!("a registered host key cannot be read: {error}"),
+                })?;
+            }
+        }
         Ok(Expected {
             proxy: proxy.clone(),
             node: node.clone(),
             pinned,
-            refusal,
+            issued,
+            refusal: Arc::default(),
+            forged: Arc::default(),
         })
     }
 
@@ -258,8 +291,8 @@ impl Expected {
         }
     }
 
-    fn check(&self, shown: &HostProof) -> bool {
-        let shown = match shown {
+    fn check(&self, proof: &HostProof) -> bool {
+        let shown = match proof {
             HostProof::Key(key) => PresentedHost::Key(key),
             HostProof::Certificate(certificate) => PresentedHost::Certificate(certificate),
         };
@@ -272,12 +305,64 @@ impl Expected {
                 now: self.proxy.state.now(),
             },
         };
-        match host::verify(shown, expected) {
+        let verified = host::verify(shown, expected)
+            .map_err(|refused| refused.to_string())
+            .and_then(|()| self.still_counts(proof));
+        match verified {
             Ok(()) => true,
             Err(refused) => {
                 // The first refusal ends the connection; a later one cannot come.
-                self.refusal.set(refused.to_string()).ok();
+                self.refusal.set(refused).ok();
                 false
+            }
+        }
+    }
+
+    /// A host that is genuine by what it shows may have been shut out since: its key stolen, say.
+    fn still_counts(&self, proof: &HostProof) -> Result<(), String> {
+        let (view, now) = (self.proxy.state.view(), self.proxy.state.now());
+        let key = match proof {
+            HostProof::Key(key) => key.clone(),
+            HostProof::Certificate(certificate) => {
+                PublicKey::from(certificate.public_key().clone())
+            }
+        };
+        let key = fingerprint(&key).to_string();
+        let on_key = KeyFingerprint::parse(&key).ok();
+        let on_key = on_key.and_then(|key| view.locks().on_key(&key, now));
+        if let Some(lock) = on_key {
+            return Err(say::host_is_locked(&format!("key {key}"), &lock.message));
+        }
+        match (proof, &self.node.host_proof) {
+            // A pinned key counts by itself, whatever certificate it comes in.
+            (HostProof::Key(_) | HostProof::Certificate(_), Registered::Pinned(_))
+            | (HostProof::Key(_), Registered::HostCa) => Ok(()),
+            (HostProof::Certificate(certificate), Registered::HostCa) => {
+                let serial = certificate.serial();
+                if let Some(lock) = view.locks().on_serial(serial, now) {
+                    let what = format!("certificate {serial}");
+                    return Err(say::host_is_locked(&what, &lock.message));
+                }
+                self.was_issued(certificate)
+            }
+        }
+    }
+
+    fn was_issued(&self, certificate: &Certificate) -> Result<(), String> {
+        let (serial, name) = (certificate.serial(), &self.node.name);
+        let shown = certificate.to_bytes().map_err(|error| error.to_string())?;
+        let sha256: [u8; 32] = Sha256::digest(shown).into();
+        let hash = hex(&sha256);
+        let issued = self
+            .issued
+            .iter()
+            .find(|issued| issued.serial == serial && issued.sha256 == hash);
+        match issued.map(|issued| &issued.revoked) {
+            Some(None) => Ok(()),
+            Some(Some(why)) => Err(say::host_is_revoked(serial, why, name.as_str())),
+            None => {
+                self.forged.set(serial).ok();
+                Err(say::host_never_issued(serial, name.as_str()))
             }
         }
     }

@@ -119,6 +119,7 @@ impl Exits for IssueError {
             | IssueError::NotAdmitted(_)
             | IssueError::NotAllowed(_)
             | IssueError::FromNode(_)
+            | IssueError::KeyLocked { .. }
             | IssueError::Certify(CertifyError::NotDirect) => Exit::Denied,
             IssueError::Clock(_) => Exit::Unavailable,
             IssueError::Certify(_) | IssueError::Host(_) => Exit::Failed,

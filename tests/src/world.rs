@@ -497,7 +497,7 @@ impl World {
         node.uuid = uuid;
         node.resource_id = resource_id;
         if host_proof == &HostProof::HostCa {
-            self.sign_host_key(&node.host_key(KeyType::Ed25519), &node.uuid);
+            self.issue_host_certificate(&config.name, &node.host_key(KeyType::Ed25519), &[]);
         }
         node.start(&config.config, &self.sshd_config(&config.name));
         self.nodes.insert(config.name.clone(), node);
@@ -513,7 +513,25 @@ impl World {
         node
     }
 
-    /// Gives a node another host certificate, naming `principal`, for its next start.
+    /// Has Anteroom certify a node's key and puts the certificate beside it, for the node's next start.
+    pub fn issue_host_certificate(&self, node: &str, key: &Path, options: &[&str]) -> Finished {
+        let public = key.with_extension("pub");
+        let issued = self
+            .ctl_cmd(&["nodes", "host-cert", node, "--key"])
+            .arg(&public)
+            .args(options)
+            .run();
+        issued.exits(0);
+        let name = key.file_name().unwrap().to_string_lossy();
+        fs::write(
+            key.with_file_name(format!("{name}-cert.pub")),
+            &issued.stdout,
+        )
+        .unwrap();
+        issued
+    }
+
+    /// Gives a node a host certificate for its next start that nobody issued, naming `principal`.
     pub fn certify_host(&self, node: &str, principal: &str) {
         self.sign_host_key(&self.node(node).host_key(KeyType::Ed25519), principal);
     }

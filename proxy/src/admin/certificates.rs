@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 
-use anteroom_ca::SourceAddresses;
 use anteroom_ca::host;
+use anteroom_ca::key::fingerprint;
 use anteroom_ca::krl::{Edition, RevocationList, RevokedCertificates};
 use anteroom_ca::names::AdmittedName;
+use anteroom_ca::{Certificate, SourceAddresses};
 use anteroom_core::admin::AdminVerb;
 use anteroom_core::id::{KeyFingerprint, SessionId, UserName};
 use anteroom_core::lock::LockTarget;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 use super::args::{self, Cert, HostCert};
 use super::io::{Caller, CommandIo};
 use super::keys;
-use super::run::{Ended, Run, Stop};
+use super::run::{Ended, Run, Stop, some};
 use crate::exit::{Exit, Exits};
 use crate::say::{self, clean};
 use crate::state::{IssueError, Subject};
@@ -113,6 +114,7 @@ impl<I: CommandIo> Run<'_, I> {
                 | IssueError::NotAdmitted(_)
                 | IssueError::NotAllowed(_)
                 | IssueError::FromNode(_)
+                | IssueError::KeyLocked { .. }
                 | IssueError::Store(_) => Stop::new(error.exit(), clean(&error.to_string())),
             })?;
         self.print(certificate.to_openssh()).await?;
@@ -123,7 +125,33 @@ impl<I: CommandIo> Run<'_, I> {
             clean(&names)
         ))
         .await?;
+        self.note_other_keys(&node, &certificate).await?;
         Ok(Exit::Done)
+    }
+
+    /// A node has a key of each type, so that certificates for other types go on: the one who knows
+    /// whether they should is told.
+    async fn note_other_keys(
+        &mut self,
+        node: &Node,
+        certificate: &Certificate,
+    ) -> Result<(), Stop> {
+        let (state, now) = (&self.ctx.state, self.ctx.state.now());
+        let key = PublicKey::from(certificate.as_ssh().public_key().clone());
+        let key = fingerprint(&key).to_string();
+        let known = state.reader().host_certificates_of(node.id, now).await?;
+        let others = known
+            .into_iter()
+            .filter(|one| one.revoked.is_none() && one.key != key);
+        let others: BTreeSet<String> = others.map(|one| one.key).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        self.note(&format!(
+            "It has valid certificates for keys of other types too, {}; one that is not the node's any more is shut by `lock --key`",
+            some(&others)
+        ))
+        .await
     }
 
     async fn one_host_key(&mut self, value: &str) -> Result<PublicKey, Stop> {
@@ -195,6 +223,7 @@ fn not_issued(error: &IssueError, shown: &str) -> Stop {
         | IssueError::NotAdmitted(_)
         | IssueError::NotAllowed(_)
         | IssueError::FromNode(_)
+        | IssueError::KeyLocked { .. }
         | IssueError::Store(_) => text,
     };
     Stop::new(error.exit(), text)
@@ -264,6 +293,13 @@ fn revocations(
         }
     }
     let no_good = valid.iter().filter(|one| !still_good(view, one, now));
+    // A key that was taken from its user, for as long as something that was got with it lives.
+    let removed = valid.iter().filter_map(|one| {
+        let key = KeyFingerprint::parse(one.login_key.as_deref()?).ok()?;
+        view.user_by_key(&key).is_none().then_some(key)
+    });
+    list.fingerprints
+        .extend(removed.filter_map(|key| sha256(&key)));
     serials.extend(no_good.filter_map(|one| one.serial.parse::<NonZeroU64>().ok()));
     let of = |authority: &PublicKey, key_ids: &BTreeSet<String>| RevokedCertificates {
         authority: authority.clone(),
@@ -279,9 +315,13 @@ fn revocations(
     list
 }
 
-/// Whether the certificate would be issued again now. One of a node is judged by login and node, by any key
-/// of the user; whose user is gone is no good in any case.
+/// Whether the certificate would be issued again now, to whoever came with that key. Whose user is gone is
+/// no good in any case.
 fn still_good(view: &View, one: &ValidCertificate, now: OffsetDateTime) -> bool {
+    if one.revoked.is_some() {
+        return false;
+    }
+    let key = one.login_key.as_deref().map(KeyFingerprint::parse);
     let user = one
         .user
         .as_deref()
@@ -289,6 +329,16 @@ fn still_good(view: &View, one: &ValidCertificate, now: OffsetDateTime) -> bool 
     let Some(user) = user.filter(|name| view.user(name).is_some()) else {
         return false;
     };
+    let has = |key: &KeyFingerprint| {
+        let owner = view.user_by_key(key);
+        owner.is_some_and(|owner| owner.name == user) && view.locks().on_key(key, now).is_none()
+    };
+    match &key {
+        // Issued by an earlier version, minutes ago at most: by any key of hers.
+        None => {}
+        Some(Ok(key)) if has(key) => {}
+        Some(Ok(_) | Err(_)) => return false,
+    }
     let (Some(node), Some(login)) = (&one.node_id, &one.login) else {
         // An identity certificate: given up by `request drop`, or the serial of a forged one.
         let known = one

@@ -327,6 +327,40 @@ pub fn node_unavailable(node: &str, stage: Stage, why: &str) -> String {
     )
 }
 
+/// A node shows a host key or certificate that is locked; `what` names it.
+#[must_use]
+pub fn host_is_locked(what: &str, message: &str) -> String {
+    let message = if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", clean(message))
+    };
+    format!("the host's {} is locked{message}", clean(what))
+}
+
+/// A node shows a host certificate that was revoked.
+#[must_use]
+pub fn host_is_revoked(serial: u64, why: &str, node: &str) -> String {
+    format!(
+        "the host's certificate {serial} is revoked: {}; make it one for its key with `nodes host-cert {}`",
+        clean(why),
+        clean(node)
+    )
+}
+
+/// Of a host certificate that nobody asked for.
+pub const HOST_NEVER_ISSUED: &str = "a host certificate that the host CA signed was never issued here; the CA's key is in \
+     other hands, or somebody signed by hand";
+
+/// A node shows a host certificate that was never issued.
+#[must_use]
+pub fn host_never_issued(serial: u64, node: &str) -> String {
+    format!(
+        "the host's certificate {serial} was never issued here; one that counts is made with `nodes host-cert {}`",
+        clean(node)
+    )
+}
+
 /// Why a live session ends although its command has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEnd {

@@ -8,7 +8,7 @@ use anteroom_ca::key::{NodeCa, fingerprint};
 use anteroom_ca::node::{CertifyError, Terms, certify, certify_direct};
 use anteroom_ca::{Certificate, ClockError, IssueTime, Serial, SourceAddresses};
 use anteroom_core::admin::AdminVerb;
-use anteroom_core::id::{NodeId, SessionId};
+use anteroom_core::id::{KeyFingerprint, NodeId, SessionId};
 use anteroom_core::policy::{Access, Decision, Identity, Permit, decide_for};
 use ssh_key::PublicKey;
 use thiserror::Error;
@@ -19,7 +19,7 @@ use super::sessions::about_session;
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, not_from_a_node, rfc3339};
 use crate::audit::{Entry, Event, PROXY, hex};
-use crate::store::{Issuance, Kind, StoreError};
+use crate::store::{HostRevocation, Issuance, Kind, StoreError};
 
 /// What an access certificate is to be made for.
 #[derive(Debug, Clone)]
@@ -57,6 +57,14 @@ pub enum IssueError {
     /// The permit is over, or the linter held the certificate back.
     #[error(transparent)]
     Certify(#[from] CertifyError),
+    /// A host certificate was to be made for a key that is locked.
+    #[error("the key {key} is locked{}; take the lock away with `locks rm`, or give the node another key", said(.message))]
+    KeyLocked {
+        /// Its fingerprint.
+        key: String,
+        /// What the lock says.
+        message: String,
+    },
     /// A host certificate could not be made.
     #[error(transparent)]
     Host(#[from] CertifyHostError),
@@ -154,6 +162,8 @@ impl State {
     }
 
     /// Issues the host certificate of a node for an administrator, and remembers which node it is of.
+    /// Those for other keys of the same type count no more from then on: a node has one of each. What
+    /// was issued for the same key goes on, since it is in use until the node's sshd is reloaded.
     ///
     /// # Errors
     /// [`IssueError`].
@@ -173,10 +183,27 @@ impl State {
             not_from_a_node(draft.view(), by.from)?;
             may(draft.view(), &by, AdminVerb::Update, &ObjectId::Node(node))?;
             let entry = by.entry(Event::CertCreate).node_id(node);
-            issue_host(draft, lifetime, Some(node), entry, certify)
+            let certificate = issue_host(draft, lifetime, Some(node), entry, certify)?;
+            let key = PublicKey::from(certificate.as_ssh().public_key().clone());
+            let which = HostRevocation {
+                node,
+                but_for: vec![fingerprint(&key).to_string()],
+                key_type: Some(key.algorithm().to_string()),
+                why: "the node has a certificate for another key".to_owned(),
+            };
+            draft.revoke_hosts(which, by.entry(Event::NodeUpdate).node_id(node));
+            Ok(certificate)
         })
         .await
     }
+}
+
+/// A lock's message, where it has one.
+fn said(message: &str) -> String {
+    if message.is_empty() {
+        return String::new();
+    }
+    format!(": {message}")
 }
 
 /// What an access certificate is issued for.
@@ -201,10 +228,23 @@ pub(super) fn issue_host(
         at: IssueTime::new(draft.now(), draft.last_issued())?,
     };
     let certificate = certify(terms)?;
+    let key = PublicKey::from(certificate.as_ssh().public_key().clone());
     let issuance = Issuance {
         node,
+        host_key_type: Some(key.algorithm().to_string()),
         ..remember(&certificate, Kind::Host)
     };
+    // The database refuses it as well; a proxy that could not certify itself would serve nobody.
+    let locked = KeyFingerprint::parse(&issuance.subject)
+        .ok()
+        .filter(|_| node.is_some())
+        .and_then(|key| draft.view().locks().on_key(&key, draft.now()).cloned());
+    if let Some(lock) = locked {
+        return Err(IssueError::KeyLocked {
+            key: issuance.subject,
+            message: lock.message.clone(),
+        });
+    }
     let entry = entry.name(certificate.key_id());
     draft.issue(issuance, about_certificate(entry, &certificate));
     Ok(certificate)
@@ -248,6 +288,7 @@ fn issue(
         session: Some(subject.session),
         node: Some(permit.node().id),
         login: Some(permit.login().to_string()),
+        login_key: Some(permit.key().clone()),
         ..remember(&certificate, Kind::Node)
     };
     let mut entry = about_session(Event::CertCreate, &permit, subject.session);
@@ -282,6 +323,8 @@ pub(super) fn remember(certificate: &Certificate, kind: Kind) -> Issuance {
         sha256: hex(&certificate.sha256()),
         valid_after,
         valid_before: certificate.valid_before(),
+        login_key: None,
+        host_key_type: None,
         identity: None,
     }
 }

@@ -1,5 +1,6 @@
 //! Users, roles, nodes and other resources: creating, changing, removing, each in one transaction with its log.
 
+use anteroom_ca::key::fingerprint;
 use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb, Rights};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use anteroom_core::id::{
 };
 use anteroom_core::lock::Lock;
 use anteroom_core::monitoring::MonitoringRule;
-use anteroom_core::node::Node;
+use anteroom_core::node::{HostProof, Node};
 use anteroom_core::policy;
 use anteroom_core::preset::presets;
 use anteroom_core::request::{self, Action, Actor};
@@ -16,6 +17,7 @@ use anteroom_core::resource::{Kind, Resource};
 use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use anteroom_core::view::View;
+use ssh_key::PublicKey;
 use thiserror::Error;
 
 use super::allowances::end_allowances_of;
@@ -25,7 +27,7 @@ use super::monitoring::{TooManyRules, put_rule, review_pending_by_rules};
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event, PROXY};
-use crate::store::StoreError;
+use crate::store::{HostRevocation, StoreError};
 
 /// Something that an administrator keeps.
 #[derive(Debug, Clone, PartialEq)]
@@ -609,6 +611,9 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         entry = and_reason(entry, revoked);
     }
     draft.log(entry);
+    if let Object::Node(node) = &object {
+        revoke_what_is_not_pinned(draft, by, node);
+    }
     match object {
         Object::Role(role) => draft.put_role(role),
         Object::User(user) => draft.put_user(user),
@@ -622,6 +627,30 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         written,
         warnings,
     })
+}
+
+/// Where an operator says by which keys a node is known from now on, certificates for other keys of
+/// it are of the past. The node is as it was before.
+fn revoke_what_is_not_pinned(draft: &mut Draft, by: &By, node: &Node) {
+    let HostProof::Pinned(keys) = &node.host_proof else {
+        return;
+    };
+    let before = draft.view().node(&node.id);
+    if before.is_none_or(|before| before.host_proof == node.host_proof) {
+        return;
+    }
+    let pinned = keys.iter().filter_map(|key| {
+        let key = PublicKey::from_openssh(key).ok()?;
+        Some(fingerprint(&key).to_string())
+    });
+    let which = HostRevocation {
+        node: node.id,
+        but_for: pinned.collect(),
+        key_type: None,
+        why: "the node is known by other keys now".to_owned(),
+    };
+    let entry = by.entry(Event::NodeUpdate).name(&node.name);
+    draft.revoke_hosts(which, entry.node(&node.name).node_id(node.id));
 }
 
 fn and_reason(mut entry: Entry, more: Option<String>) -> Entry {
@@ -786,7 +815,14 @@ fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> 
                 .name(&found.name)
                 .node(&found.name)
                 .node_id(node);
-            draft.log(entry);
+            draft.log(entry.clone());
+            let which = HostRevocation {
+                node: *node,
+                but_for: Vec::new(),
+                key_type: None,
+                why: "the node was removed".to_owned(),
+            };
+            draft.revoke_hosts(which, entry);
             draft.remove_node(*node);
         }
         ObjectId::Lock(lock) => {

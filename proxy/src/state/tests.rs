@@ -32,6 +32,7 @@ use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
 mod admitted;
 mod allowances;
+mod hosts;
 mod identities;
 mod monitoring;
 mod unreadable;
@@ -1275,7 +1276,7 @@ async fn the_database_refuses_impossible_states() {
             "history",
         ),
         (
-            "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 999999 FROM issuances",
+            "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 999999, NULL FROM issuances",
             "FOREIGN KEY",
         ),
         (

@@ -34,8 +34,8 @@ use super::allowances::let_allowances_end;
 use super::monitoring::review_pending_by_rules;
 use crate::audit::{Entry, Event, Outcome, PROXY};
 use crate::store::{
-    Change, Issuance, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd, SessionStart, Snapshot,
-    Store, StoreError, Transaction,
+    Change, HostRevocation, Issuance, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd,
+    SessionStart, Snapshot, Store, StoreError, Transaction,
 };
 
 /// Jobs in one transaction. Beyond some dozens the disk's share of the cost is nothing any more,
@@ -299,6 +299,11 @@ impl Draft {
         self.turn(|view| view.with_credentials([revoked]));
     }
 
+    /// Revokes host certificates of a node; `entry` is logged if there are any.
+    pub(super) fn revoke_hosts(&mut self, which: HostRevocation, entry: Entry) {
+        self.push(Change::RevokeHosts(Box::new(which), Box::new(entry)));
+    }
+
     pub(super) fn start_session(&mut self, session: SessionStart, entry: Entry) {
         self.push(Change::StartSession(Box::new(session), Box::new(entry)));
     }
@@ -382,6 +387,7 @@ impl Draft {
             | Change::RemoveAllowance(_)
             | Change::Issue(..)
             | Change::RevokeIdentity { .. }
+            | Change::RevokeHosts(..)
             | Change::StartSession(..)
             | Change::EndSession(..)
             | Change::Log(_) => {}

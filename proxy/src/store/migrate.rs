@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
     include_str!("schema/0006.sql"),
+    include_str!("schema/0007.sql"),
 ];
 
 /// `application_id` of our databases ("ANCR"), so that another program's file is not written to.
@@ -198,6 +199,37 @@ mod tests {
             .unwrap();
         let error = migrate(&mut connection, Path::new("db")).await.unwrap_err();
         assert!(matches!(error, MigrateError::NotOurs { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn host_certificates_that_were_issued_before_count_as_of_any_type() {
+        let mut connection = memory().await;
+        run(&mut connection, Path::new("db"), &STEPS[..6])
+            .await
+            .unwrap();
+        let hash = |digit: &str| digit.repeat(64);
+        let issued = format!(
+            "INSERT INTO audit VALUES (1, 't', 'cert.create', '{}', '{}', 'e'); \
+             INSERT INTO issuances VALUES ('5', 'host', NULL, 'node', '[\"n\"]', 'key', NULL, NULL, \
+             'n1', NULL, '{}', 1, 9, 1, 1);",
+            hash("0"),
+            hash("1"),
+            hash("2")
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(issued))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        migrate(&mut connection, Path::new("db")).await.unwrap();
+        let known: (String, String, String, Option<String>) =
+            sqlx::query_as("SELECT serial, node_id, key_type, why FROM host_certificates")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+        assert_eq!(
+            known,
+            ("5".to_owned(), "n1".to_owned(), String::new(), None)
+        );
     }
 
     #[tokio::test]

@@ -29,10 +29,13 @@ use time::OffsetDateTime;
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
 pub use read::{
-    AuditFilter, Broken, Reader, Report, SessionRow, Snapshot, ValidCertificate, VerifyError,
+    AuditFilter, Broken, HostCertificate, Reader, Report, SessionRow, Snapshot, ValidCertificate,
+    VerifyError,
 };
 pub(crate) use read::{MOST_REMEMBERED, RECENT, REMEMBERED};
-pub use write::{Change, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart, Transaction};
+pub use write::{
+    Change, HostRevocation, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart, Transaction,
+};
 
 /// How long a statement waits for another process that holds the database (a backup, a shell)
 /// before access fails closed.

@@ -81,12 +81,27 @@ pub struct SessionRow {
     pub about: serde_json::Value,
 }
 
-/// A certificate of a user that may still be in use.
+/// A host certificate of a node that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostCertificate {
+    /// Its serial number.
+    pub serial: u64,
+    /// Lower-case hexadecimal SHA-256 of its binary form.
+    pub sha256: String,
+    /// The fingerprint of the key it certifies.
+    pub key: String,
+    /// Until when it is valid (exclusive).
+    pub valid_before: OffsetDateTime,
+    /// Why it counts no more, once it was revoked.
+    pub revoked: Option<String>,
+}
+
+/// A certificate that may still be in use, of a user; or one of a node that was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidCertificate {
     /// Its serial number, in decimal.
     pub serial: String,
-    /// `node` or `user`: which authority signed it.
+    /// `node`, `user` or `host`: which authority signed it.
     pub kind: String,
     /// Whose it is.
     pub user: Option<String>,
@@ -96,6 +111,11 @@ pub struct ValidCertificate {
     pub login: Option<String>,
     /// The request it was issued under.
     pub request_id: Option<String>,
+    /// The fingerprint of the key that the user came with. Of a certificate of a node that an
+    /// earlier version issued it is not known.
+    pub login_key: Option<String>,
+    /// Why it counts no more, once it was revoked.
+    pub revoked: Option<String>,
 }
 
 /// Which audit entries are wanted. Empty fields want everything.
@@ -424,7 +444,8 @@ impl Reader {
         )
     }
 
-    /// The certificates of users that are valid at `now` by their time, for the revocation list.
+    /// The certificates of users that are valid at `now` by their time, and the revoked ones of
+    /// nodes, for the revocation list.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -433,8 +454,13 @@ impl Reader {
         now: OffsetDateTime,
     ) -> Result<Vec<ValidCertificate>, StoreError> {
         let rows = sqlx::query(
-            "SELECT serial, kind, user, node_id, login, request_id FROM issuances \
-             WHERE valid_before > $1 AND kind <> 'host' ORDER BY audit_seq",
+            "SELECT serial, kind, user, issuances.node_id, login, request_id, \
+             coalesce(identities.login_key, issuances.user_key) AS login_key, \
+             coalesce(identities.why, host_certificates.why) AS why \
+             FROM issuances LEFT JOIN identities USING (serial) \
+             LEFT JOIN host_certificates USING (serial) \
+             WHERE issuances.valid_before > $1 \
+               AND (kind <> 'host' OR host_certificates.why IS NOT NULL) ORDER BY audit_seq",
         )
         .bind(super::micros(now))
         .fetch_all(&self.pool)
@@ -448,9 +474,34 @@ impl Reader {
                     node_id: row.try_get("node_id")?,
                     login: row.try_get("login")?,
                     request_id: row.try_get("request_id")?,
+                    login_key: row.try_get("login_key")?,
+                    revoked: row.try_get("why")?,
                 })
             })
             .collect()
+    }
+
+    /// The host certificates of a node that have not ended at `now`, the latest first; at most
+    /// 1,000, which is more than an hourly renewal leaves behind.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn host_certificates_of(
+        &self,
+        node: NodeId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<HostCertificate>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT serial, cert_sha256, subject, host_certificates.valid_before AS ends, why \
+             FROM host_certificates JOIN issuances USING (serial) \
+             WHERE host_certificates.node_id = $1 AND host_certificates.valid_before > $2 \
+             ORDER BY audit_seq DESC LIMIT 1000",
+        )
+        .bind(node.to_string())
+        .bind(super::micros(now))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(host_certificate).collect()
     }
 
     /// When the last host certificate of each node ends.
@@ -459,8 +510,8 @@ impl Reader {
     /// [`StoreError`].
     pub async fn host_certificates(&self) -> Result<HashMap<NodeId, OffsetDateTime>, StoreError> {
         let rows = sqlx::query(
-            "SELECT node_id, max(valid_before) AS ends FROM issuances \
-             WHERE kind = 'host' AND node_id IS NOT NULL GROUP BY node_id",
+            "SELECT node_id, max(valid_before) AS ends FROM host_certificates \
+             WHERE revoked IS NULL GROUP BY node_id",
         )
         .fetch_all(&self.pool)
         .await?;
@@ -840,6 +891,20 @@ async fn credentials(
     .fetch_all(connection)
     .await?;
     rows.iter().map(credential).collect()
+}
+
+fn host_certificate(row: &SqliteRow) -> Result<HostCertificate, StoreError> {
+    let serial: String = row.try_get("serial")?;
+    Ok(HostCertificate {
+        sha256: row.try_get("cert_sha256")?,
+        key: row.try_get("subject")?,
+        valid_before: from_micros(row.try_get("ends")?),
+        revoked: row.try_get("why")?,
+        serial: serial.parse().map_err(|error| StoreError::Unreadable {
+            what: format!("certificate {serial}"),
+            why: format!("{error}"),
+        })?,
+    })
 }
 
 fn credential(row: &SqliteRow) -> Result<IssuedCredential, StoreError> {

@@ -76,6 +76,9 @@ pub enum Change {
         /// Why.
         why: String,
     },
+    /// Revokes host certificates of a node. Which, is known when it is done: then they are added to
+    /// the entry's reason, and it is logged. Where there are none nothing is.
+    RevokeHosts(Box<HostRevocation>, Box<Entry>),
     /// Records that a session began, together with its `session.start` entry.
     StartSession(Box<SessionStart>, Box<Entry>),
     /// Records that a session ended, together with its `session.end` entry. A session that has
@@ -135,8 +138,25 @@ pub struct Issuance {
     pub valid_after: OffsetDateTime,
     /// Until when it is valid (exclusive).
     pub valid_before: OffsetDateTime,
+    /// The key that the user came with, where a node's certificate is for another one.
+    pub login_key: Option<KeyFingerprint>,
+    /// The type of a node's host key, as in `ssh-ed25519`.
+    pub host_key_type: Option<String>,
     /// What is remembered besides of an identity certificate.
     pub identity: Option<IdentityIssuance>,
+}
+
+/// Which host certificates of a node count no more, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRevocation {
+    /// The node.
+    pub node: NodeId,
+    /// Those for a key that is not among these, as fingerprints.
+    pub but_for: Vec<String>,
+    /// Of the keys, those of this type; `None` for any. One of unknown type is of every type.
+    pub key_type: Option<String>,
+    /// Why.
+    pub why: String,
 }
 
 /// What is remembered of an identity certificate and of no other.
@@ -311,6 +331,9 @@ impl<'a> Transaction<'a> {
                 self.issue(issuance, seq, now).await
             }
             Change::RevokeIdentity { serial, why } => self.revoke_identity(*serial, why, now).await,
+            Change::RevokeHosts(which, entry) => {
+                self.revoke_hosts(which, entry, cluster, now).await
+            }
             Change::StartSession(session, entry) => {
                 let seq = self.append(entry, cluster, now).await?;
                 self.start_session(session, seq, now).await
@@ -612,8 +635,8 @@ impl<'a> Transaction<'a> {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO issuances (serial, kind, user, key_id, principals, subject, request_id, session_id, \
-             node_id, login, cert_sha256, valid_after, valid_before, issued, audit_seq) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             node_id, login, cert_sha256, valid_after, valid_before, issued, audit_seq, user_key) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         )
         .bind(issuance.serial.to_string())
         .bind(issuance.kind.as_str())
@@ -630,12 +653,57 @@ impl<'a> Transaction<'a> {
         .bind(micros(issuance.valid_before))
         .bind(micros(now))
         .bind(audit_seq)
+        .bind(issuance.login_key.as_ref().map(KeyFingerprint::as_str))
         .execute(&mut self.connection)
         .await?;
+        if let (Kind::Host, Some(node)) = (issuance.kind, issuance.node) {
+            let key_type = issuance.host_key_type.as_deref().unwrap_or_default();
+            sqlx::query(
+                "INSERT INTO host_certificates (serial, node_id, key_type, valid_before) \
+                 VALUES ($1, $2, $3, $4)",
+            )
+            .bind(issuance.serial.to_string())
+            .bind(node.to_string())
+            .bind(key_type)
+            .bind(micros(issuance.valid_before))
+            .execute(&mut self.connection)
+            .await?;
+        }
         match &issuance.identity {
             Some(identity) => self.issue_identity(issuance, identity, now).await,
             None => Ok(()),
         }
+    }
+
+    async fn revoke_hosts(
+        &mut self,
+        which: &HostRevocation,
+        entry: &Entry,
+        cluster: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let revoked: Vec<String> = sqlx::query_scalar(
+            "UPDATE host_certificates SET revoked = $1, why = $2 \
+             WHERE node_id = $3 AND revoked IS NULL AND valid_before > $1 \
+               AND ($4 IS NULL OR key_type IN ($4, '')) \
+               AND serial NOT IN (SELECT serial FROM issuances WHERE node_id = $3 \
+                 AND kind = 'host' AND subject IN (SELECT value FROM json_each($5))) \
+             RETURNING serial",
+        )
+        .bind(micros(now))
+        .bind(&which.why)
+        .bind(which.node.to_string())
+        .bind(&which.key_type)
+        .bind(body("keys of a node", &which.but_for)?)
+        .fetch_all(&mut self.connection)
+        .await?;
+        if revoked.is_empty() {
+            return Ok(());
+        }
+        let certificates = revoked.join(", ");
+        let reason = format!("host certificates revoked: {certificates}: {}", which.why);
+        let entry = entry.clone().reason(reason);
+        self.append(&entry, cluster, now).await.map(drop)
     }
 
     async fn issue_identity(

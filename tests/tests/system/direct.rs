@@ -322,6 +322,42 @@ fn a_stock_sshd_refuses_what_the_revocation_list_names() {
 }
 
 #[test]
+fn the_revocation_list_names_what_was_got_with_a_removed_key() {
+    let world = world();
+    let dora = world.person("dora").clone();
+    let (file, _) = certificate(&world, &dora);
+    let other = dora.with_new_key("other", KeyType::Ecdsa256);
+    let both = world
+        .ctl_cmd(&["users", "update", "dora", "--add-key"])
+        .arg(other.public_key())
+        .run();
+    both.exits(0);
+    let krl = world.path("krl");
+    let revoked = |file: &Path| {
+        let exported = world.ctl(&["auth", "export", "--type", "krl"]);
+        exported.exits(0);
+        fs::write(&krl, &exported.stdout).unwrap();
+        let asked = Cmd::new("ssh-keygen").arg("-Qf").arg(&krl).arg(file).run();
+        asked.text().contains("REVOKED")
+    };
+    assert!(!revoked(&file) && !revoked(&dora.public_key()));
+    // Her other key stays, and gets her the same access.
+    let update = |option: &str, who: &Person| {
+        let update = world.ctl_cmd(&["users", "update", "dora", option]);
+        update.arg(who.public_key()).run().exits(0);
+    };
+    update("--key", &other);
+    assert!(revoked(&file) && revoked(&dora.public_key()));
+    assert!(!revoked(&other.public_key()));
+    let others = other.access(&["cert", &format!("{}@iot", login())]).run();
+    others.exits(0);
+    fs::write(world.path("others"), &others.stdout).unwrap();
+    assert!(!revoked(&world.path("others")));
+    update("--add-key", &dora);
+    assert!(!revoked(&dora.public_key()), "it is hers again");
+}
+
+#[test]
 fn when_the_proxy_is_down_the_node_ca_signs_by_hand() {
     let mut world = world();
     let carol = world.person("carol").clone();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use anteroom_tests::{Cmd, HostProof, KeyType, NodeConfig, PATIENCE, Way, World, login};
@@ -285,6 +286,162 @@ fn a_node_with_a_certificate_of_our_host_ca_for_its_uuid_is_accepted_and_for_ano
         .run()
         .exits(69)
         .prints("");
+}
+
+/// The serial number of a node's certificate.
+fn serial_of(world: &World, node: &str) -> String {
+    let key = world.node(node).host_key(KeyType::Ed25519);
+    let file = key.with_file_name(format!(
+        "{}-cert.pub",
+        key.file_name().unwrap().to_string_lossy()
+    ));
+    let listed = Cmd::new("ssh-keygen").arg("-Lf").arg(file).run().text();
+    let line = listed.lines().find(|line| line.contains("Serial:"));
+    let serial = line.unwrap().split("Serial:").nth(1).unwrap();
+    serial.trim().to_owned()
+}
+
+fn certified() -> World {
+    World::builder()
+        .node(NodeConfig::new("iot").host_proof(HostProof::HostCa))
+        .user("carol", "access")
+        .start()
+}
+
+fn goes_in(world: &World) {
+    let carol = world.person("carol");
+    let there = carol.ssh(Way::Jump, &[], &target(), &["echo in"]).run();
+    there.exits(0).prints("in\n");
+}
+
+fn is_refused(world: &World, why: &str) {
+    let carol = world.person("carol");
+    let refused = carol.ssh(Way::Jump, &[], &target(), &["echo in"]).run();
+    refused.exits(69).prints("").says(why);
+}
+
+#[test]
+fn a_host_certificate_or_key_that_is_locked_is_refused_until_the_lock_is_gone() {
+    let world = certified();
+    let key = world.node("iot").host_key(KeyType::Ed25519);
+    let fingerprint = Cmd::new("ssh-keygen").arg("-lf").arg(&key).run().text();
+    let fingerprint = fingerprint.split(' ').nth(1).unwrap().to_owned();
+    let serial = serial_of(&world, "iot");
+    for lock in [["--serial", serial.as_str()], ["--key", &fingerprint]] {
+        goes_in(&world);
+        let id = world.ctl(&["lock", lock[0], lock[1], "--message", "stolen disk"]);
+        id.exits(0);
+        is_refused(&world, "is locked: stolen disk");
+        if lock[0] == "--key" {
+            let again = world
+                .ctl_cmd(&["nodes", "host-cert", "iot", "--key"])
+                .arg(key.with_extension("pub"))
+                .run();
+            again.exits(77).prints("").says("is locked: stolen disk");
+        }
+        world.ctl(&["locks", "rm", id.text().trim()]).exits(0);
+    }
+    goes_in(&world);
+    // By the operator's own hand: genuine, and never issued.
+    let forged = world.node("iot").uuid.clone();
+    let mut world = world;
+    world.certify_host("iot", &forged);
+    world.node_mut("iot").restart();
+    is_refused(&world, "was never issued here");
+    let alarms = world.events("auth");
+    assert!(
+        alarms
+            .iter()
+            .any(|entry| entry["reason"].to_string().contains("ALARM")),
+        "{alarms:?}"
+    );
+    world.ctl(&["audit", "verify"]).exits(0);
+}
+
+#[test]
+fn a_pinned_host_key_that_is_locked_is_refused() {
+    let world = World::usual();
+    goes_in(&world);
+    let key = world.node("iot").host_key(KeyType::Ed25519);
+    let fingerprint = Cmd::new("ssh-keygen").arg("-lf").arg(&key).run().text();
+    let fingerprint = fingerprint.split(' ').nth(1).unwrap().to_owned();
+    world.ctl(&["lock", "--key", &fingerprint]).exits(0);
+    is_refused(&world, "is locked");
+}
+
+#[test]
+fn a_certificate_for_another_key_revokes_the_older_ones_and_a_renewal_does_not() {
+    let mut world = certified();
+    let key = world.node("iot").host_key(KeyType::Ed25519);
+    let first = serial_of(&world, "iot");
+    // Renewed, and sshd not reloaded yet; then reloaded.
+    world.issue_host_certificate("iot", &key, &["--ttl", "2d"]);
+    goes_in(&world);
+    world.node_mut("iot").restart();
+    goes_in(&world);
+    let old = world.path("old-cert.pub");
+    fs::copy(key.with_file_name("host_ed25519-cert.pub"), &old).unwrap();
+    // A key of another type has a certificate beside it, which is said.
+    let other = world.path("other");
+    KeyType::Ecdsa256.generate(&other, "");
+    let second = world
+        .ctl_cmd(&["nodes", "host-cert", "iot", "--key"])
+        .arg(other.with_extension("pub"))
+        .run();
+    second.exits(0).says("keys of other types too");
+    goes_in(&world);
+    // The key was stolen; another one is made and certified.
+    let fresh = world.path("fresh");
+    KeyType::Ed25519.generate(&fresh, "");
+    world.issue_host_certificate("iot", &fresh, &[]);
+    is_refused(&world, "the node has a certificate for another key");
+    let revoked = world.events("node.update");
+    let reason = revoked.last().unwrap()["reason"].to_string();
+    assert!(reason.contains(&first), "{reason}");
+    let krl = world.path("krl");
+    let exported = world.ctl(&["auth", "export", "--type", "krl"]);
+    fs::write(&krl, &exported.stdout).unwrap();
+    let asked = |file: &Path| Cmd::new("ssh-keygen").arg("-Qf").arg(&krl).arg(file).run();
+    assert!(asked(&old).text().contains("REVOKED"));
+    asked(&world.path("fresh-cert.pub")).exits(0);
+    for name in ["", ".pub", "-cert.pub"] {
+        let to = format!("host_ed25519{name}");
+        fs::copy(world.path(&format!("fresh{name}")), key.with_file_name(to)).unwrap();
+    }
+    world.node_mut("iot").restart();
+    goes_in(&world);
+    world.ctl(&["audit", "verify"]).exits(0);
+}
+
+#[test]
+fn certificates_of_a_node_that_was_removed_or_is_known_by_another_key_count_no_more() {
+    let world = certified();
+    let document = world.ctl(&["get", "node/iot", "--format", "yaml"]);
+    document.exits(0);
+    world.ctl(&["nodes", "rm", "iot"]).exits(0);
+    world.create(&document.text()).exits(0);
+    is_refused(&world, "the node was removed");
+    let key = world.node("iot").host_key(KeyType::Ed25519);
+    let mut world = world;
+    world.issue_host_certificate("iot", &key, &[]);
+    world.node_mut("iot").restart();
+    goes_in(&world);
+    // Known by its own key the certificate for it goes on, and by another one it does not.
+    let public = key.with_extension("pub");
+    let pin = |world: &World, file: &Path| {
+        let pinned = world
+            .ctl_cmd(&["nodes", "update", "iot", "--host-key"])
+            .arg(file)
+            .run();
+        pinned.exits(0);
+        world.ctl(&["nodes", "update", "iot", "--host-ca"]).exits(0);
+    };
+    pin(&world, &public);
+    goes_in(&world);
+    let other = world.path("other");
+    KeyType::Ed25519.generate(&other, "");
+    pin(&world, &other.with_extension("pub"));
+    is_refused(&world, "the node is known by other keys now");
 }
 
 #[test]

@@ -237,7 +237,7 @@ async fn the_database_itself_refuses_an_issuance_under_a_lock() {
     let mut elsewhere = elsewhere(world.dir.path()).await;
     let copied = sqlx::query(
         "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, \
-         node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 1 FROM issuances \
+         node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 1, NULL FROM issuances \
          WHERE kind = 'node' LIMIT 1",
     )
     .execute(&mut elsewhere)
