@@ -396,6 +396,12 @@ impl ReviewConditions {
 }
 
 impl Conditions {
+    /// Whether there is anything in it about logins on nodes.
+    #[must_use]
+    pub fn speaks_of_nodes(&self) -> bool {
+        !self.logins.is_empty() || !self.node_labels.is_empty()
+    }
+
     /// Whether `login` is among the logins, expanded for `user`.
     #[must_use]
     pub fn names_login(&self, user: &User, login: &Login) -> bool {

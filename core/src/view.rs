@@ -7,6 +7,7 @@
 mod allowances;
 mod nodes;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -200,9 +201,14 @@ impl View {
             if !walk {
                 return self.role(name);
             }
-            while rest.next_if(|(here, _)| *here < name).is_some() {}
-            rest.next_if(|(here, _)| *here == name)
-                .map(|(_, role)| role)
+            while let Some((here, _)) = rest.peek() {
+                match (*here).cmp(name) {
+                    Ordering::Less => drop(rest.next()),
+                    Ordering::Equal => return rest.next().map(|(_, role)| role),
+                    Ordering::Greater => break,
+                }
+            }
+            None
         })
     }
 

@@ -45,6 +45,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) standing: Vec<&'a Role>,
     /// Standing roles that the certificate does not name: what they deny counts all the same.
     unnamed: Vec<&'a Role>,
+    /// Of both the ones that deny something on nodes, in the same order: most deny nothing.
+    denying: Vec<&'a Role>,
+    /// Of these the ones that deny logins.
+    denying_logins: Vec<&'a Role>,
     /// The command that the session is going to run, if that is all it does.
     command: Option<&'a [u8]>,
     /// Approved requests that are open at `now` and that the holder holds, with their roles.
@@ -54,6 +58,24 @@ pub(crate) struct Subject<'a> {
     /// The role that says most strictly that standing roles alone reach no node, if one does.
     pub(super) demands: Option<&'a Role>,
     pub(super) now: OffsetDateTime,
+}
+
+/// A node that is decided about. Which roles select it is asked once, however many questions of
+/// a decision hang on it: with hundreds of roles that is most of what a decision costs.
+pub(super) struct Here<'n, 'a> {
+    node: &'n Node,
+    standing: OnceCell<Vec<&'a Role>>,
+    searchable: OnceCell<Vec<&'a Role>>,
+}
+
+impl<'n> Here<'n, '_> {
+    pub(super) fn new(node: &'n Node) -> Self {
+        Self {
+            node,
+            standing: OnceCell::new(),
+            searchable: OnceCell::new(),
+        }
+    }
 }
 
 /// An approved request in its window.
@@ -127,13 +149,19 @@ impl<'a> Subject<'a> {
                 .into_iter()
                 .partition(|role| credential.claims.roles.contains(&role.name));
         }
+        let stored = standing.iter().chain(&unnamed).copied();
+        let denying: Vec<&Role> = stored.filter(|role| role.deny.speaks_of_nodes()).collect();
+        let denying_logins = denying.iter().copied();
+        let denying_logins = denying_logins.filter(|role| !role.deny.logins.is_empty());
         Ok(Self {
             view,
             user,
             holder,
             locks,
+            denying_logins: denying_logins.collect(),
             standing,
             unnamed,
+            denying,
             command: None,
             open,
             searchable: OnceCell::new(),
@@ -193,16 +221,17 @@ impl<'a> Subject<'a> {
         if let Some(denial) = self.shut(node, &access.login) {
             return Verdict::Deny(denial);
         }
-        if let Some(granted) = self.grant(node, &access.login) {
+        let here = Here::new(node);
+        if let Some(granted) = self.grant(&here, &access.login) {
             return Verdict::Grant(granted);
         }
-        let ask = self.ask(node, &access.login);
+        let ask = self.ask(&here, &access.login);
         if let Some(denial) = self.barred(node, &access.login, ask.as_ref()) {
             return Verdict::Deny(denial);
         }
         match ask {
             Some(ask) => Verdict::Ask(Box::new(ask)),
-            None => Verdict::Deny(self.missing(node, &access.login)),
+            None => Verdict::Deny(self.missing(&here, &access.login)),
         }
     }
 
@@ -210,7 +239,7 @@ impl<'a> Subject<'a> {
     /// every node, a denied node for every login.
     pub(crate) fn denials(&self, node: &Node, login: &Login) -> Vec<Reason> {
         let mut reasons = Vec::new();
-        for role in self.deniers() {
+        for role in self.denying() {
             reasons.extend(denial_by(role, self.user, node, login));
         }
         reasons.dedup();
@@ -219,14 +248,11 @@ impl<'a> Subject<'a> {
 
     /// What grants node and login together: a standing role, else the open request that lasts
     /// longest.
-    pub(super) fn grant(&self, node: &Node, login: &Login) -> Option<Granted<'a>> {
-        let granting = |roles: &[&'a Role]| -> Vec<&'a Role> {
-            let roles = roles.iter().copied();
-            roles
-                .filter(|role| grants(role, self.user, node, login))
-                .collect()
-        };
-        let standing = granting(&self.standing);
+    pub(super) fn grant(&self, here: &Here<'_, 'a>, login: &Login) -> Option<Granted<'a>> {
+        let node = here.node;
+        let naming = |role: &&Role| role.allow.names_login(self.user, login);
+        let standing = self.standing_on(here).iter().copied();
+        let standing: Vec<&Role> = standing.filter(naming).collect();
         let mut found: Vec<(&AccessRequest, Vec<&Role>)> = Vec::new();
         if let Some(role) = standing.first().copied() {
             if self.demands.is_none() {
@@ -242,10 +268,11 @@ impl<'a> Subject<'a> {
         }
         for open in self.giving() {
             if reaches(open.reach, self.view, node, login) {
-                let mut roles = granting(&open.roles);
-                roles.retain(|role| self.gives(open, &role.name));
+                let roles = open.roles.iter().copied();
+                let roles = roles.filter(|role| grants(role, self.user, node, login));
+                let roles = roles.filter(|role| self.gives(open, &role.name));
                 if !open.refuses(|role| denies(role, self.user, node, login)) {
-                    found.push((open.request, roles));
+                    found.push((open.request, roles.collect()));
                 }
             }
         }
@@ -304,9 +331,10 @@ impl<'a> Subject<'a> {
     }
 
     /// What can be asked for to get `login` on `node`.
-    pub(crate) fn ask(&self, node: &Node, login: &Login) -> Option<Ask> {
-        let role = self.searchable().iter().filter(|role| {
-            grants(role, self.user, node, login)
+    pub(super) fn ask(&self, here: &Here<'_, 'a>, login: &Login) -> Option<Ask> {
+        let node = here.node;
+        let role = self.searchable_on(here).iter().filter(|role| {
+            role.allow.names_login(self.user, login)
                 && denial_by(role, self.user, node, login).is_empty()
         });
         // The fewest logins that still fit; then by name, so that equal requests are equal.
@@ -397,18 +425,24 @@ impl<'a> Subject<'a> {
     }
 
     /// The denial where nothing speaks against, nothing grants and nothing can be asked for.
-    fn missing(&self, node: &Node, login: &Login) -> Denial {
-        let logins = self.known_logins(node);
+    fn missing(&self, here: &Here<'_, 'a>, login: &Login) -> Denial {
+        let node = here.node;
+        // Nothing closes the node, or the denial were another one.
+        let logins = if self.locks.is_empty() {
+            self.known_where_open(here)
+        } else {
+            let free = self.as_if_nothing_were_locked();
+            free.known_where_open(&Here::new(node))
+        };
         let visibility = Visibility::from_rule(!logins.is_empty());
         let mut reasons = Vec::new();
-        let standing = self
-            .standing
-            .iter()
-            .any(|role| grants(role, self.user, node, login));
-        if let (true, Some(role)) = (standing, self.demands) {
-            reasons.push(Reason::RequestDemanded {
-                role: role.name.clone(),
-            });
+        if let Some(role) = self.demands {
+            let mut standing = self.standing_on(here).iter();
+            if standing.any(|role| role.allow.names_login(self.user, login)) {
+                reasons.push(Reason::RequestDemanded {
+                    role: role.name.clone(),
+                });
+            }
         }
         for open in self
             .open()
@@ -428,7 +462,7 @@ impl<'a> Subject<'a> {
             }
         }
         if reasons.is_empty() {
-            reasons.push(self.not_granted(node, logins));
+            reasons.push(self.not_granted(here, logins));
         }
         Denial {
             reasons,
@@ -437,13 +471,13 @@ impl<'a> Subject<'a> {
     }
 
     /// Which logins of `known` there are to be had, if there are any.
-    fn not_granted(&self, node: &Node, mut known: BTreeSet<Login>) -> Reason {
+    fn not_granted(&self, here: &Here<'_, 'a>, mut known: BTreeSet<Login>) -> Reason {
         if known.is_empty() {
             return Reason::NotGranted;
         }
         if let (false, Some(role)) = (self.standing_reaches(), self.demands) {
-            let usable = self.logins_with(node, false);
-            let askable = self.askable_beside(node, &usable);
+            let usable = self.logins_with(here, false);
+            let askable = self.askable_beside(here, &usable);
             known.retain(|login| usable.contains(login) || askable.contains_key(login));
             if known.is_empty() {
                 return Reason::RequestDemanded {
@@ -474,16 +508,16 @@ impl<'a> Subject<'a> {
         if self.closes(node) {
             return BTreeSet::new();
         }
-        self.known_where_open(node)
+        self.known_where_open(&Here::new(node))
     }
 
-    fn known_where_open(&self, node: &Node) -> BTreeSet<Login> {
+    fn known_where_open(&self, here: &Here<'_, 'a>) -> BTreeSet<Login> {
         // What works with one command only is known as well.
-        let mut known = self.logins_by(node, true, self.open.iter());
+        let mut known = self.logins_by(here, true, self.open.iter());
         let askable = if self.standing_reaches() {
-            self.askable_beside(node, &known)
+            self.askable_beside(here, &known)
         } else {
-            self.askable_beside(node, &self.logins_with(node, false))
+            self.askable_beside(here, &self.logins_with(here, false))
         };
         known.extend(askable.into_keys());
         known
@@ -535,7 +569,7 @@ impl<'a> Subject<'a> {
         if self.closes(node) {
             return BTreeSet::new();
         }
-        self.logins_with(node, self.standing_reaches())
+        self.logins_with(&Here::new(node), self.standing_reaches())
     }
 
     /// The logins on `node` that do not work now and could be asked for, each with the roles to
@@ -544,8 +578,9 @@ impl<'a> Subject<'a> {
         if self.closes(node) {
             return BTreeMap::new();
         }
-        let mut logins =
-            self.askable_beside(node, &self.logins_with(node, self.standing_reaches()));
+        let here = Here::new(node);
+        let usable = self.logins_with(&here, self.standing_reaches());
+        let mut logins = self.askable_beside(&here, &usable);
         logins.retain(|login, _| self.includes(node, login));
         logins
     }
@@ -557,27 +592,28 @@ impl<'a> Subject<'a> {
 
     /// The logins on `node`, which nothing closes, by standing roles if these count and by open
     /// requests.
-    fn logins_with(&self, node: &Node, standing: bool) -> BTreeSet<Login> {
-        self.logins_by(node, standing, self.giving())
+    fn logins_with(&self, here: &Here<'_, 'a>, standing: bool) -> BTreeSet<Login> {
+        self.logins_by(here, standing, self.giving())
     }
 
     fn logins_by<'o>(
         &'o self,
-        node: &Node,
+        here: &Here<'_, 'a>,
         standing: bool,
         open: impl Iterator<Item = &'o Open<'a>>,
     ) -> BTreeSet<Login>
     where
         'a: 'o,
     {
-        let selects = |role: &Role| role.allow.node_labels.matches(&node.labels, self.user);
+        let node = here.node;
         let mut logins = BTreeSet::new();
-        let standing = self.standing.iter().filter(|_| standing);
-        for role in standing.filter(|role| selects(role)) {
-            logins.extend(role.allow.logins_for(self.user));
+        if standing {
+            for role in self.standing_on(here) {
+                logins.extend(role.allow.logins_for(self.user));
+            }
         }
         for open in open.filter(|open| !open.refuses(|role| closes(role, self.user, node))) {
-            for role in open.roles.iter().filter(|role| selects(role)) {
+            for role in open.roles.iter().filter(|role| self.selects(role, node)) {
                 if self.gives(open, &role.name) {
                     let mut granted = role.allow.logins_for(self.user);
                     granted.retain(|login| {
@@ -598,16 +634,11 @@ impl<'a> Subject<'a> {
     /// `usable`.
     fn askable_beside(
         &self,
-        node: &Node,
+        here: &Here<'_, 'a>,
         usable: &BTreeSet<Login>,
     ) -> BTreeMap<Login, BTreeSet<RoleName>> {
         let mut out: BTreeMap<Login, BTreeSet<RoleName>> = BTreeMap::new();
-        for role in self.searchable() {
-            let selected = role.allow.node_labels.matches(&node.labels, self.user)
-                && !role.deny.node_labels.matches(&node.labels, self.user);
-            if !selected {
-                continue;
-            }
+        for role in self.searchable_on(here) {
             for login in role.allow.logins_for(self.user) {
                 let free = !usable.contains(&login)
                     && !role.deny.names_login(self.user, &login)
@@ -646,9 +677,43 @@ impl<'a> Subject<'a> {
     /// gives and no further ([`Open::refuses`]): it reaches its own resources only, so that taking
     /// it up takes nothing away.
     pub(crate) fn deniers(&self) -> impl Iterator<Item = &'a Role> {
+        self.stored().chain(self.opened_by_name())
+    }
+
+    /// The roles of open requests for roles.
+    fn opened_by_name(&self) -> impl Iterator<Item = &'a Role> {
         let requested = self.open().filter(|open| *open.reach == Reach::Roles);
-        self.stored()
-            .chain(requested.flat_map(|open| open.roles.iter().copied()))
+        requested.flat_map(|open| open.roles.iter().copied())
+    }
+
+    /// Of [`Self::deniers`] those that deny something on nodes, and a few more.
+    fn denying(&self) -> impl Iterator<Item = &'a Role> {
+        self.denying.iter().copied().chain(self.opened_by_name())
+    }
+
+    fn selects(&self, role: &Role, node: &Node) -> bool {
+        role.allow.node_labels.matches(&node.labels, self.user)
+    }
+
+    /// The standing roles that select the node, in the order of their names.
+    fn standing_on<'h>(&self, here: &'h Here<'_, 'a>) -> &'h [&'a Role] {
+        here.standing.get_or_init(|| {
+            let standing = self.standing.iter().copied();
+            standing
+                .filter(|role| self.selects(role, here.node))
+                .collect()
+        })
+    }
+
+    /// Of the roles through which the user may ask those that select the node and do not deny it.
+    fn searchable_on<'h>(&self, here: &'h Here<'_, 'a>) -> &'h [&'a Role] {
+        here.searchable.get_or_init(|| {
+            let denies = |role: &Role| role.deny.node_labels.matches(&here.node.labels, self.user);
+            let searchable = self.searchable().iter().copied();
+            searchable
+                .filter(|role| self.selects(role, here.node) && !denies(role))
+                .collect()
+        })
     }
 
     /// Every role that she has or that an open request gives, whatever a session is going to run.
@@ -663,13 +728,14 @@ impl<'a> Subject<'a> {
     }
 
     fn denies_node(&self, node: &Node) -> bool {
-        self.deniers()
+        self.denying()
             .any(|role| role.deny.node_labels.matches(&node.labels, self.user))
     }
 
     fn denies_login(&self, login: &Login) -> bool {
-        self.deniers()
-            .any(|role| role.deny.names_login(self.user, login))
+        let stored = self.denying_logins.iter().copied();
+        let mut denying = stored.chain(self.opened_by_name());
+        denying.any(|role| role.deny.names_login(self.user, login))
     }
 
     /// The roles through which the user may ask for resources, in the order of their names.
@@ -686,8 +752,11 @@ impl<'a> Subject<'a> {
         let mut named: Vec<&RoleName> = named
             .flat_map(|role| &role.allow.request.search_as_roles)
             .collect();
-        named.sort_unstable();
-        named.dedup();
+        // As one role usually lists them already.
+        if !named.is_sorted_by(|a, b| a < b) {
+            named.sort_unstable();
+            named.dedup();
+        }
         let denied: Vec<&RoleName> = self
             .stored()
             .flat_map(|role| &role.deny.request.search_as_roles)

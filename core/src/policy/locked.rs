@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::user::User;
 use crate::view::View;
 
-use super::evaluate::{Holder, Subject, still_good};
+use super::evaluate::{Here, Holder, Subject, still_good};
 use super::{Ask, Denial, Identity, Reason};
 
 /// Refuses a person who may do nothing at all: she herself, her key, or a role that she has is
@@ -132,7 +132,8 @@ impl<'a> Subject<'a> {
             return None;
         }
         let free = self.as_if_nothing_were_locked();
-        let lock = match (free.grant(node, login), ask) {
+        let here = Here::new(node);
+        let lock = match (free.grant(&here, login), ask) {
             (Some(granted), _) => granted.request.and_then(|request| {
                 let roles = request.granted.as_ref().map(|granted| &granted.roles);
                 self.lock_on([request.id], roles.into_iter().flatten())
@@ -143,7 +144,7 @@ impl<'a> Subject<'a> {
                 self.lock_on(ask.joins.into_iter().chain(opens), [])
             }
             (None, None) => {
-                let ask = free.ask(node, login)?;
+                let ask = free.ask(&here, login)?;
                 self.lock_on([], &ask.roles)
             }
         }?;
