@@ -586,6 +586,12 @@ impl World {
             .unwrap_or_else(|| panic!("no node is called {name} here"))
     }
 
+    /// Counts what the proxy holds now as its start, for a case that has filled it: what it holds
+    /// at the end is compared with that.
+    pub fn start_counting_memory(&mut self) {
+        self.memory_at_start = self.memory_kib();
+    }
+
     // ---- the end
 
     /// What must hold after every case (SECURITY section 8).

@@ -30,7 +30,13 @@ fn a_quick_run_measures_every_part_against_its_goal() {
         "memory per idle session, Anteroom, ProxyJump",
         "memory per held session, Anteroom, one hop",
         "a decision, standing, 5 roles",
+        "raw Ed25519 signing",
+        "an access certificate",
+        "an identity certificate",
+        "a request filed and approved by the last of 256 rules",
         "2000 nodes: nodes to ask for, 20 roles and 20 to search as",
+        "2000 nodes: `ls`, 20 roles",
+        "2000 nodes: memory of an `ls` that nobody reads",
         "1000 nodes created from one text",
         "`serve` with 2000 nodes, start to listening",
     ] {

@@ -9,7 +9,7 @@
 //! is taken in turns, so that whatever else the machine does hits all alike, and the ratio is the
 //! median of the rounds' ratios.
 //!
-//! PART is `throughput`, `login`, `approval`, `memory`, `decisions` or `scale`; all without one. `--quick`
+//! PART is `throughput`, `login`, `approval`, `memory`, `decisions`, `writer` or `scale`; all without one. `--quick`
 //! makes every part small: it shows that the parts work, and its figures mean nothing.
 //! `--markdown` prints the table of `docs/performance.md`. Progress goes to stderr.
 #![allow(
@@ -26,6 +26,7 @@ mod field;
 mod measure;
 mod report;
 mod scale;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ struct Size {
     sessions: usize,
     decision_runs: usize,
     decisions: usize,
+    writes: usize,
     nodes: usize,
     commands: usize,
 }
@@ -56,6 +58,7 @@ impl Size {
         sessions: 100,
         decision_runs: 9,
         decisions: 20_000,
+        writes: 2_000,
         nodes: 100_000,
         commands: 9,
     };
@@ -67,6 +70,7 @@ impl Size {
         sessions: 3,
         decision_runs: 1,
         decisions: 100,
+        writes: 64,
         nodes: 2_000,
         commands: 1,
     };
@@ -80,16 +84,18 @@ enum Part {
     Approval,
     Memory,
     Decisions,
+    Writer,
     Scale,
 }
 
 impl Part {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Throughput,
         Self::Login,
         Self::Approval,
         Self::Memory,
         Self::Decisions,
+        Self::Writer,
         Self::Scale,
     ];
 
@@ -100,6 +106,7 @@ impl Part {
             Self::Approval => "approval",
             Self::Memory => "memory",
             Self::Decisions => "decisions",
+            Self::Writer => "writer",
             Self::Scale => "scale",
         }
     }
@@ -112,6 +119,7 @@ impl Part {
             Self::Approval => approvals(size),
             Self::Memory => memory(size),
             Self::Decisions => decisions(size),
+            Self::Writer => writer(size),
             Self::Scale => scale(size),
         }
     }
@@ -345,6 +353,36 @@ fn decisions(size: &Size) -> Vec<Row> {
         .collect()
 }
 
+fn writer(size: &Size) -> Vec<Row> {
+    let writer = writer::Writer::new();
+    let synced = writer.synced_write(size.transfers);
+    let mut rows = vec![Row::for_comparison(
+        "4 KiB written and synced to the same disk",
+        synced.show(1e3, 2, "ms"),
+    )];
+    let certificates = writer.certificates(size.transfers, size.writes);
+    eprintln!("bench:   certificates");
+    let signing = certificates[0].per_core.median;
+    let requests = writer.requests(size.transfers, size.writes / 10);
+    for (rate, of) in certificates
+        .iter()
+        .map(|rate| (rate, Some(signing)))
+        .chain(requests.iter().map(|rate| (rate, None)))
+    {
+        let ratio = of.map(|of| format!("; {:.3} × raw signing", rate.per_core.median / of));
+        rows.push(Row::for_comparison(
+            rate.what.clone(),
+            format!(
+                "{} of a processor{}; {:.0} per second by the clock",
+                rate.per_core.show(1.0, 0, "per second"),
+                ratio.unwrap_or_default(),
+                rate.per_second.median
+            ),
+        ));
+    }
+    rows
+}
+
 fn scale(size: &Size) -> Vec<Row> {
     let row = |case: scale::Case| {
         let (factor, unit) = if case.micros {
@@ -375,7 +413,23 @@ fn scale(size: &Size) -> Vec<Row> {
         created.show(1e3, 0, "ms"),
     ));
     eprintln!("bench:   created");
-    rows.extend(live.commands(size.commands).into_iter().map(row));
+    rows.extend(live.commands(size.commands).into_iter().map(|command| {
+        let what = format!("{} nodes: {}", size.nodes, command.what);
+        let on_server = command.cpu * 1e3;
+        let shown = format!(
+            "{on_server:.0} ms of the server's processor time; {} from start to end of ssh",
+            command.took.show(1e3, 0, "ms")
+        );
+        match command.goal {
+            Some(most) => Row::new(what, shown, Goal::at_most(most, "ms"), on_server),
+            None => Row::for_comparison(what, shown),
+        }
+    }));
+    eprintln!("bench:   commands");
+    rows.push(Row::for_comparison(
+        format!("{} nodes: memory of an `ls` that nobody reads", size.nodes),
+        format!("{:.1} MiB", live.unread_listing_kib() / 1024.0),
+    ));
     let (seconds, memory) = live.restart();
     rows.push(Row::for_comparison(
         format!("`serve` with {} nodes, start to listening", size.nodes),

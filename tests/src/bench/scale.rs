@@ -5,16 +5,17 @@
 
 use std::fmt::Write;
 use std::hint::black_box;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anteroom_core::id::ClusterName;
 use anteroom_core::policy::{Decision, decide, requestable_nodes, visible_nodes};
 use anteroom_core::view::{Settings, View};
-use anteroom_tests::{Person, World, login};
+use anteroom_tests::{Cmd, Person, World, login};
 use time::OffsetDateTime;
 
 use crate::decide::{access, identity, node, role, searching_role, team_role, team_spec, user};
-use crate::measure::{Spread, float};
+use crate::measure::{Spread, cpu_seconds, float, own_thread_seconds};
 
 /// With `seeker`, `worst` and `everything` there are 200 roles.
 const TEAMS: usize = 197;
@@ -32,6 +33,17 @@ pub(crate) struct Case {
     pub(crate) micros: bool,
 }
 
+/// A whole command.
+pub(crate) struct Command {
+    pub(crate) what: String,
+    /// From the start of `ssh` to its end, in seconds.
+    pub(crate) took: Spread,
+    /// Processor seconds of the proxy for each, with the connection.
+    pub(crate) cpu: f64,
+    /// At most so many milliseconds of them.
+    pub(crate) goal: Option<f64>,
+}
+
 fn millis(what: impl Into<String>, took: Spread, at_most: Option<f64>) -> Case {
     Case {
         what: what.into(),
@@ -43,9 +55,9 @@ fn millis(what: impl Into<String>, took: Spread, at_most: Option<f64>) -> Case {
 
 fn timed<T>(runs: usize, mut what: impl FnMut() -> T) -> Spread {
     let run = || {
-        let started = Instant::now();
+        let started = own_thread_seconds();
         black_box(what());
-        started.elapsed().as_secs_f64()
+        own_thread_seconds() - started
     };
     Spread::of(std::iter::repeat_with(run).take(runs).collect())
 }
@@ -200,6 +212,7 @@ impl Live {
                 made.took.as_secs_f64()
             })
             .collect();
+        world.start_counting_memory();
         let live = Self {
             world,
             asker,
@@ -209,45 +222,82 @@ impl Live {
     }
 
     /// Whole commands, from the start of `ssh` to its end.
-    pub(crate) fn commands(&self, runs: usize) -> Vec<Case> {
+    pub(crate) fn commands(&self, runs: usize) -> Vec<Command> {
         let carol = self.world.person("carol");
         let one = format!("node-{}", self.nodes / 2);
-        let command = |person: &Person, words: &[&str]| {
-            Spread::of(
-                (0..runs)
-                    .map(|_| {
-                        let done = person.access(words).run_within(Duration::from_secs(60));
-                        done.exits(0);
-                        done.took.as_secs_f64()
-                    })
-                    .collect(),
-            )
-        };
-        let idle = command(&self.asker, &["version"]);
-        let mut cases = vec![millis("`ssh access version`, start to end", idle, None)];
-        for (what, person, words) in [
-            ("`ls`, 20 roles", &self.asker, &["ls"][..]),
+        let search = ["request", "search", "--kind", "node"];
+        let of_one = [&search[..], &["--search", &one]].concat();
+        let json = ["ls", "--format", "json"];
+        let goal = Some(100.0);
+        [
+            ("`version`", &self.asker, &["version"][..], None),
+            ("`ls`, 20 roles", &self.asker, &["ls"], goal),
             (
                 "`ls --search` for one",
                 &self.asker,
                 &["ls", "--search", &one],
+                goal,
             ),
             (
                 "`request search`, 20 roles to search as",
                 &self.asker,
-                &["request", "search", "--kind", "node"],
+                &search,
+                goal,
             ),
             (
                 "`request search --search` for one",
                 &self.asker,
-                &["request", "search", "--kind", "node", "--search", &one],
+                &of_one,
+                goal,
             ),
-            ("`ls` of every node", carol, &["ls"]),
-        ] {
-            let took = command(person, words);
-            cases.push(millis(format!("{what}, start to end of ssh"), took, None));
+            (
+                "`ls --search` for one of every node",
+                carol,
+                &["ls", "--search", &one],
+                goal,
+            ),
+            ("`ls` of every node", carol, &["ls"], None),
+            ("`ls --format json` of every node", carol, &json, None),
+        ]
+        .map(|(what, person, words, goal)| self.command(runs, what, person, words, goal))
+        .into()
+    }
+
+    fn command(
+        &self,
+        runs: usize,
+        what: &str,
+        person: &Person,
+        words: &[&str],
+        goal: Option<f64>,
+    ) -> Command {
+        let proxy = self.world.proxy().id();
+        let before = cpu_seconds(proxy);
+        let times = (0..runs).map(|_| {
+            let done = person.access(words).run_within(Duration::from_secs(60));
+            done.exits(0);
+            done.took.as_secs_f64()
+        });
+        let took = Spread::of(times.collect());
+        Command {
+            what: what.to_owned(),
+            took,
+            cpu: (cpu_seconds(proxy) - before) / float(runs),
+            goal,
         }
-        cases
+    }
+
+    /// By how many KiB the proxy grows for a listing whose reader takes nothing of it, once the
+    /// windows and pipes on the way are full.
+    pub(crate) fn unread_listing_kib(&self) -> f64 {
+        let before = self.world.memory_kib();
+        let listing = self.world.person("carol").access(&["ls"]);
+        let line = format!("{} | sleep 60", listing.line());
+        let running = Cmd::new("sh").args(["-c", &line]).start();
+        sleep(Duration::from_secs(3));
+        let grown = self.world.memory_kib().saturating_sub(before);
+        drop(running);
+        grown as f64
     }
 
     /// Seconds that `serve` takes to accept connections, and its memory in KiB.
@@ -255,7 +305,9 @@ impl Live {
         self.world.stop_proxy().exits(0);
         let started = Instant::now();
         self.world.start_proxy();
-        (started.elapsed().as_secs_f64(), self.world.memory_kib())
+        let took = started.elapsed().as_secs_f64();
+        self.world.start_counting_memory();
+        (took, self.world.memory_kib())
     }
 }
 
