@@ -69,6 +69,9 @@ pub struct Credential {
     pub valid_before: OffsetDateTime,
     /// What it says.
     pub claims: Claims,
+    /// OpenSSH's own extensions that it has, like `permit-pty`: for people. What a session may do is decided
+    /// from the stored roles.
+    pub permits: BTreeSet<String>,
 }
 
 /// What is remembered of an identity certificate from its issuance to its end.

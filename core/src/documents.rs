@@ -12,6 +12,7 @@ mod options;
 mod resource;
 mod role;
 mod tree;
+mod unmatched;
 mod words;
 mod write;
 
@@ -30,6 +31,7 @@ use tree::{At, Fields, Map, Yaml};
 
 pub use lock::{LockDocument, parse_serial};
 pub use resource::resource_to_json;
+pub use unmatched::{Unmatched, check_role_patterns};
 pub use write::{lock_to_json, node_to_json, to_yaml, user_to_json};
 
 /// One checked document.

@@ -85,6 +85,14 @@ pub(crate) fn read(cert: &Wire) -> Result<Claims, String> {
     Ok(claims)
 }
 
+/// OpenSSH's own extensions that the certificate has.
+pub(crate) fn permits(cert: &Wire) -> BTreeSet<String> {
+    let found = cert.extensions().keys().cloned();
+    found
+        .filter(|name| PERMITS.contains(&name.as_str()))
+        .collect()
+}
+
 /// Whether the certificate says what `claims` say, and no more.
 fn check(cert: &Wire, claims: &Claims) -> Result<(), String> {
     if matches!(&claims.allowed, AllowedResources::Only(ids) if ids.is_empty()) {

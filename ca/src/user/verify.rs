@@ -208,6 +208,7 @@ fn read(cert: &Wire) -> Result<(UserName, Credential), Refused> {
         key,
         valid_before: from_seconds(cert.valid_before()).ok_or(Refused::Lifetime)?,
         claims,
+        permits: claims::permits(cert),
     };
     Ok((user, credential))
 }

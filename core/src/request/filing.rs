@@ -10,7 +10,7 @@ use crate::duration::{format as format_duration, format_instant};
 use crate::id::{
     KeyFingerprint, Login, NodeId, RequestId, ResourceId, ResourceKind, RoleName, UserName,
 };
-use crate::policy::evaluate::{Holder, RequestTerms, Subject, least};
+use crate::policy::evaluate::{Holder, RequestTerms, Subject};
 use crate::policy::resources::{Thing, Unaskable};
 use crate::policy::{Ask, Identity, Reason};
 use crate::role::{DurationFrom, ReasonMode, Role, Threshold};
@@ -862,7 +862,8 @@ impl Times {
             (Some(_) | None, DurationFrom::Creation | DurationFrom::Approval) => Ok(Self {
                 session_ttl,
                 duration,
-                max_duration: least(terms.max_duration, wanted.max_duration),
+                // What is shown is what is given, whatever was wished for.
+                max_duration: terms.max_duration.or(wanted.max_duration).map(|_| duration),
                 duration_from,
                 request_expires,
                 access_expires,

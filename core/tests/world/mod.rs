@@ -132,6 +132,7 @@ pub fn certified(view: View, held: &[&str], allowed: AllowedResources) -> (View,
             pinned: None,
             session_ends: ends,
         },
+        permits: BTreeSet::new(),
     };
     let identity = Identity::from_verified_certificate(user("alice"), key(0), credential);
     (view.with_credentials([issued]), identity)

@@ -407,7 +407,7 @@ pub(crate) struct ReviewTerms {
     /// Approve only these of the roles
     #[arg(long, value_delimiter = ',', value_parser = RoleName::parse, value_name = "ROLE,...")]
     pub(crate) roles: Vec<RoleName>,
-    /// Approve only these of the resources; `ID?logins=a,b` narrows to logins
+    /// Approve only these of the resources; `root@iot` and `iot?logins=a,b` narrow to logins
     #[arg(long, value_name = "ID|NAME")]
     pub(crate) resource: Vec<String>,
     /// Approve for no longer than this

@@ -85,7 +85,7 @@ impl<I: CommandIo> Run<'_, I> {
             Decision::Ask(_) => Err(Stop::denied(format!(
                 "you do not currently have access to {}; ask for it with `ssh access request create --resource {}`",
                 clean(shown),
-                access.node
+                clean(shown)
             ))),
             Decision::Deny(denial) => Err(Stop::denied(say::denial(&denial, shown))),
         }

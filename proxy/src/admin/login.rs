@@ -114,7 +114,11 @@ impl<I: CommandIo> Run<'_, I> {
 
     pub(super) async fn hand_out(&mut self, issued: &LoggedIn) -> Ended {
         self.print(issued.certificate.to_openssh()).await?;
-        let status = self.status_of_certificate(issued);
+        let from = match self.caller {
+            Caller::Ssh { remote_addr, .. } => remote_addr.ip(),
+            Caller::Local => return Err(Stop::usage("only a user can log in")),
+        };
+        let status = self.status_of_certificate(issued, from);
         self.note(&status).await?;
         Ok(Exit::Done)
     }

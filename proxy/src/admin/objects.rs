@@ -714,7 +714,11 @@ impl<I: CommandIo> Run<'_, I> {
     /// A document as an object to store, if the caller may store it.
     fn object(&self, view: &View, document: Document, existing: Existing) -> Result<Object, Stop> {
         let object = match document {
-            Document::Role(role) => Object::Role(*role),
+            Document::Role(role) => {
+                documents::check_role_patterns(&role)
+                    .map_err(|why| Stop::usage(clean(&format!("role `{}`: {why}", role.name))))?;
+                Object::Role(*role)
+            }
             Document::User(user) => {
                 let before = view.user(&user.name).map(AsRef::as_ref);
                 Object::User(user_of(user, before, self.ctx.state.now())?)

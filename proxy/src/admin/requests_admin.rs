@@ -6,7 +6,8 @@ use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
 use anteroom_core::id::{RequestId, UserName};
 use anteroom_core::policy;
 use anteroom_core::request::{
-    self, AccessRequest, Action, Annotations, Filed, Mandate, State as RequestState, Terms,
+    self, AccessRequest, Action, Annotations, Filed, FilingError, Mandate, State as RequestState,
+    Terms,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -17,8 +18,9 @@ use super::args::{
 use super::io::CommandIo;
 use super::requests::{Known, Shown, strings};
 use super::run::{Ended, Run, Stop};
-use crate::exit::Exit;
-use crate::say::clean;
+use crate::exit::{Exit, Exits};
+use crate::say::{self, clean};
+use crate::state::FileError;
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn requests_ls(&mut self, args: &RequestsLs) -> Ended {
@@ -131,11 +133,14 @@ impl<I: CommandIo> Run<'_, I> {
             let id = RequestId::from_uuid(Uuid::new_v4());
             let (by, now) = (self.by(), self.ctx.state.now());
             let filed = request::file_for(&view, &args.user, &by.actor, &wanted, id, now);
-            return self.say_dry_run(&view, filed, format).await;
+            let filed = filed.map_err(|error| self.filing_for_refused(&args.user, error.into()))?;
+            return self.say_dry_run(&view, &wanted, filed, format).await;
         }
         let by = self.by();
         let filing = self.ctx.state.file_for(&by, &args.user, wanted.clone());
-        let filed = filing.await.map_err(|error| self.filing_refused(error))?;
+        let filed = filing
+            .await
+            .map_err(|error| self.filing_for_refused(&args.user, error))?;
         self.say_filed(&filed, &wanted, format, Shown::AtOnce)
             .await?;
         if let Filed::New(new) = &filed
@@ -149,6 +154,27 @@ impl<I: CommandIo> Run<'_, I> {
             .await?;
         }
         Ok(Exit::Done)
+    }
+
+    /// Why nothing was filed for `user`, to the administrator who wanted it.
+    fn filing_for_refused(&self, user: &UserName, error: FileError) -> Stop {
+        let FileError::Refused(refused) = &error else {
+            return error.into();
+        };
+        let view = self.ctx.state.view();
+        match say::filing_for(&view, user, refused) {
+            Some(said) => {
+                let exit = if let FilingError::UnknownResource(id) = refused
+                    && say::name_of(&view, id).is_some()
+                {
+                    Exit::Denied
+                } else {
+                    refused.exit()
+                };
+                Stop::by_state(exit, said)
+            }
+            None => error.into(),
+        }
     }
 
     fn known_user(&self, user: &UserName) -> Result<(), Stop> {

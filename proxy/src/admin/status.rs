@@ -1,10 +1,12 @@
 //! `status`, `whoami`, `explain`, and what an empty command line shows.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use anteroom_core::credential::{AllowedResources, Claims};
-use anteroom_core::id::{RequestId, ResourceId, UserName};
-use anteroom_core::policy::{self, Access, Capabilities, Decision, Identity};
+use anteroom_ca::user::{Conditions, verify};
+use anteroom_core::credential::{AllowedResources, Credential};
+use anteroom_core::id::{Login, RequestId, ResourceId, UserName};
+use anteroom_core::policy::{self, Access, Capabilities, Decision, Identity, UsableNode};
 use anteroom_core::request::{AccessRequest, Reach, State as RequestState, may_review};
 use anteroom_core::view::View;
 use serde::Serialize;
@@ -31,12 +33,17 @@ struct Status {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     inactive_requests: Vec<Inactive>,
     roles: Vec<String>,
-    logins: Vec<String>,
-    /// What the active requests are limited to.
-    allowed_resources: Vec<String>,
+    /// The logins that work, on whichever node.
+    logins: BTreeSet<String>,
+    /// What a certificate is restricted to; `None` where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_resources: Option<Vec<String>>,
+    /// What the open requests of a plain key add to what the standing roles reach.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    added_resources: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     valid_until: Option<String>,
-    extensions: Vec<&'static str>,
+    extensions: BTreeSet<String>,
     #[serde(skip)]
     ends: Option<OffsetDateTime>,
 }
@@ -98,23 +105,35 @@ impl<I: CommandIo> Run<'_, I> {
         self.status_of(identity).render(self.ctx.state.now())
     }
 
-    /// The status of a certificate that was just issued, from its own words.
-    pub(crate) fn status_of_certificate(&self, issued: &LoggedIn) -> String {
-        let permit = &issued.permit;
+    /// The status of a certificate that was just issued, read and judged like one that is presented.
+    pub(crate) fn status_of_certificate(&self, issued: &LoggedIn, from: IpAddr) -> String {
         let (view, now) = (self.ctx.state.view(), self.ctx.state.now());
-        let mut status =
-            Status::of_claims(&view, permit.user(), permit.claims(), permit.valid_before());
-        status.key = permit.key().to_string();
-        status.extensions = extensions_of(permit.capabilities()).collect();
-        status.render(now)
+        let conditions = Conditions {
+            authorities: &self.ctx.authorities.user,
+            now,
+            from,
+        };
+        let blob = issued.certificate.as_ssh().to_bytes().unwrap_or_default();
+        let read = verify(&blob, &conditions, |serial| {
+            view.credential(serial.get()).cloned()
+        });
+        match read {
+            Ok(verified) => self.status_text(&verified.into_identity()),
+            Err(why) => format!(
+                "The certificate does not open anything any more: {}",
+                clean(&why.to_string())
+            ),
+        }
     }
 
     fn status_of(&self, identity: &Identity) -> Status {
         let view = self.ctx.state.view();
+        let usable = policy::visible_nodes(&view, identity, self.ctx.state.now());
+        let logins: BTreeSet<&Login> = usable.iter().flat_map(|node| node.logins.iter()).collect();
+        let logins = logins.into_iter().map(ToString::to_string).collect();
         if let Some(held) = identity.credential() {
-            let mut status =
-                Status::of_claims(&view, identity.user(), &held.claims, held.valid_before);
-            status.active_requests.clear();
+            let mut status = Status::of_certificate(&view, identity.user(), held);
+            status.logins = logins;
             let now = self.ctx.state.now();
             for id in &held.claims.requests {
                 match not_in_effect(&view, identity, id, now) {
@@ -126,22 +145,19 @@ impl<I: CommandIo> Run<'_, I> {
                 }
             }
             status.key = identity.key().to_string();
-            status.extensions = extensions(&view, identity, self.ctx.state.now());
             return status;
         }
         let active = self.active(identity);
         let mut roles: BTreeSet<String> = BTreeSet::new();
-        let mut logins = Vec::new();
         if let Some(user) = view.user(identity.user()) {
             roles.extend(user.roles.iter().map(ToString::to_string));
-            logins.extend(user.logins.iter().map(ToString::to_string));
         }
-        let mut allowed: BTreeSet<&ResourceId> = BTreeSet::new();
+        let mut added: BTreeSet<&ResourceId> = BTreeSet::new();
         for granted in active.iter().filter_map(|request| request.granted.as_ref()) {
             roles.extend(granted.roles.iter().map(ToString::to_string));
             match &granted.reach {
                 Reach::Roles => {}
-                Reach::Resources(ids) => allowed.extend(ids),
+                Reach::Resources(ids) => added.extend(ids),
             }
         }
         let ends = active.iter().map(|request| request.access_expires).min();
@@ -156,9 +172,10 @@ impl<I: CommandIo> Run<'_, I> {
             inactive_requests: Vec::new(),
             roles: roles.into_iter().collect(),
             logins,
-            allowed_resources: allowed.into_iter().map(ToString::to_string).collect(),
+            allowed_resources: None,
+            added_resources: added.into_iter().map(ToString::to_string).collect(),
             valid_until: ends.map(say::rfc3339),
-            extensions: extensions(&view, identity, self.ctx.state.now()),
+            extensions: extensions(&view, identity, &usable, self.ctx.state.now()),
             ends,
         }
     }
@@ -275,40 +292,35 @@ fn count(n: usize, what: &str) -> String {
 }
 
 impl Status {
-    /// What a certificate says of its holder.
-    fn of_claims(
-        view: &View,
-        user: &UserName,
-        claims: &Claims,
-        valid_before: OffsetDateTime,
-    ) -> Self {
+    /// What a certificate says of its holder; which of its requests are in effect is judged apart.
+    fn of_certificate(view: &View, user: &UserName, held: &Credential) -> Self {
+        let claims = &held.claims;
         let allowed = match &claims.allowed {
-            AllowedResources::Unrestricted => Vec::new(),
-            AllowedResources::Only(ids) => ids.iter().map(ToString::to_string).collect(),
+            AllowedResources::Unrestricted => None,
+            AllowedResources::Only(ids) => Some(ids.iter().map(ToString::to_string).collect()),
         };
-        let logins = claims.traits.get("logins").into_iter().flatten();
         Self {
             cluster: view.cluster().to_string(),
             username: user.to_string(),
             key: String::new(),
-            active_requests: claims.requests.iter().map(ToString::to_string).collect(),
+            active_requests: Vec::new(),
             inactive_requests: Vec::new(),
             roles: claims.roles.iter().map(ToString::to_string).collect(),
-            logins: logins.cloned().collect(),
+            logins: BTreeSet::new(),
             allowed_resources: allowed,
-            valid_until: Some(say::rfc3339(valid_before)),
-            extensions: Vec::new(),
-            ends: Some(valid_before),
+            added_resources: Vec::new(),
+            valid_until: Some(say::rfc3339(held.valid_before)),
+            extensions: held.permits.clone(),
+            ends: Some(held.valid_before),
         }
     }
 
     /// The layout of `tsh status`.
     fn render(&self, now: OffsetDateTime) -> String {
-        let resources: Vec<String> = self
-            .allowed_resources
-            .iter()
-            .map(|id| say::quote(id))
-            .collect();
+        let quoted = |ids: &[String]| {
+            let ids: Vec<String> = ids.iter().map(|id| say::quote(id)).collect();
+            format!("[{}]", ids.join(","))
+        };
         let mut lines = vec![
             line("> Cluster", &self.cluster),
             line("  Logged in as", &self.username),
@@ -322,11 +334,17 @@ impl Status {
         );
         lines.push(line("  Roles", &or_none(&self.roles)));
         lines.push(line("  Logins", &or_none(&self.logins)));
-        if !resources.is_empty() {
-            lines.push(line(
+        match &self.allowed_resources {
+            Some(allowed) => lines.push(line("  Allowed Resources", &quoted(allowed))),
+            // A plain key is not restricted to what requests gave.
+            None if !self.added_resources.is_empty() => lines.push(line(
                 "  Allowed Resources",
-                &format!("[{}]", resources.join(",")),
-            ));
+                &format!(
+                    "what the standing roles reach, and by requests {}",
+                    quoted(&self.added_resources)
+                ),
+            )),
+            None => {}
         }
         let until = match self.ends {
             Some(ends) => format!(
@@ -337,12 +355,7 @@ impl Status {
             None => "your roles or key change".to_owned(),
         };
         lines.push(line("  Valid until", &until));
-        let extensions: Vec<String> = self
-            .extensions
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect();
-        lines.push(line("  Extensions", &or_none(&extensions)));
+        lines.push(line("  Extensions", &or_none(&self.extensions)));
         lines.join("\n")
     }
 }
@@ -351,7 +364,8 @@ fn line(label: &str, value: &str) -> String {
     format!("{:<21}{}", format!("{label}:"), clean(value))
 }
 
-fn or_none(items: &[String]) -> String {
+fn or_none<'a>(items: impl IntoIterator<Item = &'a String>) -> String {
+    let items: Vec<&str> = items.into_iter().map(String::as_str).collect();
     if items.is_empty() {
         "[none]".to_owned()
     } else {
@@ -360,12 +374,14 @@ fn or_none(items: &[String]) -> String {
 }
 
 /// What sessions may do, on any of the nodes that work now, in the words of certificates.
-fn extensions(view: &View, identity: &Identity, now: OffsetDateTime) -> Vec<&'static str> {
-    let mut found: BTreeSet<&'static str> = BTreeSet::new();
-    for usable in policy::visible_nodes(view, identity, now)
-        .into_iter()
-        .take(NODES_LOOKED_AT)
-    {
+fn extensions(
+    view: &View,
+    identity: &Identity,
+    usable: &[UsableNode],
+    now: OffsetDateTime,
+) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for usable in usable.iter().take(NODES_LOOKED_AT) {
         for login in usable.logins.iter() {
             let access = Access {
                 login: login.clone(),
@@ -377,10 +393,10 @@ fn extensions(view: &View, identity: &Identity, now: OffsetDateTime) -> Vec<&'st
             }
         }
     }
-    found.into_iter().collect()
+    found
 }
 
-fn extensions_of(capabilities: &Capabilities) -> impl Iterator<Item = &'static str> {
+fn extensions_of(capabilities: &Capabilities) -> impl Iterator<Item = String> {
     let forwarding =
         capabilities.local_forwarding.is_allowed() || capabilities.remote_forwarding.is_allowed();
     [
@@ -396,5 +412,6 @@ fn extensions_of(capabilities: &Capabilities) -> impl Iterator<Item = &'static s
         ("permit-pty", capabilities.pty.is_allowed()),
     ]
     .into_iter()
-    .filter_map(|(name, allowed)| allowed.then_some(name))
+    .filter(|(_, allowed)| *allowed)
+    .map(|(name, _)| name.to_owned())
 }

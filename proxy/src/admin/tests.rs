@@ -11,6 +11,7 @@ mod long;
 mod monitoring;
 mod rights;
 mod rules;
+mod showing;
 mod transcripts;
 mod waiting;
 
@@ -241,7 +242,11 @@ async fn world() -> World {
             names: HostNames::new(["example.com", "access"], ["nodes.example.com"]).unwrap(),
         }),
         authorities: Arc::new(Authorities {
-            user: vec![key("user ca")],
+            user: vec![
+                anteroom_ca::key::Key::from_seed("user ca", &[7; 32])
+                    .public_key()
+                    .clone(),
+            ],
             node: vec![key("node ca")],
             host: vec![key("host ca")],
         }),

@@ -7,6 +7,7 @@
 mod allowing;
 mod block;
 mod data;
+mod filing;
 mod outcome;
 mod pieces;
 mod session;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 pub use self::allowing::{allowance, covers, foreseen};
 pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml};
+pub use self::filing::{filing_for, name_of};
 pub use self::outcome::{
     KUBE_OBJECTS_NOT_LISTED, ambiguous_name, barred, connecting_comes_later, connecting_not_served,
     denial, joined, labels_of, no_such_node, no_such_resource, outcome, own_lock,
@@ -35,11 +37,12 @@ pub use self::waiting::{
     Audience, CREATING, HOST_NEVER_ISSUED, LOCAL_FORWARDING_REFUSED, NOTHING_FILED, SessionEnd,
     Stage, TOO_MANY_CONNECTIONS, TOO_MANY_HELD, access_denied, access_over, ambiguous_node,
     approval_received, approved_for_later, approved_without_this, assumable, assumable_by_login,
-    attempting, certificate_without, connection_too_old, file_copy_refused, host_is_locked,
-    host_is_revoked, host_never_issued, joining, left_pending, no_access, node_unavailable,
-    reason_prompt, reason_required, reason_required_at_login, request_canceled, request_deleted,
-    request_denied, request_expired, request_id, request_revoked, seeking, session_ended,
-    shutting_down, too_many_connections, too_many_sessions, waiting, waiting_for_start,
+    attempting, certificate_without, connection_too_old, cut_short, file_copy_refused,
+    host_is_locked, host_is_revoked, host_never_issued, joining, left_pending, no_access,
+    node_unavailable, reason_prompt, reason_required, reason_required_at_login, request_canceled,
+    request_deleted, request_denied, request_expired, request_id, request_revoked, seeking,
+    session_ended, shutting_down, too_many_connections, too_many_sessions, waiting,
+    waiting_for_start,
 };
 pub use anteroom_core::duration::parse as parse_duration;
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use anteroom_core::duration::format as format_duration;
 use anteroom_core::id::{ClusterName, Login, ResourceId, UserName};
 use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{Denial, Reason, Visibility};
 use anteroom_core::request::{
-    AccessRequest, Actor, Annotations, Author, Reach, Resolution, State, Verdict,
+    AccessRequest, Actor, Annotations, Author, Effect, Reach, Resolution, Review, State, Terms,
+    Verdict,
 };
 use anteroom_core::resource::Resource;
 use anteroom_core::role::DurationFrom;
@@ -18,7 +20,7 @@ use time::OffsetDateTime;
 use super::block::{RequestBlock, ReviewLine};
 use super::table::Table;
 use super::text::clean;
-use super::waiting;
+use super::{waiting, when};
 
 /// A resource with its labels, for the block of a request.
 #[must_use]
@@ -83,7 +85,11 @@ impl RequestBlock {
                 .collect(),
             status: request.state.to_string(),
             waiting: None,
-            reviews: request.reviews.iter().map(review_line).collect(),
+            reviews: request
+                .reviews
+                .iter()
+                .map(|review| review_line(view, review))
+                .collect(),
             resolved: resolution_line(request),
         }
     }
@@ -99,7 +105,19 @@ impl RequestBlock {
     }
 }
 
-fn review_line(review: &anteroom_core::request::Review) -> ReviewLine {
+fn review_line(view: &View, review: &Review) -> ReviewLine {
+    let mut how = match (&review.author, review.allowance) {
+        (Author::Rule(_), _) => vec!["automatic".to_owned()],
+        (Author::User(_), Some(id)) => vec![format!("by pre-approval {id}")],
+        (Author::User(_), None) => Vec::new(),
+    };
+    if let Verdict::Approve(terms) = &review.verdict {
+        how.extend(in_words(view, terms));
+    }
+    match review.effect {
+        Effect::Counted => {}
+        Effect::Ineffectual => how.push("counted by no threshold".to_owned()),
+    }
     let verdict = match review.verdict {
         Verdict::Approve(_) => "approved",
         Verdict::Deny => "denied",
@@ -107,23 +125,60 @@ fn review_line(review: &anteroom_core::request::Review) -> ReviewLine {
     ReviewLine {
         author: review.author.to_string(),
         verdict: verdict.to_owned(),
-        how: match (&review.author, review.allowance) {
-            (Author::Rule(_), _) => Some("automatic".to_owned()),
-            (Author::User(_), Some(id)) => Some(format!("by pre-approval {id}")),
-            (Author::User(_), None) => None,
-        },
+        how: (!how.is_empty()).then(|| how.join(", ")),
         reason: review.reason.clone(),
         at: review.created,
+    }
+}
+
+/// In what an approval is less than was asked.
+fn in_words(view: &View, terms: &Terms) -> Vec<String> {
+    let roles = terms.roles.as_ref().map(|roles| {
+        let noun = if roles.len() == 1 { "role" } else { "roles" };
+        format!("only {noun} {}", strings(roles).join(" and "))
+    });
+    let resources = terms.resources.as_ref().map(|ids| {
+        let names: Vec<String> = ids.iter().map(|id| resource_in_words(view, id)).collect();
+        format!("only {}", names.join(" and "))
+    });
+    let parts = [
+        roles,
+        resources,
+        terms
+            .max_duration
+            .map(|limit| format!("at most {}", format_duration(limit))),
+        terms
+            .assume_start
+            .map(|start| format!("not before {}", when::stamp(start))),
+        terms
+            .until
+            .map(|until| format!("until {}", when::stamp(until))),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+fn resource_in_words(view: &View, id: &ResourceId) -> String {
+    let name = node_name(view, id).or_else(|| other_than_a_node(id));
+    let name = name.unwrap_or_else(|| id.clone().without_logins().to_string());
+    match id.logins() {
+        Some(logins) => format!("{name} as {}", strings(logins).join("+")),
+        None => name,
     }
 }
 
 /// How the request was decided or ended, unless the last word was a review, which is shown as one.
 fn resolution_line(request: &AccessRequest) -> Option<ReviewLine> {
     let resolved = request.resolved.as_ref()?;
-    let reviewed = request
-        .reviews
-        .iter()
-        .any(|review| resolved.by == Actor::from(review.author.clone()));
+    // The same person may have reviewed it, without effect, and decided it later as an administrator.
+    let reviewed = request.reviews.iter().any(|review| {
+        let state = match review.verdict {
+            Verdict::Approve(_) => State::Approved,
+            Verdict::Deny => State::Denied,
+        };
+        resolved.by == Actor::from(review.author.clone())
+            && resolved.at == review.created
+            && request.state == state
+    });
     let author = match (&resolved.by, request.state) {
         (_, State::Approved | State::Denied) if reviewed => return None,
         (Actor::Clock, _) => String::new(),

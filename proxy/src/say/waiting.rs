@@ -190,6 +190,16 @@ pub fn reason_required_at_login(own: Option<&str>) -> String {
     )
 }
 
+/// A wish for a time that is granted in part.
+#[must_use]
+pub fn cut_short(option: &str, wanted: Duration, given: Duration) -> String {
+    format!(
+        "`{option} {}` is cut to {}: more can't be given here.",
+        format_duration(wanted),
+        format_duration(given)
+    )
+}
+
 /// The line of the block that names the request, where the block is not shown.
 #[must_use]
 pub fn request_id(request: &str) -> String {

@@ -166,7 +166,7 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(wanted)
     }
 
-    /// A full ID, a UUID, a name, or `LOGIN@NODE` for one login.
+    /// A full ID, a UUID, a name, `NAME?logins=a,b` or `LOGIN@NODE`.
     fn wanted_resource(&self, view: &View, text: &str, whose: Known) -> Result<ResourceId, Stop> {
         let usage = |error: &dyn std::fmt::Display| {
             Stop::usage(invalid(
@@ -177,6 +177,14 @@ impl<I: CommandIo> Run<'_, I> {
         };
         if text.starts_with('/') {
             return ResourceId::parse(text).map_err(|error| usage(&error));
+        }
+        if let Some((name, logins)) = text.split_once("?logins=") {
+            let id = self.wanted_resource(view, name, whose)?;
+            if id.logins().is_some() {
+                return Err(usage(&"a login is named on both sides; leave one out"));
+            }
+            return ResourceId::parse(&format!("{id}?logins={logins}"))
+                .map_err(|error| usage(&error));
         }
         let node = text.strip_prefix("node/");
         let may_be_another = node.is_none() && !text.contains('@');
@@ -236,15 +244,15 @@ impl<I: CommandIo> Run<'_, I> {
     pub(crate) fn filing_refused(&self, error: FileError) -> Stop {
         match &error {
             FileError::Refused(FilingError::UnknownResource(id)) => {
-                if let Some((_, name)) = id.registered().filter(|_| id.kube_object().is_none()) {
-                    return no_such_resource(id.kind().searched_as(), name);
-                }
-                let name = id.name().to_owned();
+                // Of another cluster, the name alone would read as one of here.
                 let shown = if id.cluster() == self.ctx.state.cluster() {
-                    name
+                    id.name().to_owned()
                 } else {
                     id.to_string()
                 };
+                if id.registered().is_some() && id.kube_object().is_none() {
+                    return no_such_resource(id.kind().searched_as(), &shown);
+                }
                 if id.kube_object().is_some() {
                     return no_such_resource(&id.kind().to_string(), &shown);
                 }
@@ -261,27 +269,26 @@ impl<I: CommandIo> Run<'_, I> {
         let view = self.ctx.state.view();
         let id = RequestId::from_uuid(Uuid::new_v4());
         let filed = request::file(&view, identity, wanted, id, self.ctx.state.now());
-        self.say_dry_run(&view, filed, format).await
+        let filed = filed.map_err(|error| self.filing_refused(error.into()))?;
+        self.say_dry_run(&view, wanted, filed, format).await
     }
 
     /// What would be filed, and who could review it.
     pub(crate) async fn say_dry_run(
         &mut self,
         view: &View,
-        filed: Result<Filed, FilingError>,
+        wanted: &Wanted,
+        filed: Filed,
         format: Format,
     ) -> Ended {
-        let filed = filed.map_err(FileError::from);
-        match filed.map_err(|error| self.filing_refused(error))? {
+        match filed {
             Filed::New(new) => {
                 let now = self.ctx.state.now();
                 let reviews = request::automatic_reviews(view, &new.request, now);
                 let then = after(&reviews).unwrap_or(&new.request);
-                self.listing(format, &RequestRow::new(then), || {
-                    RequestBlock::for_requester(view, then).render()
-                })
-                .await?;
+                self.say_request(view, then, format).await?;
                 self.say_reachable(view, &new.reachable).await?;
+                self.say_cuts(wanted, &new.request).await?;
                 let mut said = Vec::from_iter(say::foreseen(&reviews, then));
                 if then.state == RequestState::Pending {
                     said.push(who_reviews(&still_able(view, then)));
@@ -290,19 +297,53 @@ impl<I: CommandIo> Run<'_, I> {
                 self.note(&said.join("\n")).await?;
             }
             Filed::Joined(id) => {
-                let mut said = vec![say::joining(&id.to_string())];
-                if let Some(request) = view.request(&id) {
-                    let now = self.ctx.state.now();
-                    let reviews = request::allowance_reviews(view, request, now);
-                    let then = after(&reviews).unwrap_or(request);
-                    said.extend(say::foreseen(&reviews, then));
-                }
+                let request = self.still_there(id).await?;
+                let now = self.ctx.state.now();
+                let reviews = request::allowance_reviews(view, &request, now);
+                let then = after(&reviews).unwrap_or(&request);
+                self.say_request(view, then, format).await?;
+                let joined = say::joined(&request, Some(&wanted.reason), &wanted.reviewers);
+                let mut said = vec![joined];
+                said.extend(say::foreseen(&reviews, then));
                 said.push(NOTHING_FILED.to_owned());
                 self.note(&said.join("\n")).await?;
             }
-            Filed::Covered(id) => self.note(&covered(id)).await?,
+            Filed::Covered(id) => {
+                let request = self.still_there(id).await?;
+                self.say_request(view, &request, format).await?;
+                self.note(&format!("{}\n{NOTHING_FILED}", covered(id)))
+                    .await?;
+            }
         }
         Ok(Exit::Done)
+    }
+
+    async fn say_request(
+        &mut self,
+        view: &View,
+        request: &AccessRequest,
+        format: Format,
+    ) -> Result<(), Stop> {
+        self.listing(format, &RequestRow::new(request), || {
+            RequestBlock::for_requester(view, request).render()
+        })
+        .await
+    }
+
+    /// Which of the wishes the request has less of than was wanted.
+    async fn say_cuts(&mut self, wanted: &Wanted, request: &AccessRequest) -> Result<(), Stop> {
+        let pending = request.request_expires - request.created;
+        let cuts = [
+            ("--max-duration", wanted.max_duration, request.duration),
+            ("--request-ttl", wanted.request_ttl, pending),
+            ("--session-ttl", wanted.session_ttl, request.session_ttl),
+        ];
+        for (option, wanted, given) in cuts {
+            if let Some(wanted) = wanted.filter(|wanted| *wanted > given) {
+                self.note(&say::cut_short(option, wanted, given)).await?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn say_reachable(
@@ -363,6 +404,7 @@ impl<I: CommandIo> Run<'_, I> {
         }
         if let Filed::New(new) = filed {
             self.say_reachable(&view, &new.reachable).await?;
+            self.say_cuts(wanted, &new.request).await?;
         }
         let others = request.reach.resources().filter_map(ResourceId::registered);
         let kinds: BTreeSet<&str> = others.map(|(kind, _)| plural(kind)).collect();

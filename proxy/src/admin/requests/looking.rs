@@ -204,14 +204,10 @@ fn request_table(view: &View, requests: &[Arc<AccessRequest>], prefix: &str) -> 
     format!("{table}\n\n[+] Resource lists are cut; `{prefix} request show ID` shows one whole")
 }
 
-/// What ends next: a pending request lapses, an approved one's access ends.
+/// What ends next or has ended: of a grant its access, of anything else the time for an answer.
 fn expires(request: &AccessRequest) -> OffsetDateTime {
-    match request.state {
-        RequestState::Pending => request.request_expires,
-        RequestState::Approved
-        | RequestState::Denied
-        | RequestState::Expired
-        | RequestState::Canceled
-        | RequestState::Revoked => request.access_expires,
+    match request.granted {
+        Some(_) => request.access_expires,
+        None => request.request_expires,
     }
 }

@@ -1,10 +1,11 @@
 //! `request review`: what a reviewer says, and on which terms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anteroom_core::id::{RequestId, ResourceId};
+use anteroom_core::id::{Login, RequestId, ResourceId};
 use anteroom_core::request::{AccessRequest, Action, Effect, Terms, Verdict};
+use anteroom_core::target::Target;
 use anteroom_core::view::View;
 
 use super::RequestRow;
@@ -86,7 +87,7 @@ impl<I: CommandIo> Run<'_, I> {
             .iter()
             .map(|text| asked_resource(&view, request, text))
             .collect();
-        let resources = resources?;
+        let resources = merged(resources?);
         Ok(Terms {
             roles: (!args.roles.is_empty()).then(|| args.roles.iter().cloned().collect()),
             resources: (!resources.is_empty()).then_some(resources),
@@ -106,7 +107,8 @@ impl ReviewTerms {
     }
 }
 
-/// The resource of `request` that a reviewer's argument means: a full ID as it is, a name or UUID with the logins that were asked for.
+/// The resource of `request` that a reviewer's argument means: a full ID, a name or UUID, each also with `?logins=`, or
+/// `LOGIN@NODE`. Without logins it means those that were asked for.
 fn asked_resource(view: &View, request: &AccessRequest, text: &str) -> Result<ResourceId, Stop> {
     let usage = |error: &dyn std::fmt::Display| {
         Stop::usage(invalid(
@@ -117,18 +119,35 @@ fn asked_resource(view: &View, request: &AccessRequest, text: &str) -> Result<Re
     };
     if text.starts_with('/') {
         let id = ResourceId::parse(text).map_err(|error| usage(&error))?;
-        // Without logins it means those that were asked for.
-        let asked = request
-            .reach
-            .resources()
-            .find(|asked| (*asked).clone().without_logins() == id);
+        let mut asked = request.reach.resources();
+        let asked = asked.find(|asked| (*asked).clone().without_logins() == id);
         return Ok(asked.cloned().unwrap_or(id));
     }
+    if let Some((name, logins)) = text.split_once("?logins=") {
+        let id = named_resource(view, request, name)?.without_logins();
+        return ResourceId::parse(&format!("{id}?logins={logins}")).map_err(|error| usage(&error));
+    }
+    match (named_resource(view, request, text), text.contains('@')) {
+        (Err(_), true) => {
+            let target = Target::parse(text).map_err(|error| usage(&error))?;
+            let id = named_resource(view, request, &target.node.to_string())?.without_logins();
+            let logins = BTreeSet::from([target.login]);
+            id.with_logins(logins)
+                .ok_or_else(|| usage(&"only a node has logins"))
+        }
+        (found, _) => found,
+    }
+}
+
+/// The one resource of `request` of that name or UUID.
+fn named_resource(view: &View, request: &AccessRequest, text: &str) -> Result<ResourceId, Stop> {
     let named = |asked: &&ResourceId| {
         let node = asked.node_id().and_then(|id| view.node(&id));
+        let name = text.strip_prefix("node/").unwrap_or(text);
         asked.name() == text
             || asked.short() == text
-            || node.is_some_and(|node| node.name.as_str() == text)
+            || (*asked).clone().without_logins().to_string() == text
+            || node.is_some_and(|node| node.name.as_str() == name)
     };
     let mut found = request.reach.resources().filter(named);
     match (found.next(), found.next()) {
@@ -143,4 +162,24 @@ fn asked_resource(view: &View, request: &AccessRequest, text: &str) -> Result<Re
             request.id
         ))),
     }
+}
+
+/// One ID per resource, with the logins of all that name it: `root@iot` and `deploy@iot` are one node.
+fn merged(ids: BTreeSet<ResourceId>) -> BTreeSet<ResourceId> {
+    let mut merged: BTreeMap<ResourceId, Option<BTreeSet<Login>>> = BTreeMap::new();
+    for id in ids {
+        let logins = id.logins().cloned();
+        merged
+            .entry(id.without_logins())
+            .and_modify(|known| match (&mut *known, &logins) {
+                (Some(known), Some(more)) => known.extend(more.iter().cloned()),
+                (None, _) | (_, None) => *known = None,
+            })
+            .or_insert(logins);
+    }
+    let narrowed = |(id, logins): (ResourceId, Option<BTreeSet<Login>>)| match logins {
+        Some(logins) => id.with_logins(logins),
+        None => Some(id),
+    };
+    merged.into_iter().filter_map(narrowed).collect()
 }

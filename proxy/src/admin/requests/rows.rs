@@ -76,6 +76,39 @@ struct ReviewRow {
     automatic: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pre_approval: Option<String>,
+    /// In what an approval is less than was asked; absent where it is not.
+    #[serde(flatten)]
+    terms: TermsRow,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct TermsRow {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_ids: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_duration: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assume_start_time: Option<String>,
+    /// When it is over, however late it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+}
+
+impl TermsRow {
+    fn new(verdict: &Verdict) -> Self {
+        let Verdict::Approve(terms) = verdict else {
+            return Self::default();
+        };
+        Self {
+            roles: terms.roles.as_ref().map(strings),
+            resource_ids: terms.resources.as_ref().map(strings),
+            max_duration: terms.max_duration.map(anteroom_core::duration::format),
+            assume_start_time: terms.assume_start.map(say::rfc3339),
+            until: terms.until.map(say::rfc3339),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -190,6 +223,7 @@ impl ReviewRow {
                 (Author::User(_), None) => false,
             },
             pre_approval: review.allowance.map(|id| id.to_string()),
+            terms: TermsRow::new(&review.verdict),
         }
     }
 }
