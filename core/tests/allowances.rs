@@ -272,7 +272,9 @@ fn nobody_is_reviewed_by_an_allowance_of_their_own_nor_by_who_files_for_them() {
     let view = small().with_user(a_user("alice", &[0], &["requester", "reviewer"], &["root"]));
     assert_eq!(own.check(&view, T0), Err(AllowError::Own));
     assert_eq!(becomes(&view.with_allowances([own]), T0), State::Pending);
-    let view = small().with_allowances([allowance(staging())]);
+    let view = small()
+        .with_user(a_user("bob", &[2], &["reviewer", "editor"], &[]))
+        .with_allowances([allowance(staging())]);
     let wanted = wants_root_on_iot(&view);
     let bob = Actor::User(user("bob"));
     let filed = file_for(&view, &user("alice"), &bob, &wanted, request_id(1), T0).unwrap();

@@ -582,6 +582,11 @@ impl<'a> Subject<'a> {
         let usable = self.logins_with(&here, self.standing_reaches());
         let mut logins = self.askable_beside(&here, &usable);
         logins.retain(|login, _| self.includes(node, login));
+        if !logins.is_empty() && !self.locks.is_empty() {
+            // As [`Self::barred`] has it: what only a lock takes from her is not asked for anew.
+            let had = self.as_if_nothing_were_locked().granted_logins(node);
+            logins.retain(|login, _| !had.contains(login));
+        }
         logins
     }
 

@@ -198,7 +198,7 @@ pub(super) const NOT_SERVED: &[(&str, &str)] = &[
     ("all_equal", ""),
     ("is_subset", "; write `contains_all(list, list)`"),
     ("can_view", ""),
-    ("system.catype", ""),
+    ("system.catype", "; it is `resource.spec.type` here"),
 ];
 
 /// The signature behind `name`.

@@ -35,6 +35,7 @@ mod allowances;
 mod hosts;
 mod identities;
 mod monitoring;
+mod races;
 mod unreadable;
 
 const START: OffsetDateTime = datetime!(2026-11-20 20:00 UTC);
