@@ -140,7 +140,9 @@ pub async fn wait_for_permit(
                 return Ok(permit);
             }
             Decision::Deny(denial) => {
-                let outcome = held.as_ref().and_then(|held| held.outcome(&view, now));
+                let outcome = held
+                    .as_ref()
+                    .and_then(|held| held.outcome(proxy, &view, now));
                 return Err(outcome.unwrap_or_else(|| Refusal {
                     exit: Exit::Denied,
                     sentence: denied(proxy, need, &denial),
@@ -149,7 +151,7 @@ pub async fn wait_for_permit(
             }
             Decision::Ask(_) => match &held {
                 Some(held) => {
-                    if let Some(refusal) = held.outcome(&view, now) {
+                    if let Some(refusal) = held.outcome(proxy, &view, now) {
                         return Err(refusal);
                     }
                 }
@@ -159,12 +161,13 @@ pub async fn wait_for_permit(
                 }
             },
         }
-        let Some(held) = &held else { continue };
+        let Some(held) = &mut held else { continue };
+        held.tell_start(&view, now, voice).await;
         tokio::select! {
             // The sender lives in the state, which `proxy` keeps alive.
             _ = changes.changed() => {}
-            how = voice.left() => return Err(held.left(how)),
-            () = held.wait_is_over() => return Err(held.still_pending()),
+            how = voice.left() => return Err(held.left(proxy, how)),
+            () = held.wait_is_over() => return Err(still_waiting(proxy, held.request)),
             () = proxy.draining() => return Err(held.shutting_down()),
         }
     }
@@ -191,6 +194,8 @@ fn denied(proxy: &Proxy, need: &Need, denial: &policy::Denial) -> String {
 struct Held<'p> {
     request: RequestId,
     give_up: Option<tokio::time::Instant>,
+    /// When it was said to open, if that was said.
+    said_start: Option<OffsetDateTime>,
     /// Shown to reviewers as "waiting" for as long as this lives.
     _waiting: WaitingGuard,
     /// Counted against what one user may have waiting.
@@ -221,13 +226,27 @@ impl<'p> Held<'p> {
             return Ok(None);
         };
         let cluster = proxy.config().cluster.to_string();
-        voice
-            .say(&say::access_denied(
-                need.identity.user().as_str(),
-                &need.shown,
-                &cluster,
-            ))
-            .await;
+        let denied = say::access_denied(need.identity.user().as_str(), &need.shown, &cluster);
+        if let Some(answer) = answer_meanwhile(proxy, need, &ask) {
+            return Err(Refusal {
+                sentence: format!("{denied}\n{}", answer.sentence),
+                ..answer
+            });
+        }
+        voice.say(&denied).await;
+        if let (Some((request, starts)), None) = (ask.opens, need.joins(&ask)) {
+            // What is approved for later is waited for, and no reviewer asked once more.
+            let sooner = say::wanted_sooner(&need.shown);
+            let mut held = Self::join(proxy, need, request, slot).map_err(|left| Refusal {
+                sentence: format!("{}\n{sooner}", left.sentence),
+                ..left
+            })?;
+            let id = request.to_string();
+            voice.say(&say::waiting_for_start(&id, starts)).await;
+            voice.say(&sooner).await;
+            held.said_start = Some(starts);
+            return Ok(Some(held));
+        }
         voice.say(&say::attempting(&need.shown)).await;
         if let Some(narrower) = ask
             .narrower
@@ -270,30 +289,38 @@ impl<'p> Held<'p> {
             }
         };
         let request = tell_filed(proxy, &filed, need, voice).await;
+        Self::join(proxy, need, request, slot).map(Some)
+    }
+
+    /// Waits for `request`, unless the connection does not wait.
+    fn join(
+        proxy: &'p Proxy,
+        need: &Need,
+        request: RequestId,
+        slot: HoldSlot<'p>,
+    ) -> Result<Held<'p>, Refusal> {
         let give_up = match need.wait {
-            // A rule may have answered in the transaction that filed: then nothing is left pending.
-            Some(Duration::ZERO) if is_pending(proxy, request) => {
-                return Err(Refusal {
-                    exit: Exit::Pending,
-                    sentence: say::left_pending(&request.to_string()),
-                    request: Some(request),
-                });
+            // A rule may have answered in the transaction that filed: then there is no wait.
+            Some(Duration::ZERO) if is_waited_for(proxy, request) => {
+                return Err(still_waiting(proxy, request));
             }
             Some(wait) => Some(tokio::time::Instant::now() + wait),
             None => None,
         };
-        Ok(Some(Held {
+        Ok(Held {
             request,
             give_up,
+            said_start: None,
             _waiting: proxy.commands.waiting.enter(request),
             _slot: slot,
-        }))
+        })
     }
 
     /// What the request's state means for whoever waits; `None` while it may still come. `view`
     /// and `now` are those of the decision that did not permit.
-    fn outcome(&self, view: &View, now: OffsetDateTime) -> Option<Refusal> {
+    fn outcome(&self, proxy: &Proxy, view: &View, now: OffsetDateTime) -> Option<Refusal> {
         let refusal = |exit, sentence| {
+            proxy.commands.waiting.heard(self.request);
             Some(Refusal {
                 exit,
                 sentence,
@@ -324,6 +351,21 @@ impl<'p> Held<'p> {
         }
     }
 
+    /// Says when it opens, where it was approved for later: once, and again if that moves.
+    async fn tell_start(&mut self, view: &View, now: OffsetDateTime, voice: &mut impl Voice) {
+        let Some(starts) = view
+            .request(&self.request)
+            .filter(|request| request.state == State::Approved)
+            .map(|request| request.starts())
+            .filter(|starts| now < *starts && self.said_start != Some(*starts))
+        else {
+            return;
+        };
+        self.said_start = Some(starts);
+        let id = self.request.to_string();
+        voice.say(&say::waiting_for_start(&id, starts)).await;
+    }
+
     async fn wait_is_over(&self) {
         match self.give_up {
             Some(instant) => tokio::time::sleep_until(instant).await,
@@ -331,26 +373,14 @@ impl<'p> Held<'p> {
         }
     }
 
-    fn left(&self, how: Left) -> Refusal {
+    fn left(&self, proxy: &Proxy, how: Left) -> Refusal {
         match how {
-            // Who leaves has a request that is still pending, however she leaves.
-            Left::Interrupted => Refusal {
-                exit: Exit::Pending,
-                sentence: say::left_pending(&self.request.to_string()),
-                request: Some(self.request),
-            },
+            // Who leaves has a request that is still there, however she leaves.
+            Left::Interrupted => still_waiting(proxy, self.request),
             Left::Gone => Refusal {
                 request: Some(self.request),
                 ..gone()
             },
-        }
-    }
-
-    fn still_pending(&self) -> Refusal {
-        Refusal {
-            exit: Exit::Pending,
-            sentence: say::left_pending(&self.request.to_string()),
-            request: Some(self.request),
         }
     }
 
@@ -363,10 +393,67 @@ impl<'p> Held<'p> {
     }
 }
 
-fn is_pending(proxy: &Proxy, request: RequestId) -> bool {
-    let view = proxy.state.view();
-    let state = view.request(&request).map(|request| request.state);
-    state == Some(State::Pending)
+/// Whether nothing but waiting gets anywhere with `request` now.
+fn is_waited_for(proxy: &Proxy, request: RequestId) -> bool {
+    let (view, now) = (proxy.state.view(), proxy.state.now());
+    view.request(&request)
+        .is_some_and(|request| match request.state {
+            State::Pending => true,
+            State::Approved => now < request.starts(),
+            State::Denied | State::Expired | State::Canceled | State::Revoked => false,
+        })
+}
+
+/// The wait is over, the request is not.
+fn still_waiting(proxy: &Proxy, request: RequestId) -> Refusal {
+    let (view, now) = (proxy.state.view(), proxy.state.now());
+    let id = request.to_string();
+    let opens = view
+        .request(&request)
+        .filter(|request| request.state == State::Approved && now < request.starts())
+        .map(|request| request.starts());
+    Refusal {
+        exit: Exit::Pending,
+        sentence: match opens {
+            Some(starts) => say::approved_for_later(&id, starts),
+            None => say::left_pending(&id),
+        },
+        request: Some(request),
+    }
+}
+
+/// The denial of an equal request that came while nobody of hers waited any more, because the
+/// connection was cut or did not wait: it ends this connection as it would have ended that one, and
+/// the next one asks anew. `None` if there is none, or it has reached somebody.
+fn answer_meanwhile(proxy: &Proxy, need: &Need, ask: &Ask) -> Option<Refusal> {
+    if need.joins(ask).is_some() {
+        return None;
+    }
+    let (view, now) = (proxy.state.view(), proxy.state.now());
+    let equal = view.requests().filter(|request| {
+        request.user == *need.identity.user()
+            && request.key.as_ref() == Some(need.identity.key())
+            && request.scope == need.scope
+            && request.reach.resources().eq([&ask.resource])
+    });
+    let last = equal.max_by_key(|request| request.created)?;
+    let unheard = last.state == State::Denied
+        && last
+            .resolved
+            .as_ref()
+            .is_some_and(|end| end.at >= proxy.started)
+        && !proxy.commands.waiting.was_heard(last.id);
+    if !unheard {
+        return None;
+    }
+    proxy.commands.waiting.heard(last.id);
+    let outcome = say::outcome(last, now).unwrap_or_default();
+    let meanwhile = say::denied_meanwhile(&last.id.to_string());
+    Some(Refusal {
+        exit: Exit::Denied,
+        sentence: format!("{outcome}\n{meanwhile}"),
+        request: Some(last.id),
+    })
 }
 
 /// Says what was filed or joined, and that we wait; the request's ID.
@@ -398,14 +485,6 @@ async fn tell_filed(
         voice.say(&block.render()).await;
         let now = proxy.state.now();
         match request.state {
-            State::Approved if now < request.starts() => {
-                voice
-                    .say(&say::waiting_for_start(
-                        &request.id.to_string(),
-                        request.starts(),
-                    ))
-                    .await;
-            }
             // `ANTEROOM_WAIT=0` does not wait, and is told so next.
             State::Pending if need.wait == Some(Duration::ZERO) => {}
             // A rule has answered already.
@@ -448,6 +527,14 @@ fn gone() -> Refusal {
 }
 
 impl Need {
+    /// The pending request that filing would join.
+    fn joins(&self, ask: &Ask) -> Option<RequestId> {
+        match self.scope {
+            Scope::Any => ask.joins,
+            Scope::Command(_) => ask.joins_scoped,
+        }
+    }
+
     fn wanted(&self, ask: &Ask, reason: String) -> Wanted {
         Wanted {
             roles: ask.roles.iter().cloned().collect(),
@@ -478,11 +565,7 @@ async fn reason(need: &Need, ask: &Ask, voice: &mut impl Voice) -> Result<String
     }
     // Who joins a request needs no reason: one is on file. Where one is required it is left empty,
     // so that filing refuses if that request has ended meanwhile and a new one would be made.
-    let joins = match need.scope {
-        Scope::Any => ask.joins,
-        Scope::Command(_) => ask.joins_scoped,
-    };
-    if joins.is_some() {
+    if need.joins(ask).is_some() {
         return Ok(match ask.reason_mode {
             ReasonMode::Optional => need.stated(),
             ReasonMode::Required => String::new(),

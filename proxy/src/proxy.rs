@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anteroom_ca::key::NodeCa;
 use anteroom_core::id::UserName;
 use arc_swap::ArcSwap;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::admin::{self, Place};
@@ -28,6 +29,8 @@ pub struct Proxy {
     pub commands: admin::Context,
     /// Signs access certificates, through [`State::issue`] only.
     pub node_ca: Arc<NodeCa>,
+    /// Since when: what was said to whom before is not known.
+    pub started: OffsetDateTime,
     config: ArcSwap<Config>,
     counts: Mutex<Counts>,
     draining: watch::Sender<Phase>,
@@ -74,6 +77,7 @@ impl Proxy {
     /// `reached_at` is where clients connect, for the lines that `config` prints.
     pub fn new(state: State, keys: Keys, config: Config, reached_at: (String, u16)) -> Arc<Proxy> {
         let (host, port) = reached_at;
+        let started = state.now();
         let commands = admin::Context {
             state: state.clone(),
             place: Arc::new(Place {
@@ -90,6 +94,7 @@ impl Proxy {
         };
         Arc::new(Proxy {
             state,
+            started,
             commands,
             door: Arc::default(),
             hosts: keys.hosts,

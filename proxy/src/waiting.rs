@@ -1,15 +1,25 @@
-//! Who waits for which request at this moment: what a reviewer is told beside the request itself.
+//! Who waits for which request at this moment, which reviewers are told, and which answers have
+//! reached somebody.
 //!
 //! In memory only, because it is about connections of this process. It decides nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_core::id::RequestId;
 
+use crate::store::RECENT;
+
+/// How many answers that have reached their requester are remembered: as many as requests that have
+/// ended are kept in memory. What is forgotten is told once more, which harms nobody.
+const HEARD: usize = RECENT;
+
 /// The connections that wait, counted by request. Clones count together.
 #[derive(Debug, Clone, Default)]
-pub struct Waiting(Arc<Mutex<HashMap<RequestId, u32>>>);
+pub struct Waiting {
+    counts: Arc<Mutex<HashMap<RequestId, u32>>>,
+    heard: Arc<Mutex<VecDeque<RequestId>>>,
+}
 
 /// Somebody waits, until this is dropped.
 #[derive(Debug)]
@@ -33,9 +43,27 @@ impl Waiting {
         self.counts().get(&request).copied().unwrap_or(0)
     }
 
+    /// The requester has heard how `request` ended.
+    pub fn heard(&self, request: RequestId) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.contains(&request) {
+            return;
+        }
+        if heard.len() >= HEARD {
+            heard.pop_front();
+        }
+        heard.push_back(request);
+    }
+
+    /// Whether she has, as far as is remembered.
+    pub fn was_heard(&self, request: RequestId) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.contains(&request)
+    }
+
     fn counts(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, u32>> {
         // A panic while counting leaves a count off by one, not unsafe: going on is right.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,5 +96,18 @@ mod tests {
         drop(second);
         assert_eq!(waiting.count(request), 0);
         assert!(waiting.counts().is_empty());
+    }
+
+    #[test]
+    fn answers_are_remembered_up_to_a_bound() {
+        let waiting = Waiting::default();
+        let request = |n: usize| RequestId::from_uuid(uuid::Uuid::from_u128(n as u128));
+        for n in 0..=HEARD {
+            waiting.heard(request(n));
+            waiting.clone().heard(request(n));
+        }
+        assert!(!waiting.was_heard(request(0)));
+        assert!(waiting.was_heard(request(1)));
+        assert!(waiting.was_heard(request(HEARD)));
     }
 }

@@ -11,7 +11,7 @@ use crate::user::User;
 use crate::view::View;
 
 use super::evaluate::{Holder, Subject, Verdict, denial_by, reaches};
-use super::{Access, Ask, Capabilities, Denial, Grant, Identity, Reason};
+use super::{Access, Ask, Capabilities, Denial, Grant, Identity, Reason, SessionLimits};
 
 /// A decision with everything that led to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Outcome {
         ends: Option<OffsetDateTime>,
         /// What a session may do.
         capabilities: Capabilities,
+        /// What bounds it besides.
+        limits: SessionLimits,
     },
     /// It can be asked for.
     Askable(Box<Ask>),
@@ -134,6 +136,7 @@ pub fn explain(view: &View, whom: Whom<'_>, access: &Access, now: OffsetDateTime
             grant: Grant::new(&granted),
             ends: granted.request.map(|request| request.access_expires),
             capabilities: granted.capabilities,
+            limits: granted.limits,
         },
         Verdict::Ask(ask) => Outcome::Askable(ask),
         Verdict::Deny(denial) => Outcome::Denied(denial),

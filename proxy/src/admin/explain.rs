@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
+use anteroom_core::duration::format as format_duration;
 use anteroom_core::id::{RoleName, UserName};
 use anteroom_core::node::Node;
 use anteroom_core::policy::{
-    self, Access, Ask, Explanation, Grant, Identity, Match, Outcome, RoleFinding, Via, Visibility,
-    Whom,
+    self, Access, Ask, Capabilities, Explanation, Grant, Identity, Match, Outcome, RoleFinding,
+    SessionLimits, Via, Visibility, Whom,
 };
 use anteroom_core::role::ReasonMode;
 use anteroom_core::target::NodeRef;
@@ -49,7 +50,48 @@ struct Row {
     reviewers: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
+    /// What bounds a session, where there can be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<SessionRow>,
     roles: Vec<RoleRow>,
+}
+
+/// What a session may do and how long, by the names of the role options that decide it.
+#[derive(Debug, Serialize)]
+struct SessionRow {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_session_ttl: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_idle_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_sessions: Option<u32>,
+    permit_pty: bool,
+    port_forwarding_local: bool,
+    port_forwarding_remote: bool,
+    forward_agent: bool,
+    permit_x11_forwarding: bool,
+    ssh_file_copy: bool,
+    direct: bool,
+}
+
+impl SessionRow {
+    fn new(capabilities: &Capabilities, limits: &SessionLimits) -> Self {
+        Self {
+            max_session_ttl: limits.session_ttl.map(format_duration),
+            client_idle_timeout: limits.idle_timeout.map(format_duration),
+            max_connections: limits.connections,
+            max_sessions: limits.sessions,
+            permit_pty: capabilities.pty.is_allowed(),
+            port_forwarding_local: capabilities.local_forwarding.is_allowed(),
+            port_forwarding_remote: capabilities.remote_forwarding.is_allowed(),
+            forward_agent: capabilities.agent_forwarding.is_allowed(),
+            permit_x11_forwarding: capabilities.x11_forwarding.is_allowed(),
+            ssh_file_copy: capabilities.file_copy.is_allowed(),
+            direct: capabilities.direct.is_allowed(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -181,6 +223,7 @@ impl Row {
                 .map(ToString::to_string)
                 .collect(),
             reasons: Vec::new(),
+            session: None,
             roles: explanation
                 .roles
                 .iter()
@@ -191,9 +234,11 @@ impl Row {
             Outcome::Permitted {
                 grant,
                 ends,
-                capabilities: _,
+                capabilities,
+                limits,
             } => {
                 row.decision = "permit";
+                row.session = Some(SessionRow::new(capabilities, limits));
                 row.ends = ends.map(say::rfc3339);
                 match grant {
                     Grant::Standing { role } => row.granted_by = Some(role.to_string()),
@@ -262,7 +307,8 @@ fn text(who: &For<'_>, target: &str, explanation: &Explanation, texts: Texts) ->
         Outcome::Permitted {
             grant,
             ends,
-            capabilities: _,
+            capabilities,
+            limits,
         } => {
             let by = match grant {
                 Grant::Standing { role } => {
@@ -275,7 +321,9 @@ fn text(who: &For<'_>, target: &str, explanation: &Explanation, texts: Texts) ->
             let until = ends
                 .map(|at| format!(", until {}", say::stamp(at)))
                 .unwrap_or_default();
-            vec![format!("{target}: allowed {by}{until}")]
+            let mut lines = vec![format!("{target}: allowed {by}{until}")];
+            lines.extend(session_lines(capabilities, limits));
+            lines
         }
         Outcome::Askable(ask) => asked(who, target, &subject, ask, &explanation.reviewers),
         Outcome::Denied(denial) => {
@@ -323,6 +371,56 @@ fn text(who: &For<'_>, target: &str, explanation: &Explanation, texts: Texts) ->
         }
     }
     lines.join("\n")
+}
+
+/// What bounds a session, and what it may do.
+fn session_lines(capabilities: &Capabilities, limits: &SessionLimits) -> Vec<String> {
+    let count = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let bounds: Vec<String> = [
+        limits
+            .session_ttl
+            .map(|ttl| format!("at most {}", format_duration(ttl))),
+        limits
+            .idle_timeout
+            .map(|idle| format!("at most {} without data", format_duration(idle))),
+        limits
+            .connections
+            .map(|n| format!("at most {} at a time", count(n, "connection"))),
+        limits
+            .sessions
+            .map(|n| format!("at most {} in a connection", count(n, "session"))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let bounds = if bounds.is_empty() {
+        "no limits".to_owned()
+    } else {
+        bounds.join(", ")
+    };
+    let all = [
+        ("terminal", capabilities.pty),
+        ("local forwarding", capabilities.local_forwarding),
+        ("remote forwarding", capabilities.remote_forwarding),
+        ("agent forwarding", capabilities.agent_forwarding),
+        ("X11 forwarding", capabilities.x11_forwarding),
+        ("file copies", capabilities.file_copy),
+        ("certificates for direct use", capabilities.direct),
+    ];
+    let those = |allowed: bool| {
+        let found = all.iter().filter(|(_, one)| one.is_allowed() == allowed);
+        let names: Vec<&str> = found.map(|(name, _)| *name).collect();
+        if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    vec![
+        format!("  Session:  {bounds}"),
+        format!("  Allowed:  {}", those(true)),
+        format!("  Refused:  {}", those(false)),
+    ]
 }
 
 /// What the label expressions of the roles say about the node, one line each.

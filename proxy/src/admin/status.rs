@@ -32,6 +32,9 @@ struct Status {
     /// What is in the certificate and gives nothing any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     inactive_requests: Vec<Inactive>,
+    /// Approved, and open later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scheduled_requests: Vec<Scheduled>,
     roles: Vec<String>,
     /// The logins that work, on whichever node.
     logins: BTreeSet<String>,
@@ -54,6 +57,25 @@ struct Inactive {
     id: String,
     /// What became of it, and what brings it back.
     why: String,
+}
+
+/// A request that was approved for later.
+#[derive(Debug, Serialize)]
+struct Scheduled {
+    id: String,
+    assume_start_time: String,
+    #[serde(skip)]
+    starts: OffsetDateTime,
+}
+
+impl Scheduled {
+    fn new(request: &AccessRequest) -> Self {
+        Self {
+            id: request.id.to_string(),
+            assume_start_time: say::rfc3339(request.starts()),
+            starts: request.starts(),
+        }
+    }
 }
 
 impl<I: CommandIo> Run<'_, I> {
@@ -148,6 +170,7 @@ impl<I: CommandIo> Run<'_, I> {
             return status;
         }
         let active = self.active(identity);
+        let scheduled = self.scheduled(identity);
         let mut roles: BTreeSet<String> = BTreeSet::new();
         if let Some(user) = view.user(identity.user()) {
             roles.extend(user.roles.iter().map(ToString::to_string));
@@ -170,6 +193,7 @@ impl<I: CommandIo> Run<'_, I> {
                 .map(|request| request.id.to_string())
                 .collect(),
             inactive_requests: Vec::new(),
+            scheduled_requests: scheduled.iter().map(|one| Scheduled::new(one)).collect(),
             roles: roles.into_iter().collect(),
             logins,
             allowed_resources: None,
@@ -305,6 +329,7 @@ impl Status {
             key: String::new(),
             active_requests: Vec::new(),
             inactive_requests: Vec::new(),
+            scheduled_requests: Vec::new(),
             roles: claims.roles.iter().map(ToString::to_string).collect(),
             logins: BTreeSet::new(),
             allowed_resources: allowed,
@@ -332,6 +357,10 @@ impl Status {
         lines.extend(
             inactive.map(|Inactive { id, why }| line("  Not in effect", &format!("{id} ({why})"))),
         );
+        for later in &self.scheduled_requests {
+            let opens = format!("{} opens {}", later.id, say::stamp(later.starts));
+            lines.push(line("  Scheduled", &opens));
+        }
         lines.push(line("  Roles", &or_none(&self.roles)));
         lines.push(line("  Logins", &or_none(&self.logins)));
         match &self.allowed_resources {

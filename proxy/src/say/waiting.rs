@@ -157,6 +157,33 @@ pub fn approved_for_later(request: &str, start: OffsetDateTime) -> String {
     )
 }
 
+/// Behind the denial of a request that nobody waited for any more (exit code 77).
+#[must_use]
+pub fn denied_meanwhile(request: &str) -> String {
+    format!(
+        "That was request {}, while nobody waited for it; connect again to file a new one",
+        clean(request)
+    )
+}
+
+/// What to type after a request was filed and not waited for.
+#[must_use]
+pub fn filed_and_left(request: &str) -> String {
+    format!(
+        "`ssh access request show {}` shows what becomes of it; without `--nowait` and `ANTEROOM_WAIT=0` the same command waits for it.",
+        clean(request)
+    )
+}
+
+/// How to have now what was approved for later.
+#[must_use]
+pub fn wanted_sooner(target: &str) -> String {
+    format!(
+        "To have it before then, ask for it with `ssh access request create --resource {}`",
+        clean(target)
+    )
+}
+
 /// The wait ended, the request did not (exit code 75).
 #[must_use]
 pub fn left_pending(request: &str) -> String {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, not_from_a_node, rfc3339};
-use crate::audit::{Entry, Event};
+use crate::audit::{Entry, Event, PROXY};
 use crate::store::StoreError;
 
 /// Why no pre-approval was given.
@@ -241,7 +241,7 @@ pub(super) fn let_allowances_end(draft: &mut Draft) {
             continue;
         };
         let entry = about(Entry::new(Event::PreApprovalDelete), &allowance);
-        draft.log(entry.user("anteroom").reason("its time is over"));
+        draft.log(entry.user(PROXY).reason("its time is over"));
         draft.remove_allowance(id);
     }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod again;
 mod agent;
 mod allowing;
 mod attack;

@@ -15,8 +15,16 @@ fn rule(name: &str, condition: &str, decision: &str) -> String {
 fn remove_live(world: &World) {
     for request in world.requests() {
         let id = request["id"].as_str().unwrap_or_default();
-        if ["PENDING", "APPROVED"].contains(&world.state(id).as_str()) {
-            world.ctl(&["requests", "rm", id]).exits(0);
+        match world.state(id).as_str() {
+            // Denied, the next connection would hear of it.
+            "PENDING" => {
+                let alice = world.person("alice");
+                alice.access(&["request", "cancel", id]).run().exits(0);
+            }
+            "APPROVED" => {
+                world.ctl(&["requests", "rm", id]).exits(0);
+            }
+            _ => {}
         }
     }
 }

@@ -86,7 +86,7 @@ impl<I: CommandIo> Run<'_, I> {
         };
         let id = self.say_filed(&filed, &wanted, format, shown).await?;
         if !waits {
-            return Ok(Exit::Done);
+            return self.leave(id).await;
         }
         self.say_waiting(id, format).await?;
         let answer = self.answer(id, &mut changes, patience).await?;
@@ -415,6 +415,14 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(id)
     }
 
+    /// Says what to type next about a request that is not waited for.
+    async fn leave(&mut self, id: RequestId) -> Ended {
+        if self.still_there(id).await?.state == RequestState::Pending {
+            self.note(&say::filed_and_left(&id.to_string())).await?;
+        }
+        Ok(Exit::Done)
+    }
+
     async fn say_waiting(&mut self, id: RequestId, format: Format) -> Result<(), Stop> {
         let request = self.still_there(id).await?;
         if request.state != RequestState::Pending {
@@ -455,6 +463,7 @@ impl<I: CommandIo> Run<'_, I> {
             }
             let request = self.still_there(id).await?;
             if let Some(said) = say::outcome(&request, self.ctx.state.now()) {
+                self.ctx.waiting.heard(id);
                 return Ok(Answer::Given { request, said });
             }
             let enough = async {

@@ -52,8 +52,24 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(Exit::Done)
     }
 
-    /// The approved requests that the caller's key holds and whose time has not run out.
+    /// The approved requests that the caller's key holds and that are open now.
     pub(crate) fn active(&self, identity: &Identity) -> Vec<Arc<AccessRequest>> {
+        let now = self.ctx.state.now();
+        let mut held = self.held(identity);
+        held.retain(|request| request.is_open(now));
+        held
+    }
+
+    /// Those of them that open later.
+    pub(crate) fn scheduled(&self, identity: &Identity) -> Vec<Arc<AccessRequest>> {
+        let now = self.ctx.state.now();
+        let mut held = self.held(identity);
+        held.retain(|request| now < request.starts());
+        held
+    }
+
+    /// The approved requests that the caller's key holds and whose time has not run out.
+    fn held(&self, identity: &Identity) -> Vec<Arc<AccessRequest>> {
         let now = self.ctx.state.now();
         let view = self.ctx.state.view();
         let live = view.live_requests_of(identity.user());

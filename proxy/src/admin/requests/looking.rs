@@ -95,6 +95,9 @@ impl<I: CommandIo> Run<'_, I> {
 
     pub(crate) async fn request_show(&mut self, args: &OneRequest) -> Ended {
         let request = self.find_request(&args.id).await?;
+        if self.user() == Some(&request.user) && !request.state.is_live() {
+            self.ctx.waiting.heard(request.id);
+        }
         self.show_request(&request, args.listing.format).await
     }
 

@@ -157,6 +157,9 @@ async fn what_a_user_may_not_know_of_is_answered_as_if_it_did_not_exist() {
     let world = world().await;
     let id = world.filed("iot").await;
     let missing = "00000000-0000-4000-8000-000000000000";
+    for lock in ["lock --node n2", "lock --login deploy"] {
+        assert_eq!(world.says("ctl", lock).await.code, 0);
+    }
     for (line, there, not_there) in [
         ("request create --nowait --resource X", "iot", "nosuch"),
         ("request create --nowait --resource X", IOT, missing),
@@ -171,6 +174,15 @@ async fn what_a_user_may_not_know_of_is_answered_as_if_it_did_not_exist() {
         ("request assume X", id.as_str(), missing),
         ("request drop X", id.as_str(), missing),
         ("explain root@X", "iot", "nosuch"),
+        ("explain root@X", IOT, missing),
+        ("explain root@/example.com/node/X", IOT, missing),
+        ("explain nobody@X", "iot", "nosuch"),
+        ("explain root@X --user nina", "iot", "nosuch"),
+        ("explain root@X --format json", "iot", "nosuch"),
+        ("explain root@X --format yaml", IOT, missing),
+        // Locks on what she may not know of make no difference.
+        ("explain root@X", "n2", "nosuch"),
+        ("explain deploy@X", "iot", "nosuch"),
     ] {
         let known = world.says("nina", &line.replace('X', there)).await;
         let unknown = world.says("nina", &line.replace('X', not_there)).await;

@@ -90,7 +90,7 @@ async fn what_it_opened_ends_with_it_while_nobody_asks() {
     assert_eq!(world.state_of(id), RequestState::Expired);
     assert!(world.state.view().allowances().next().is_none());
     let ended = &world.logged(Event::PreApprovalDelete).await[0];
-    assert_eq!(ended["user"], "anteroom");
+    assert_eq!(ended["user"], crate::audit::PROXY);
     world.issue("root").await.unwrap_err();
     assert_eq!(
         world.state_of(world.file("root").await),
