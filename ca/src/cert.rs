@@ -17,7 +17,7 @@ use ssh_key::{Certificate as Wire, PublicKey};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use crate::key::Key;
+use crate::authority::{Pen, Signer, ToSign};
 use crate::names::HostName;
 use crate::serial::Serial;
 use crate::time_of_issue::IssueTime;
@@ -184,12 +184,18 @@ impl Draft<'_> {
     pub(crate) fn sign(
         self,
         at: IssueTime,
-        ca: &Key,
+        ca: &Signer,
         rng: &mut impl CryptoRng,
     ) -> Result<Certificate, SignError> {
         let (class, serial) = (self.class, self.serial);
         let command = self.force_command.clone();
-        let signed = self.build(at, rng)?.sign(ca.private_key())?;
+        let pen = Pen::of(ca);
+        let signed = match self.build(at, rng)?.sign(&pen) {
+            Ok(signed) => signed,
+            Err(error) => {
+                return Err(pen.wanted().map_or(error.into(), SignError::Wanted));
+            }
+        };
         let blob = signed.to_bytes()?;
         let wire = Wire::from_bytes(&blob)?;
         lint(
@@ -258,6 +264,9 @@ pub enum SignError {
     /// The linter found a fault.
     #[error("the certificate was not issued: {0}")]
     Lint(#[from] LintError),
+    /// The authority's key is elsewhere, and this has to be signed there first.
+    #[error("the certificate has to be signed by an authority whose key is elsewhere")]
+    Wanted(ToSign),
     /// Encoding or signing failed.
     #[error("the certificate could not be signed: {0}")]
     Signature(#[from] ssh_key::Error),
@@ -599,6 +608,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
+    use crate::key::Key;
     use crate::test_rng;
 
     const NOW: OffsetDateTime = datetime!(2026-11-20 12:00:00.7 UTC);
@@ -1032,7 +1042,7 @@ mod tests {
             source_address: None,
             extensions: Vec::new(),
         };
-        let found = draft.sign(at(), &ca(), &mut test_rng());
+        let found = draft.sign(at(), &Signer::Here(ca()), &mut test_rng());
         assert!(matches!(
             found,
             Err(SignError::Lint(LintError::PrincipalCount { found: 0 }))

@@ -128,7 +128,7 @@ fn certify(
         force_command: None,
         extensions: Vec::new(),
     };
-    Ok(draft.sign(terms.at, ca.key(), rng)?)
+    Ok(draft.sign(terms.at, ca.signer(), rng)?)
 }
 
 /// Why no host certificate was issued.

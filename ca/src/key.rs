@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::passphrase::Passphrase;
 
+pub use crate::authority::{HostCa, NodeCa, UserCa};
+
 /// A private Ed25519 key (RFC 8032) of an authority, a host, or one connection to a node.
 ///
 /// Ed25519 only: an RSA private key would bring in a timing weakness that its implementation cannot close
@@ -113,7 +115,7 @@ impl Key {
             .map_err(|_| KeyError::Malformed {
                 path: path.to_owned(),
             })?;
-        let draft = self.write_draft(path, text.as_bytes(), Mode::Private)?;
+        let draft = write_draft(path, self.public_key(), text.as_bytes(), Mode::Private)?;
         let linked = fs::hard_link(&draft, path);
         // Removed whether or not the link was made: an unused private key should not lie about.
         let removed = fs::remove_file(&draft);
@@ -198,7 +200,7 @@ impl Key {
     }
 
     /// The private half, for an SSH library that proves possession of it. An authority's key has no such
-    /// way out: see [`NodeCa`] and [`HostCa`].
+    /// way out: see [`crate::authority`].
     pub fn private_key(&self) -> &PrivateKey {
         &self.private
     }
@@ -215,19 +217,8 @@ impl Key {
         Ok(Self { private })
     }
 
-    fn public_line(&self, path: &Path) -> Result<String, KeyError> {
-        let line = self.public_key().to_openssh();
-        line.map(|line| format!("{line}\n"))
-            .map_err(|_| KeyError::Malformed {
-                path: path.to_owned(),
-            })
-    }
-
     fn write_public(&self, path: &Path) -> Result<(), KeyError> {
-        let public = public_path(path);
-        let draft = self.write_draft(&public, self.public_line(path)?.as_bytes(), Mode::Public)?;
-        fs::rename(&draft, &public).map_err(|error| KeyError::io("created", &public, error))?;
-        sync_directory(&public)
+        write_public(path, self.public_key())
     }
 
     fn mend_public(&self, path: &Path) -> Result<(), KeyError> {
@@ -239,23 +230,6 @@ impl Key {
             Some(found) if found.key_data() == self.public_key().key_data() => Ok(()),
             Some(_) | None => self.write_public(path),
         }
-    }
-
-    /// A complete and synced file beside `path`. Its name carries the key's fingerprint, so that two
-    /// processes which create different keys do not write into each other's draft.
-    fn write_draft(&self, path: &Path, content: &[u8], mode: Mode) -> Result<PathBuf, KeyError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let own: String = self
-            .fingerprint()
-            .as_bytes()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let draft = path.with_file_name(format!(".{name}.{own}.new"));
-        let written = write_synced(&draft, content, mode);
-        written.map_err(|error| KeyError::io("written", &draft, error))?;
-        Ok(draft)
     }
 }
 
@@ -288,75 +262,83 @@ pub enum Protection {
     Passphrase,
 }
 
-/// The authority whose access certificates every node's sshd trusts (`TrustedUserCAKeys`).
-///
-/// It signs through [`crate::node::certify`] only; the private key cannot be taken out again.
-#[derive(Debug)]
-pub struct NodeCa(Key);
-
-/// The authority that signs what people hold, and that proxies alone trust.
-///
-/// It signs through [`crate::user::certify`] only; the private key cannot be taken out again.
-#[derive(Debug)]
-pub struct UserCa(Key);
-
-/// The authority that vouches for the proxy, its inner servers and nodes (`@cert-authority`).
-///
-/// It signs through [`crate::host`] only; the private key cannot be taken out again.
-#[derive(Debug)]
-pub struct HostCa(Key);
-
-impl NodeCa {
-    /// Makes `key` the node authority.
-    pub fn new(key: Key) -> Self {
-        Self(key)
-    }
-
-    /// What nodes are to trust.
-    pub fn public_key(&self) -> &PublicKey {
-        self.0.public_key()
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.0
-    }
-}
-
-impl UserCa {
-    /// Makes `key` the user authority.
-    pub fn new(key: Key) -> Self {
-        Self(key)
-    }
-
-    /// What proxies are to trust.
-    pub fn public_key(&self) -> &PublicKey {
-        self.0.public_key()
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.0
-    }
-}
-
-impl HostCa {
-    /// Makes `key` the host authority.
-    pub fn new(key: Key) -> Self {
-        Self(key)
-    }
-
-    /// What clients and proxies are to trust.
-    pub fn public_key(&self) -> &PublicKey {
-        self.0.public_key()
-    }
-
-    pub(crate) fn key(&self) -> &Key {
-        &self.0
-    }
-}
-
 /// `SHA256:…` of a public key, as `ssh-keygen -l` prints it.
 pub fn fingerprint(key: &PublicKey) -> Fingerprint {
     key.fingerprint(HashAlg::Sha256)
+}
+
+/// The public half of the key file at `path`: `path.pub`.
+pub fn public_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pub");
+    PathBuf::from(name)
+}
+
+/// Reads a public key file, `TYPE BASE64 COMMENT`.
+///
+/// # Errors
+/// [`KeyError::Missing`], [`KeyError::MalformedPublic`], [`KeyError::TooLong`] and those of the file system.
+pub fn read_public(path: &Path) -> Result<PublicKey, KeyError> {
+    if !metadata(path)?.is_file() {
+        return Err(KeyError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let file = File::open(path).map_err(|error| KeyError::io("opened", path, error))?;
+    let text = read_bounded(path, file)?;
+    let text = std::str::from_utf8(&text).ok();
+    text.and_then(|text| PublicKey::from_openssh(text.trim_end()).ok())
+        .ok_or_else(|| KeyError::MalformedPublic {
+            path: path.to_owned(),
+        })
+}
+
+/// Writes `public` to [`public_path`]`(path)`, mode 0644, in one step over whatever is there.
+///
+/// # Errors
+/// [`KeyError::Io`].
+pub fn write_public(path: &Path, public: &PublicKey) -> Result<(), KeyError> {
+    let to = public_path(path);
+    let line = public_line(public, path)?;
+    let draft = write_draft(&to, public, line.as_bytes(), Mode::Public)?;
+    fs::rename(&draft, &to).map_err(|error| KeyError::io("created", &to, error))?;
+    sync_directory(&to)
+}
+
+fn public_line(public: &PublicKey, path: &Path) -> Result<String, KeyError> {
+    let line = public.to_openssh();
+    line.map(|line| format!("{line}\n"))
+        .map_err(|_| KeyError::Malformed {
+            path: path.to_owned(),
+        })
+}
+
+/// A complete and synced file beside `path`. Its name carries the key's fingerprint, so that two
+/// processes which create different keys do not write into each other's draft.
+fn write_draft(
+    path: &Path,
+    key: &PublicKey,
+    content: &[u8],
+    mode: Mode,
+) -> Result<PathBuf, KeyError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let own: String = fingerprint(key)
+        .as_bytes()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let draft = path.with_file_name(format!(".{name}.{own}.new"));
+    // Left behind by a process that was killed: of the same key, and nobody's work.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(KeyError::io("removed", &draft, error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let written = write_synced(&draft, content, mode);
+    written.map_err(|error| KeyError::io("written", &draft, error))?;
+    Ok(draft)
 }
 
 /// Makes a directory of mode 0700 for keys, with its parents; one that is there already is left as it is.
@@ -430,6 +412,12 @@ pub enum KeyError {
     /// Not an OpenSSH private key.
     #[error("`{}` is not an OpenSSH private key file: restore it from your backup", path.display())]
     Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not a public key.
+    #[error("`{}` is not a public key file: restore it from your backup, or write it anew with `ssh-keygen -y`", path.display())]
+    MalformedPublic {
         /// The file.
         path: PathBuf,
     },
@@ -513,12 +501,6 @@ impl Mode {
             Self::Public => 0o644,
         }
     }
-}
-
-fn public_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
-    PathBuf::from(name)
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -836,8 +818,9 @@ mod tests {
     #[test]
     fn a_comment_cannot_add_a_line_to_the_public_file() {
         let key = Key::from_seed("a\nssh-ed25519 AAAA\r\u{1b}[2Jb", &[1; 32]);
-        assert_eq!(key.public_line(Path::new("k")).unwrap().lines().count(), 1);
-        assert!(!key.public_line(Path::new("k")).unwrap().contains('\u{1b}'));
+        let line = public_line(key.public_key(), Path::new("k")).unwrap();
+        assert_eq!(line.lines().count(), 1);
+        assert!(!line.contains('\u{1b}'));
     }
 
     #[test]

@@ -29,6 +29,7 @@
     )
 )]
 
+pub mod authority;
 mod cert;
 pub mod export;
 pub mod host;

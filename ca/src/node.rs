@@ -97,7 +97,7 @@ fn sign(
         force_command: permit.scope().command().map(str::to_owned),
         extensions: extensions(class, permit.capabilities(), &resource),
     };
-    Ok(draft.sign(terms.at, ca.key(), rng)?)
+    Ok(draft.sign(terms.at, ca.signer(), rng)?)
 }
 
 /// Why no access certificate was issued.

@@ -55,7 +55,7 @@ pub fn certify(
             .map(|address| SourceAddresses::local(address).to_string()),
         extensions,
     };
-    Ok(draft.sign(at, ca.key(), rng)?)
+    Ok(draft.sign(at, ca.signer(), rng)?)
 }
 
 /// Why no identity certificate was issued.

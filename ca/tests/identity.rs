@@ -88,6 +88,7 @@ fn verified(blob: &[u8], view: &View, now: OffsetDateTime) -> Result<VerifiedIde
     let authorities = [user_ca().public_key().clone()];
     let conditions = Conditions {
         authorities: &authorities,
+        retired: &[],
         now,
         from: HOME,
     };
@@ -881,6 +882,7 @@ fn says(raw: &Raw, now: OffsetDateTime) -> Result<VerifiedIdentity, Refused> {
     let authorities = [user_ca().public_key().clone()];
     let conditions = Conditions {
         authorities: &authorities,
+        retired: &[],
         now,
         from: HOME,
     };

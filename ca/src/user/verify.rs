@@ -9,7 +9,7 @@ use anteroom_core::id::{KeyFingerprint, UserName};
 use anteroom_core::policy::Identity;
 use sha2::{Digest, Sha256};
 use ssh_key::certificate::CertType;
-use ssh_key::{Certificate as Wire, PublicKey};
+use ssh_key::{Certificate as Wire, Fingerprint, HashAlg, PublicKey};
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -22,6 +22,9 @@ use crate::serial::Serial;
 pub struct Conditions<'a> {
     /// The user authorities that are trusted now.
     pub authorities: &'a [PublicKey],
+    /// Those that were trusted once: their certificates are refused like a stranger's, with the
+    /// reason.
+    pub retired: &'a [PublicKey],
     /// The time, from the store's clock.
     pub now: OffsetDateTime,
     /// Where it comes from.
@@ -72,6 +75,9 @@ pub enum Refused {
     /// Not by one of our authorities.
     #[error("it is not signed by the user CA")]
     ForeignAuthority,
+    /// By one that was ours.
+    #[error("it is signed by a user CA that is retired, {0}; log in again")]
+    RetiredAuthority(Fingerprint),
     /// Changed after it was signed.
     #[error("its signature is wrong")]
     Signature,
@@ -116,7 +122,7 @@ pub fn verify(
     issued: impl FnOnce(Serial) -> Option<Arc<IssuedCredential>>,
 ) -> Result<VerifiedIdentity, Refused> {
     let cert = parse(blob)?;
-    check_signature(&cert, conditions.authorities)?;
+    check_signature(&cert, conditions)?;
     let sha256: [u8; 32] = Sha256::digest(blob).into();
     let issued = Serial::new(cert.serial())
         .and_then(issued)
@@ -161,14 +167,18 @@ fn parse(blob: &[u8]) -> Result<Wire, Refused> {
     }
 }
 
-fn check_signature(cert: &Wire, authorities: &[PublicKey]) -> Result<(), Refused> {
+fn check_signature(cert: &Wire, conditions: &Conditions<'_>) -> Result<(), Refused> {
     if cert.cert_type() != CertType::User {
         return Err(Refused::NotForUsers);
     }
     // Equality of keys: an authority that is itself certified is another blob, and equal to none.
     let by = cert.signature_key();
-    if !authorities.iter().any(|known| known.key_data() == by) {
-        return Err(Refused::ForeignAuthority);
+    let is_one_of = |known: &[PublicKey]| known.iter().any(|known| known.key_data() == by);
+    if !is_one_of(conditions.authorities) || is_one_of(conditions.retired) {
+        return Err(match is_one_of(conditions.retired) {
+            true => Refused::RetiredAuthority(by.fingerprint(HashAlg::Sha256)),
+            false => Refused::ForeignAuthority,
+        });
     }
     cert.verify_signature().map_err(|_| Refused::Signature)
 }

@@ -41,6 +41,7 @@ pub(super) fn present(
     let authorities = [user_ca().public_key().clone()];
     let conditions = Conditions {
         authorities: &authorities,
+        retired: &[],
         now: state.now(),
         from: home().ip(),
     };
