@@ -34,7 +34,9 @@ fn certify(ca: &NodeCa, node: &str, now: OffsetDateTime) -> Result<Certificate, 
 fn wanted(ca: &NodeCa, node: &str, now: OffsetDateTime) -> ToSign {
     match certify(ca, node, now).unwrap_err() {
         CertifyError::Sign(SignError::Wanted(wanted)) => wanted,
-        other => panic!("{other}"),
+        other @ (CertifyError::Sign(_)
+        | CertifyError::PermitEnded { .. }
+        | CertifyError::NotDirect) => panic!("{other}"),
     }
 }
 
@@ -93,10 +95,9 @@ fn a_signature_for_anything_else_is_asked_for_again() {
 
 #[test]
 fn a_signature_by_another_key_or_for_other_bytes_is_refused() {
-    let (ours, other) = (
-        key(Algorithm::Ed25519),
-        PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap(),
-    );
+    let mut rng = rng();
+    let mut key = || PrivateKey::random(&mut rng, Algorithm::Ed25519).unwrap();
+    let (ours, other) = (key(), key());
     let wanted = wanted(&elsewhere(&ours, None), IOT, NOW);
     let foreign: Signature = other.try_sign(wanted.message()).unwrap();
     assert!(wanted.clone().signed(foreign).is_err());

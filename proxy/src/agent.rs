@@ -1,4 +1,5 @@
-//! What is said to an ssh-agent: which keys it holds, one more with its certificate, one less.
+//! What is said to an ssh-agent: which keys it holds, one more with its certificate, one less, and a signature
+//! by one of them.
 //!
 //! The messages are those of `draft-ietf-sshm-ssh-agent`, as OpenSSH's `PROTOCOL.agent` has them. An agent
 //! belongs to somebody else and may be anything: every answer has a bound in size and time, and an agent that
@@ -16,6 +17,8 @@ const FAILURE: u8 = 5;
 const SUCCESS: u8 = 6;
 const REQUEST_IDENTITIES: u8 = 11;
 const IDENTITIES_ANSWER: u8 = 12;
+const SIGN_REQUEST: u8 = 13;
+const SIGN_RESPONSE: u8 = 14;
 const REMOVE_IDENTITY: u8 = 18;
 const ADD_ID_CONSTRAINED: u8 = 25;
 const CONSTRAIN_LIFETIME: u8 = 1;
@@ -115,6 +118,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
         let mut message = vec![REMOVE_IDENTITY];
         put(&mut message, blob);
         self.done(&message).await
+    }
+
+    /// Has the key of this public half sign a message; the answer is the signature as it came. `flags`
+    /// say with which hash an RSA key signs.
+    ///
+    /// # Errors
+    /// [`AgentError`]; [`AgentError::Refused`] also if it does not hold the key.
+    pub async fn sign(
+        &mut self,
+        blob: &[u8],
+        message: &[u8],
+        flags: u32,
+    ) -> Result<Vec<u8>, AgentError> {
+        let mut request = vec![SIGN_REQUEST];
+        put(&mut request, blob);
+        put(&mut request, message);
+        request.extend_from_slice(&flags.to_be_bytes());
+        let answer = self.ask(&request).await?;
+        match answer.split_first() {
+            Some((&SIGN_RESPONSE, mut rest)) => Ok(string(&mut rest)?.to_vec()),
+            Some((&FAILURE, _)) => Err(AgentError::Refused),
+            Some(_) | None => Err(AgentError::Malformed),
+        }
     }
 
     async fn done(&mut self, message: &[u8]) -> Result<(), AgentError> {

@@ -15,7 +15,7 @@ use serde_saphyr::Spanned;
 use anteroom_core::id::ClusterName;
 use anteroom_core::view::Settings;
 
-use crate::authority::PassphraseSource;
+use crate::authority::{PassphraseSource, Place, Places};
 
 /// What `anteroom serve` runs with, after defaults, file and command line have been put together.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct Config {
     pub pending_per_user: u32,
     /// Where the passphrase of the authorities' key files is; `None` where they have none.
     pub ca_passphrase: Option<PassphraseSource>,
+    /// Where the keys of the authorities are.
+    pub ca_key: Places,
+    /// The socket of the ssh-agent that has some of them; `None` is `SSH_AUTH_SOCK`.
+    pub ca_agent_socket: Option<PathBuf>,
 }
 
 /// Limits on who may knock, and how often (SECURITY: the measure is OpenSSH's sshd).
@@ -166,6 +170,58 @@ struct File {
     ca_passphrase_file: Option<Spanned<String>>,
     ca_passphrase_env: Option<Spanned<String>>,
     ca_passphrase_credential: Option<Spanned<String>>,
+    ca_key: Option<CaKey>,
+    ca_agent_socket: Option<Spanned<String>>,
+}
+
+/// `agent`, or one word for each authority.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum CaKey {
+    All(CaPlace),
+    Each(EachCaKey),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EachCaKey {
+    user: Option<CaPlace>,
+    node: Option<CaPlace>,
+    host: Option<CaPlace>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CaPlace {
+    File,
+    Agent,
+}
+
+impl CaPlace {
+    fn place(self) -> Place {
+        match self {
+            Self::File => Place::File,
+            Self::Agent => Place::Agent,
+        }
+    }
+}
+
+impl CaKey {
+    fn places(&self) -> Places {
+        let place = |of: Option<CaPlace>| of.map(CaPlace::place).unwrap_or_default();
+        match self {
+            Self::All(all) => Places {
+                user: all.place(),
+                node: all.place(),
+                host: all.place(),
+            },
+            Self::Each(each) => Places {
+                user: place(each.user),
+                node: place(each.node),
+                host: place(each.host),
+            },
+        }
+    }
 }
 
 /// Reads `path` (or takes the defaults) and applies what the command line says.
@@ -308,7 +364,28 @@ impl Reader<'_> {
                 50,
             )?,
             ca_passphrase: self.ca_passphrase(&file)?,
+            ca_key: file.ca_key.as_ref().map(CaKey::places).unwrap_or_default(),
+            ca_agent_socket: self.ca_agent_socket(&file.ca_agent_socket)?,
         })
+    }
+
+    fn ca_agent_socket(
+        &self,
+        text: &Option<Spanned<String>>,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(text) = text else { return Ok(None) };
+        let path = PathBuf::from(&text.value);
+        match path.is_absolute() {
+            true => Ok(Some(path)),
+            false => Err(self.value(
+                "ca_agent_socket",
+                text,
+                format!(
+                    "`{}` is no absolute path, as in /run/anteroom/agent.sock",
+                    text.value
+                ),
+            )),
+        }
     }
 
     /// One place, or none: with two, nobody could say which one a key is encrypted with.
@@ -562,6 +639,11 @@ impl Config {
         keys.insert("listen", self.listen != new.listen);
         keys.insert("public_names", self.public_names != new.public_names);
         keys.insert("ca_passphrase_…", self.ca_passphrase != new.ca_passphrase);
+        keys.insert("ca_key", self.ca_key != new.ca_key);
+        keys.insert(
+            "ca_agent_socket",
+            self.ca_agent_socket != new.ca_agent_socket,
+        );
         keys.into_iter()
             .filter(|(_, changed)| *changed)
             .map(|(key, _)| key)

@@ -12,16 +12,19 @@ use std::time::Duration;
 use anteroom_ca::SourceAddresses;
 use anteroom_ca::host::{self, HostExpectation, PresentedHost};
 use anteroom_ca::key::fingerprint;
-use anteroom_core::id::{KeyFingerprint, NodeName, SessionId};
+use anteroom_core::id::{KeyFingerprint, SessionId};
 use anteroom_core::node::{HostProof as Registered, Node};
 use anteroom_core::policy::{Access, Identity, Permit};
 use sha2::{Digest, Sha256};
+use ssh_key::public::KeyData;
 use ssh_key::{Certificate, PublicKey};
 use tokio::net::TcpStream;
 
 use crate::audit::{Entry, Event, hex};
+use crate::authority::{AuthorityKind, Stage as AuthorityStage, print};
 use crate::exit::{Exit, Exits};
 use crate::keys;
+use crate::learning;
 use crate::proxy::Proxy;
 use crate::say::{self, Stage};
 use crate::ssh::{
@@ -95,6 +98,57 @@ pub async fn dial(
     caller: &Caller,
     session: SessionId,
 ) -> Result<(Permit, NodeConnection), DialError> {
+    let in_on_it = log_in(proxy, permit, caller, session, By::WhoSigns).await?;
+    let login = learning::Login {
+        permit: in_on_it.permit.clone(),
+        caller: caller.clone(),
+        session,
+        taken: in_on_it.taken,
+        shown: in_on_it.shown,
+    };
+    learning::after_login(proxy, login);
+    Ok((in_on_it.permit, in_on_it.connection))
+}
+
+/// Logs in on the permit's node with a certificate of the announced node CA, to see whether it takes
+/// one; otherwise as [`dial`].
+///
+/// # Errors
+/// As [`dial`].
+pub(crate) async fn try_announced(
+    proxy: &Arc<Proxy>,
+    permit: &Permit,
+    caller: &Caller,
+    session: SessionId,
+) -> Result<NodeConnection, DialError> {
+    let in_on_it = log_in(proxy, permit, caller, session, By::WhoIsAnnounced).await?;
+    Ok(in_on_it.connection)
+}
+
+/// Which node CA signs the certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    WhoSigns,
+    WhoIsAnnounced,
+}
+
+/// A login on a node.
+struct InOnIt {
+    permit: Permit,
+    connection: NodeConnection,
+    /// Which authority signed the certificate.
+    taken: KeyData,
+    /// Which one signed what the node showed.
+    shown: Option<KeyData>,
+}
+
+async fn log_in(
+    proxy: &Arc<Proxy>,
+    permit: &Permit,
+    caller: &Caller,
+    session: SessionId,
+    by: By,
+) -> Result<InOnIt, DialError> {
     let node = permit.node().clone();
     let failed = |stage| {
         let node = node.name.to_string();
@@ -117,26 +171,34 @@ pub async fn dial(
         command: caller.command.clone(),
         from: Some(caller.from),
     };
-    let issued = proxy
-        .state
-        .issue(&caller.identity, &caller.access, subject, &proxy.node_ca)
-        .await
-        .map_err(DialError::Issue)?;
+    let (state, identity, access) = (&proxy.state, &caller.identity, &caller.access);
+    let issued = match by {
+        By::WhoSigns => state.issue(identity, access, subject).await,
+        By::WhoIsAnnounced => state.issue_trial(identity, access, subject).await,
+    };
+    let issued = issued.map_err(DialError::Issue)?;
 
     let (algorithms, refusal) = (expected.algorithms(), expected.refusal.clone());
     let forged = expected.forged.clone();
+    let shown = expected.shown.clone();
     let check = move |shown: &HostProof| expected.check(shown);
     let login = caller.access.login.as_str();
     let certificate = issued.certificate.into_ssh();
+    let taken = certificate.signature_key().clone();
     let connected = ssh::connect(tcp, check, &algorithms, login, key, certificate);
     match tokio::time::timeout(STEP_TIMEOUT, connected).await {
-        Ok(Ok(connection)) => Ok((issued.permit, connection)),
+        Ok(Ok(connection)) => Ok(InOnIt {
+            permit: issued.permit,
+            connection,
+            taken,
+            shown: shown.get().cloned(),
+        }),
         Ok(Err(error)) => {
             if let Some(serial) = forged.get() {
                 raise_alarm(proxy, &node, *serial).await;
             }
             let refusal = refusal.get().cloned();
-            let why = refusal.unwrap_or_else(|| why(&error, &node.name, login));
+            let why = refusal.unwrap_or_else(|| why(proxy, &error, &node, login));
             let stage = match error {
                 ConnectError::HostRefused | ConnectError::NoCommonAlgorithm(_) => Stage::Verifying,
                 ConnectError::CertificateRefused
@@ -208,17 +270,31 @@ async fn step<T, E: std::fmt::Display>(
 }
 
 /// The next step where there is one; else the error's own words.
-fn why(error: &ConnectError, node: &NodeName, login: &str) -> String {
+fn why(proxy: &Proxy, error: &ConnectError, node: &Node, login: &str) -> String {
     match error {
-        ConnectError::CertificateRefused => format!(
-            "login `{login}` may be missing there, or its sshd lacks the lines that `nodes sshd-config {node}` prints"
-        ),
+        ConnectError::CertificateRefused => match unlearnt(proxy, node) {
+            Some(signing) => say::node_has_to_learn(node.name.as_str(), login, &signing),
+            None => format!(
+                "login `{login}` may be missing there, or its sshd lacks the lines that `nodes sshd-config {}` prints",
+                node.name
+            ),
+        },
         ConnectError::HostRefused
         | ConnectError::NoCommonAlgorithm(_)
         | ConnectError::Disconnected(_)
         | ConnectError::Io(_)
         | ConnectError::Protocol(_) => error.to_string(),
     }
+}
+
+/// The node CA that signs since its rotation, if the node is not known to trust it.
+fn unlearnt(proxy: &Proxy, node: &Node) -> Option<String> {
+    let authorities = proxy.state.authorities()?;
+    let record = &authorities.node.record;
+    let signs = matches!(record.stage, AuthorityStage::Signing { .. });
+    let learners = proxy.state.yet_to_learn(AuthorityKind::Node);
+    let is_one = learners.iter().any(|learner| learner.id == node.id);
+    (signs && is_one).then(|| print(&record.signing))
 }
 
 /// What goes into `source-address`: what the operator says the node sees, else our own end of
@@ -251,6 +327,8 @@ struct Expected {
     refusal: Arc<OnceLock<String>>,
     /// The serial number of a certificate that is ours and was never issued.
     forged: Arc<OnceLock<u64>>,
+    /// Which authority signed what the node showed.
+    shown: Arc<OnceLock<KeyData>>,
 }
 
 impl Expected {
@@ -279,6 +357,7 @@ impl Expected {
             issued,
             refusal: Arc::default(),
             forged: Arc::default(),
+            shown: Arc::default(),
         })
     }
 
@@ -294,9 +373,14 @@ impl Expected {
     fn check(&self, proof: &HostProof) -> bool {
         let shown = match proof {
             HostProof::Key(key) => PresentedHost::Key(key),
-            HostProof::Certificate(certificate) => PresentedHost::Certificate(certificate),
+            HostProof::Certificate(certificate) => {
+                self.shown.set(certificate.signature_key().clone()).ok();
+                PresentedHost::Certificate(certificate)
+            }
         };
-        let trusted = self.proxy.hosts.trusted();
+        // Without keys nothing is trusted.
+        let authorities = self.proxy.state.authorities();
+        let trusted = authorities.map_or_else(Vec::new, |all| all.host.record.trusted());
         let expected = match &self.node.host_proof {
             Registered::Pinned(_) => HostExpectation::Pinned(&self.pinned),
             Registered::HostCa => HostExpectation::Authority {

@@ -7,15 +7,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anteroom_ca::key::{Key, KeyError, Protection, fingerprint};
+use anteroom_ca::key::{Key, KeyError, Protection, fingerprint, public_path, read_public};
 use anteroom_ca::passphrase::Passphrase;
 
-use crate::config::{self, Overrides};
+use crate::authority::{AuthorityKind, Place, print};
+use crate::config::{self, Config, Overrides};
 use crate::exit::Exit;
 use crate::store::{Reader, SCHEMA};
-
-/// The authorities' keys, which may be under a passphrase.
-const AUTHORITIES: [&str; 3] = ["ca/user", "ca/node", "ca/host"];
 
 /// The other keys that a data directory has from its first start on.
 const KEYS: [&str; 2] = ["host_key", "inner_host_key"];
@@ -31,19 +29,29 @@ pub async fn run(dir: &Path, config: Option<&Path>) -> Exit {
         return Exit::NotFound;
     }
     findings.take("directory", private(dir, 0o700));
-    let passphrase = match passphrase(config) {
-        Ok(None) => None,
-        Ok(Some(passphrase)) => {
-            findings.take("CA passphrase", Ok("can be read".to_owned()));
-            Some(passphrase)
-        }
+    let settings = match settings(config) {
+        Ok(settings) => settings,
         Err(why) => {
-            findings.take("CA passphrase", Err(why));
+            findings.take("configuration", Err(why));
             None
         }
     };
-    for file in AUTHORITIES {
-        findings.take(file, authority(&dir.join(file), passphrase.as_ref()));
+    let passphrase = settings.as_ref().and_then(passphrase);
+    if let Some(found) = &passphrase {
+        let found = found.as_ref().map(|_| "can be read".to_owned());
+        findings.take("CA passphrase", found.map_err(String::clone));
+    }
+    let passphrase = passphrase.and_then(Result::ok);
+    for kind in AuthorityKind::ALL {
+        for suffix in ["", ".next", ".previous"] {
+            let file = format!("ca/{kind}{suffix}");
+            let path = dir.join(&file);
+            // The last two are there only during a rotation.
+            if suffix.is_empty() || path.exists() || public_path(&path).exists() {
+                let place = settings.as_ref().map(|config| config.ca_key.of(kind));
+                findings.take(&file, authority(&path, place, passphrase.as_ref()));
+            }
+        }
     }
     for file in KEYS {
         let loaded = Key::load(&dir.join(file)).map(|key| key.fingerprint().to_string());
@@ -58,39 +66,84 @@ pub async fn run(dir: &Path, config: Option<&Path>) -> Exit {
     }
     let reader = Reader::of(dir);
     findings.take("schema", schema(&reader).await);
+    findings.take("authorities", rotation(dir, &reader).await);
     findings.take("roles", roles(&reader).await);
     findings.take("audit log", log(&reader).await);
     findings.conclude()
 }
 
-/// The passphrase, if the configuration names a place for one.
-fn passphrase(config: Option<&Path>) -> Result<Option<Passphrase>, String> {
+fn settings(config: Option<&Path>) -> Result<Option<Config>, String> {
     let Some(path) = config else { return Ok(None) };
     // No name is read from it, so any will do where it names none.
-    let config = config::load(Some(path), &Overrides::default(), "localhost")
-        .map_err(|error| error.to_string())?;
-    config
-        .ca_passphrase
-        .map(|source| source.read(|name| std::env::var_os(name)))
-        .transpose()
-        .map_err(|error| error.to_string())
+    let config = config::load(Some(path), &Overrides::default(), "localhost");
+    config.map(Some).map_err(|error| error.to_string())
+}
+
+/// The passphrase, if the configuration names a place for one.
+fn passphrase(config: &Config) -> Option<Result<Passphrase, String>> {
+    let source = config.ca_passphrase.as_ref()?;
+    let read = source.read(|name| std::env::var_os(name));
+    Some(read.map_err(|error| error.to_string()))
 }
 
 /// An authority's key: opened if it can be, and looked at from outside if it is encrypted and there
-/// is no passphrase.
-fn authority(path: &Path, passphrase: Option<&Passphrase>) -> Result<String, String> {
+/// is no passphrase, or if an agent has it.
+fn authority(
+    path: &Path,
+    place: Option<Place>,
+    passphrase: Option<&Passphrase>,
+) -> Result<String, String> {
+    let text = |error: KeyError| error.to_string();
     match Key::load_with(path, passphrase) {
         Ok((key, Protection::Passphrase)) => Ok(format!("{} (encrypted)", key.fingerprint())),
         Ok((key, Protection::Plain)) => Ok(key.fingerprint().to_string()),
-        Err(KeyError::Encrypted { .. }) => Key::public_half(path)
-            .map(|(public, _)| {
-                format!(
-                    "{} (encrypted, not opened: name the configuration with --config)",
-                    fingerprint(&public)
-                )
-            })
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Err(KeyError::Encrypted { .. }) => {
+            let (public, _) = Key::public_half(path).map_err(text)?;
+            Ok(format!(
+                "{} (encrypted, not opened: name the configuration with --config)",
+                fingerprint(&public)
+            ))
+        }
+        Err(KeyError::Missing { .. }) if public_path(path).exists() => {
+            let public = read_public(&public_path(path)).map_err(text)?;
+            let public = fingerprint(&public);
+            match place {
+                Some(Place::Agent) => Ok(format!("{public} (in an ssh-agent, not asked)")),
+                Some(Place::File) => Err(format!(
+                    "{public}: only the public half is there; restore the private one, or set `ca_key: agent`"
+                )),
+                None => Err(format!(
+                    "{public}: only the public half is there; if an ssh-agent has the key, name the configuration with --config"
+                )),
+            }
+        }
+        Err(error) => Err(text(error)),
+    }
+}
+
+/// Whether the key that signs by the database is the one in the file.
+async fn rotation(dir: &Path, reader: &Reader) -> Result<String, String> {
+    let records = reader.authorities().await;
+    let records = records.map_err(|error| error.to_string())?;
+    let mut stages = Vec::new();
+    for record in &records {
+        let path = dir.join("ca").join(record.kind.as_str());
+        let public = Key::public_half(&path).map(|(public, _)| public);
+        let there = public.or_else(|_| read_public(&public_path(&path)));
+        let is_it = there.is_ok_and(|key| key.key_data() == record.signing.key_data());
+        if !is_it {
+            return Err(format!(
+                "by the database {} signs for the {} CA, and `{}` holds another key; the next start puts the files in place, or says what is missing",
+                print(&record.signing),
+                record.kind,
+                path.display()
+            ));
+        }
+        stages.push(format!("{} {}", record.kind, record.stage.as_str()));
+    }
+    match stages.is_empty() {
+        true => Ok("no authority is recorded yet".to_owned()),
+        false => Ok(stages.join(", ")),
     }
 }
 

@@ -3,6 +3,7 @@
 use anteroom_ca::node::CertifyError;
 use anteroom_core::request::FilingError;
 
+use crate::authority::Unavailable;
 use crate::state::{FileError, IssueError};
 use crate::store::StoreError;
 
@@ -68,6 +69,12 @@ impl Exits for StoreError {
     }
 }
 
+impl Exits for Unavailable {
+    fn exit(&self) -> Exit {
+        Exit::Unavailable
+    }
+}
+
 impl Exits for FileError {
     fn exit(&self) -> Exit {
         match self {
@@ -121,7 +128,7 @@ impl Exits for IssueError {
             | IssueError::FromNode(_)
             | IssueError::KeyLocked { .. }
             | IssueError::Certify(CertifyError::NotDirect) => Exit::Denied,
-            IssueError::Clock(_) => Exit::Unavailable,
+            IssueError::Clock(_) | IssueError::Authority(_) => Exit::Unavailable,
             IssueError::Certify(_) | IssueError::Host(_) => Exit::Failed,
             IssueError::Store(error) => error.exit(),
         }

@@ -1,23 +1,26 @@
 //! The keys a proxy needs, found or made in its data directory.
 //!
-//! The node CA goes to the state, which signs inside its transactions; what stays here answers
-//! handshakes: the proxy's own host key, the key of inner servers, and the host CA for both.
+//! The authorities go to the state, which signs inside its transactions; what stays here answers
+//! handshakes: the proxy's own host key, the key of inner servers, and their certificates.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anteroom_ca::host;
-use anteroom_ca::key::{self, HostCa, Key, KeyError, NodeCa, Origin, Protection, UserCa};
+use anteroom_ca::key::{HostCa, Key, KeyError, Origin};
 use anteroom_ca::names::{AdmittedName, HostNames, HostNamesError};
-use anteroom_ca::passphrase::Passphrase;
+use rand::rngs::StdRng;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use time::{Duration, OffsetDateTime};
 
-use crate::admin::Authorities;
-use crate::authority::PassphraseUnavailable;
+use crate::authority::{
+    Authorities, AuthorityKind, Keyring, KeyringError, Record, Retired, Rotator, print,
+};
 use crate::config::Config;
-use crate::state::{IssueError, State};
+use crate::exit::{Exit, Exits};
+use crate::state::{Adopted, IssueError, State};
+use crate::store::StoreError;
 
 /// The proxy's own certificate is made anew at every start; 30 days is the longest its class allows.
 const OUTER_LIFETIME: Duration = Duration::days(29);
@@ -39,21 +42,16 @@ const INNER_KEPT: usize = 1024;
 
 /// All keys of a data directory, loaded and checked.
 pub struct Keys {
-    /// Signs access certificates.
-    pub node_ca: Arc<NodeCa>,
-    /// Signs identity certificates.
-    pub user_ca: Arc<UserCa>,
     /// What answers handshakes.
-    pub hosts: HostKeys,
-    /// The public halves that others trust.
-    pub authorities: Authorities,
+    pub hosts: Arc<HostKeys>,
+    /// Turns the authorities, which are the state's by now.
+    pub rotator: Arc<Rotator>,
     /// Whether this was the first start.
     pub origin: Origin,
 }
 
 /// The proxy's face on the wire.
 pub struct HostKeys {
-    host_ca: Arc<HostCa>,
     outer: PrivateKey,
     outer_certificate: Mutex<(Certificate, OffsetDateTime)>,
     inner: PrivateKey,
@@ -67,9 +65,12 @@ pub enum KeysError {
     /// A file.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The passphrase of the authorities' keys is not where it should be.
+    /// The authorities' keys.
     #[error(transparent)]
-    Passphrase(#[from] PassphraseUnavailable),
+    Authorities(#[from] KeyringError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The names from the configuration.
     #[error("{0}; the cluster's name and `public_names` have to be host names")]
     Names(#[from] HostNamesError),
@@ -78,79 +79,105 @@ pub enum KeysError {
     Certificate(#[from] IssueError),
 }
 
-impl KeysError {
-    /// Whether the configuration has to be corrected, and trying again will not help.
-    pub fn is_of_the_configuration(&self) -> bool {
+impl Exits for KeysError {
+    fn exit(&self) -> Exit {
         match self {
-            Self::Passphrase(_) | Self::Names(_) => true,
-            Self::Key(error) => matches!(
-                error,
-                KeyError::Encrypted { .. } | KeyError::Passphrase { .. }
-            ),
-            Self::Certificate(_) => false,
+            Self::Names(_) => Exit::Config,
+            Self::Authorities(error) if error.is_of_the_configuration() => Exit::Config,
+            // The agent may be there when the start is tried again.
+            Self::Certificate(error) => error.exit(),
+            Self::Key(_) | Self::Authorities(_) | Self::Store(_) => Exit::Failed,
         }
     }
 }
 
 impl Keys {
-    /// Loads every key below `dir`, making those that are missing at the first start.
+    /// Loads every key below `dir`, making those that are missing at the first start, and has the
+    /// state sign with them.
     ///
     /// # Errors
     /// [`KeysError`], each with what to do.
     pub async fn open(dir: &Path, config: &Config, state: &State) -> Result<Keys, KeysError> {
         let mut rng = rand::rng();
-        key::create_directory(&dir.join("ca"))?;
+        let keyring = Arc::new(Keyring::open(dir, config)?);
+        let origin = adopt(&keyring, state).await?;
         let cluster = config.cluster.as_str();
-        let passphrase = match &config.ca_passphrase {
-            Some(source) => Some(source.read(|name| std::env::var_os(name))?),
-            None => None,
-        };
-        let mut load = |file: &str, what: &str, passphrase: Option<&Passphrase>| {
-            let path = dir.join(file);
+        // These are in memory all the time, and vouch for nothing by themselves: no passphrase.
+        let mut load = |file: &str, what: &str| {
             let comment = format!("anteroom {what} {cluster}");
-            let loaded = Key::load_or_create_with(&path, &comment, passphrase, &mut rng)?;
-            let (key, origin, protection) = loaded;
-            if passphrase.is_some() && protection == Protection::Plain {
-                tracing::warn!(
-                    "key file `{0}` is not encrypted, though there is a CA passphrase; run `ssh-keygen -p -f {0}`",
-                    path.display()
-                );
-            }
-            Ok::<_, KeyError>((key, origin))
+            Key::load_or_create(&dir.join(file), &comment, &mut rng)
         };
-        let (user, origin) = load("ca/user", "user CA", passphrase.as_ref())?;
-        let (node, _) = load("ca/node", "node CA", passphrase.as_ref())?;
-        let (host, _) = load("ca/host", "host CA", passphrase.as_ref())?;
-        // What answers handshakes is in memory all the time, and vouches for nothing by itself.
-        let (outer, _) = load("host_key", "host key", None)?;
-        let (inner, _) = load("inner_host_key", "inner host key", None)?;
-        let authorities = Authorities {
-            user: vec![user.public_key().clone()],
-            node: vec![node.public_key().clone()],
-            host: vec![host.public_key().clone()],
-        };
+        let (outer, _) = load("host_key", "host key")?;
+        let (inner, _) = load("inner_host_key", "inner host key")?;
         let names = HostNames::new(
             std::iter::once(cluster.to_owned()).chain(config.public_names.iter().cloned()),
             config.host_domains.iter().cloned(),
         )?;
-        let host_ca = Arc::new(HostCa::new(host));
-        let certificate = certify_outer(&host_ca, &names, outer.public_key(), state).await?;
-        let hosts = HostKeys {
-            host_ca,
+        let certificate = certify_outer(&names, outer.public_key(), state).await?;
+        let hosts = Arc::new(HostKeys {
             outer: outer.private_key().clone(),
             outer_certificate: Mutex::new(certificate),
             inner: inner.private_key().clone(),
             inner_certificates: Mutex::default(),
             names,
-        };
+        });
+        let rotator = Arc::new(Rotator::new(keyring, Arc::clone(&hosts)));
         Ok(Keys {
-            node_ca: Arc::new(NodeCa::new(node)),
-            user_ca: Arc::new(UserCa::new(user)),
             hosts,
-            authorities,
+            rotator,
             origin,
         })
     }
+}
+
+/// Puts the authorities' files where the database says they belong, loads them, and hands them to the
+/// state. Says whether any was made.
+async fn adopt(keyring: &Keyring, state: &State) -> Result<Origin, KeysError> {
+    let known = state.reader().authorities().await?;
+    let mut retired = state.reader().retired_authorities().await?;
+    let (mut origin, mut unrecorded) = (Origin::Loaded, Vec::new());
+    let mut settle = |kind| -> Result<Record, KeysError> {
+        let known = known.iter().find(|record| record.kind == kind).cloned();
+        let settled = keyring.settle(kind, known, &retired, state.now())?;
+        if settled.origin == Origin::Created {
+            origin = Origin::Created;
+        }
+        if let Some(old) = &settled.replaced {
+            let (old, new) = (print(old), print(&settled.record.signing));
+            tracing::warn!(
+                "the key file of the {kind} CA was replaced: {new} signs from now on, and {old} is retired"
+            );
+        }
+        if settled.unrecorded {
+            unrecorded.push(Adopted {
+                record: settled.record.clone(),
+                replaced: settled.replaced,
+            });
+        }
+        Ok(settled.record)
+    };
+    let [user, node, host] = [
+        settle(AuthorityKind::User)?,
+        settle(AuthorityKind::Node)?,
+        settle(AuthorityKind::Host)?,
+    ];
+    let replaced = unrecorded.iter().filter_map(|adopted| {
+        Some(Retired {
+            kind: adopted.record.kind,
+            key: adopted.replaced.clone()?,
+            at: adopted.record.since,
+        })
+    });
+    retired.extend(replaced);
+    let authorities = Authorities {
+        user: keyring.authority(user)?,
+        node: keyring.authority(node)?,
+        host: keyring.authority(host)?,
+        retired,
+        agent: keyring.agent().cloned(),
+    };
+    state.adopt(authorities, unrecorded).await?;
+    Ok(origin)
 }
 
 impl HostKeys {
@@ -159,18 +186,18 @@ impl HostKeys {
         (self.outer.clone(), self.outer_certificate().0.clone())
     }
 
-    /// Makes the proxy another certificate if its own has little time left. Connections that exist
-    /// have verified the old one; new ones are shown the new one.
+    /// Makes the proxy another certificate if its own has little time left, or is of another host CA
+    /// than the one that signs. Connections that exist have verified the old one; new ones are shown
+    /// the new one.
     ///
     /// # Errors
     /// [`IssueError`]: the old one stays, and it is to be tried again.
     pub async fn renew_outer(&self, state: &State) -> Result<(), IssueError> {
-        let ends = self.outer_certificate().1;
-        if ends - state.now() > OUTER_REST {
+        let (certificate, ends) = self.outer_certificate().clone();
+        if ends - state.now() > OUTER_REST && is_by_who_signs(&certificate, state) {
             return Ok(());
         }
-        let renewed =
-            certify_outer(&self.host_ca, &self.names, self.outer.public_key(), state).await?;
+        let renewed = certify_outer(&self.names, self.outer.public_key(), state).await?;
         *self.outer_certificate() = renewed;
         Ok(())
     }
@@ -182,32 +209,36 @@ impl HostKeys {
     }
 
     /// The key of inner servers, with a certificate for the one name asked for; `None` if no such
-    /// certificate may exist, or none can be recorded.
-    pub async fn inner(&self, asked: &str, state: &State) -> Option<(PrivateKey, Certificate)> {
-        let name = self.names.admit(asked).ok()?;
-        if let Some(kept) = self.kept(&name, state.now()) {
-            return Some((self.inner.clone(), kept));
+    /// certificate may exist.
+    ///
+    /// # Errors
+    /// [`IssueError`]: none can be signed or recorded now.
+    pub async fn inner(
+        &self,
+        asked: &str,
+        state: &State,
+    ) -> Result<Option<(PrivateKey, Certificate)>, IssueError> {
+        let Ok(name) = self.names.admit(asked) else {
+            return Ok(None);
+        };
+        let kept = self.kept(&name, state.now());
+        if let Some(kept) = kept.filter(|kept| is_by_who_signs(kept, state)) {
+            return Ok(Some((self.inner.clone(), kept)));
         }
-        let (ca, for_name, subject) = (
-            self.host_ca.clone(),
-            name.clone(),
-            self.inner.public_key().clone(),
+        let (for_name, subject) = (name.clone(), self.inner.public_key().clone());
+        let issued = state.issue_host(
+            INNER_LIFETIME,
+            move |terms, ca: &HostCa, rng: &mut StdRng| {
+                host::certify_inner(&for_name, &subject, terms, ca, rng)
+            },
         );
-        let issued = state.issue_host(INNER_LIFETIME, move |terms| {
-            host::certify_inner(&for_name, &subject, terms, &ca, &mut rand::rng())
-        });
-        match issued.await {
-            Ok(certificate) => {
-                let ends = certificate.valid_before();
-                let certificate = certificate.into_ssh();
-                self.keep(name, certificate.clone(), ends);
-                Some((self.inner.clone(), certificate))
-            }
-            Err(error) => {
-                tracing::warn!("no host certificate for `{name}`: {error}");
-                None
-            }
-        }
+        let certificate = issued
+            .await
+            .inspect_err(|error| tracing::warn!("no host certificate for `{name}`: {error}"))?;
+        let ends = certificate.valid_before();
+        let certificate = certificate.into_ssh();
+        self.keep(name, certificate.clone(), ends);
+        Ok(Some((self.inner.clone(), certificate)))
     }
 
     fn kept(&self, name: &AdmittedName, now: OffsetDateTime) -> Option<Certificate> {
@@ -234,29 +265,33 @@ impl HostKeys {
     pub fn names(&self) -> &HostNames {
         &self.names
     }
+}
 
-    /// The authority that signs host certificates.
-    pub fn authority(&self) -> Arc<HostCa> {
-        Arc::clone(&self.host_ca)
+impl std::fmt::Debug for HostKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostKeys").finish_non_exhaustive()
     }
+}
 
-    /// What nodes registered with `--host-ca` have to be certified by.
-    pub fn trusted(&self) -> [PublicKey; 1] {
-        [self.host_ca.public_key().clone()]
-    }
+/// Whether it is of the host CA that signs now.
+fn is_by_who_signs(certificate: &Certificate, state: &State) -> bool {
+    let authorities = state.authorities();
+    authorities.is_some_and(|all| all.host.record.signing.key_data() == certificate.signature_key())
 }
 
 /// The proxy's own certificate, recorded, and when it ends.
 async fn certify_outer(
-    ca: &Arc<HostCa>,
     names: &HostNames,
     subject: &PublicKey,
     state: &State,
 ) -> Result<(Certificate, OffsetDateTime), IssueError> {
-    let (ca, names, subject) = (ca.clone(), names.clone(), subject.clone());
-    let issued = state.issue_host(OUTER_LIFETIME, move |terms| {
-        host::certify_proxy(&names, &subject, terms, &ca, &mut rand::rng())
-    });
+    let (names, subject) = (names.clone(), subject.clone());
+    let issued = state.issue_host(
+        OUTER_LIFETIME,
+        move |terms, ca: &HostCa, rng: &mut StdRng| {
+            host::certify_proxy(&names, &subject, terms, ca, rng)
+        },
+    );
     let certificate = issued.await?;
     let ends = certificate.valid_before();
     Ok((certificate.into_ssh(), ends))

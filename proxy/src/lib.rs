@@ -23,6 +23,7 @@ pub mod environment;
 pub mod exit;
 pub mod hold;
 pub mod keys;
+mod learning;
 pub mod limits;
 pub mod proxy;
 pub mod say;

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anteroom_ca::key::NodeCa;
 use anteroom_core::id::UserName;
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
@@ -24,11 +23,9 @@ pub struct Proxy {
     /// The counters of the front door.
     pub door: Arc<Door>,
     /// Keys that answer on the wire.
-    pub hosts: HostKeys,
+    pub hosts: Arc<HostKeys>,
     /// What commands work with.
     pub commands: admin::Context,
-    /// Signs access certificates, through [`State::issue`] only.
-    pub node_ca: Arc<NodeCa>,
     /// Since when: what was said to whom before is not known.
     pub started: OffsetDateTime,
     config: ArcSwap<Config>,
@@ -85,12 +82,9 @@ impl Proxy {
                 port,
                 names: keys.hosts.names().clone(),
             }),
-            authorities: Arc::new(keys.authorities),
             scanner: Arc::new(NetworkScanner),
             waiting: Waiting::default(),
-            user_ca: keys.user_ca,
-            node_ca: Arc::clone(&keys.node_ca),
-            host_ca: keys.hosts.authority(),
+            rotator: Some(keys.rotator),
         };
         Arc::new(Proxy {
             state,
@@ -98,7 +92,6 @@ impl Proxy {
             commands,
             door: Arc::default(),
             hosts: keys.hosts,
-            node_ca: keys.node_ca,
             config: ArcSwap::from_pointee(config),
             counts: Mutex::default(),
             draining: watch::Sender::new(Phase::Serving),

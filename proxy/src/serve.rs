@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::config::{self, Config, ConfigError, Overrides};
-use crate::exit::Exit;
+use crate::exit::{Exit, Exits};
 use crate::keys::{Keys, KeysError};
 use crate::proxy::Proxy;
 use crate::session;
@@ -76,8 +76,8 @@ impl ServeError {
     pub fn exit(&self) -> Exit {
         match self {
             ServeError::Config(_) => Exit::Config,
-            ServeError::Keys(error) if error.is_of_the_configuration() => Exit::Config,
-            ServeError::Keys(_) | ServeError::State(_) | ServeError::Io { .. } => Exit::Failed,
+            ServeError::Keys(error) => error.exit(),
+            ServeError::State(_) | ServeError::Io { .. } => Exit::Failed,
         }
     }
 

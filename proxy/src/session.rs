@@ -197,8 +197,10 @@ impl Outer {
     ) -> Option<(Identity, Purpose)> {
         let blob = certificate.to_bytes().ok()?;
         let view = self.proxy.state.view();
+        let (trusted, retired) = self.proxy.state.user_authorities();
         let conditions = Conditions {
-            authorities: &self.proxy.commands.authorities.user,
+            authorities: &trusted,
+            retired: &retired,
             now: self.proxy.state.now(),
             from: self.peer.ip(),
         };

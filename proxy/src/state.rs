@@ -20,6 +20,7 @@
 //! ```
 
 mod allowances;
+mod authorities;
 mod certificates;
 mod clock;
 mod identities;
@@ -28,30 +29,34 @@ mod monitoring;
 mod objects;
 mod requests;
 mod sessions;
+mod signing;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anteroom_core::id::ClusterName;
 use anteroom_core::policy::{self, Identity, Reason};
 use anteroom_core::request::{AccessRequest, Actor};
 use anteroom_core::view::{Settings, View};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use thiserror::Error;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::audit::{Entry, Event};
+use crate::authority::Authorities;
 use crate::store::{OpenError, Reader, Store, StoreError};
+use authorities::Learning;
 use writer::{Draft, Message, Work, Writer};
 
 pub(crate) use allowances::sees_allowance;
 pub use allowances::{AllowError, Allowed, DisallowError};
+pub use authorities::{Adopted, Learner};
 pub use certificates::{IssueError, Issued, Subject};
 pub use clock::{Clock, ManualClock, SystemClock, Until};
 pub use identities::{Dropping, LoggedIn, LoginError};
@@ -78,6 +83,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     cluster: ClusterName,
     reader: Reader,
+    authorities: ArcSwapOption<Authorities>,
+    learning: Mutex<Learning>,
 }
 
 /// Who does something, and from where.
@@ -181,6 +188,8 @@ impl State {
             clock,
             cluster,
             reader,
+            authorities: ArcSwapOption::empty(),
+            learning: Mutex::default(),
         });
         let writer = Writer::new(store, started, Arc::clone(&shared), queue);
         let task = tokio::spawn(writer.run());

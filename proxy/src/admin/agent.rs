@@ -62,9 +62,7 @@ impl<I: CommandIo> Run<'_, I> {
         let line = key.public_key().to_openssh();
         wanted.fresh_key = Some(line.map_err(|error| Stop::new(Exit::Failed, error))?);
         let state = &self.ctx.state;
-        let issued = state
-            .login(identity, wanted, from, &self.ctx.user_ca)
-            .await?;
+        let issued = state.login(identity, wanted, from).await?;
         let comment = format!("anteroom:{}@{}", identity.user(), state.cluster());
         if let Err(error) =
             hand_over(&mut agent, &key, &issued, &comment, self.lifetime(&issued)).await

@@ -962,6 +962,49 @@ pub(crate) struct LocksRm {
 pub(crate) enum Auth {
     /// Print the public keys of an authority
     Export(AuthExport),
+    /// Exchange the key of an authority, one stage after the other
+    Rotate(AuthRotate),
+    /// Show which key of each authority signs, and what nodes have to learn of a rotation
+    Status(Listing),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuthRotate {
+    /// Which authority
+    #[arg(
+        long = "type",
+        value_enum,
+        value_name = "user|node|host",
+        hide_possible_values = true
+    )]
+    pub(crate) authority: Rotatable,
+    /// announce: a new key, trusted beside the old one; sign: it signs; retire: the old key is trusted no
+    /// more; rollback: back to the old key [default: the next one]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "announce|sign|retire|rollback",
+        hide_possible_values = true
+    )]
+    pub(crate) stage: Option<RotateStage>,
+    /// Retire the old key although nodes are not known to go by the new one
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rotatable {
+    User,
+    Node,
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RotateStage {
+    Announce,
+    Sign,
+    Retire,
+    Rollback,
 }
 
 #[derive(Debug, Args)]

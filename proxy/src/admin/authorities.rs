@@ -9,6 +9,7 @@ use super::Context;
 use super::args::{AuthExport, Authority, SshdConfig};
 use super::io::CommandIo;
 use super::run::{Ended, Run, Stop};
+use crate::authority::{AuthorityKind, Unavailable};
 use crate::exit::Exit;
 
 impl<I: CommandIo> Run<'_, I> {
@@ -21,12 +22,8 @@ impl<I: CommandIo> Run<'_, I> {
         };
         self.require(AdminVerb::Read, AdminObject::CertAuthority(name))?;
         let lines = match args.authority {
-            Authority::User => {
-                authorized_keys(&self.ctx.authorities.user, &comment(self.ctx, "user"))?
-            }
-            Authority::Node => {
-                authorized_keys(&self.ctx.authorities.node, &comment(self.ctx, "node"))?
-            }
+            Authority::User => authorized_keys(self.ctx, AuthorityKind::User)?,
+            Authority::Node => authorized_keys(self.ctx, AuthorityKind::Node)?,
             Authority::Host => known_hosts(self.ctx)?,
             Authority::Krl => return self.export_krl().await,
         };
@@ -75,26 +72,38 @@ pub(crate) fn node_setup(ctx: &Context, node: &Node) -> Result<String, Stop> {
 }
 
 fn ca_file_hint(ctx: &Context) -> Result<String, Stop> {
-    let keys = authorized_keys(&ctx.authorities.node, &comment(ctx, "node"))?;
+    let keys = authorized_keys(ctx, AuthorityKind::Node)?;
     Ok(format!(
         "Write on the node into {NODE_CA_FILE}:\n{}",
         keys.join("\n")
     ))
 }
 
-fn comment(ctx: &Context, authority: &str) -> String {
-    format!("anteroom {authority} CA of {}", ctx.state.cluster())
+/// All keys of an authority that are trusted now.
+fn trusted(ctx: &Context, kind: AuthorityKind) -> Result<Vec<PublicKey>, Stop> {
+    let authorities = ctx.state.authorities();
+    let authorities = authorities.ok_or_else(|| Stop::from(Unavailable(kind)))?;
+    Ok(authorities.record(kind).trusted())
 }
 
-fn authorized_keys(keys: &[PublicKey], comment: &str) -> Result<Vec<String>, Stop> {
-    keys.iter()
-        .map(|key| export::authorized_keys_line(key, comment))
+fn authorized_keys(ctx: &Context, kind: AuthorityKind) -> Result<Vec<String>, Stop> {
+    let comment = format!("anteroom {kind} CA of {}", ctx.state.cluster());
+    trusted(ctx, kind)?
+        .iter()
+        .map(|key| export::authorized_keys_line(key, &comment))
         .collect::<Result<_, _>>()
         .map_err(unwritable)
 }
 
 pub(crate) fn known_hosts(ctx: &Context) -> Result<Vec<String>, Stop> {
-    export::known_hosts_lines(&ctx.place.names, &ctx.authorities.host).map_err(unwritable)
+    let trusted = trusted(ctx, AuthorityKind::Host)?;
+    export::known_hosts_lines(&ctx.place.names, &trusted).map_err(unwritable)
+}
+
+impl From<Unavailable> for Stop {
+    fn from(error: Unavailable) -> Self {
+        Self::new(Exit::Unavailable, error)
+    }
 }
 
 fn unwritable(error: ssh_key::Error) -> Stop {

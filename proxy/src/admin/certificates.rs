@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 
 use anteroom_ca::host;
-use anteroom_ca::key::fingerprint;
+use anteroom_ca::key::{HostCa, fingerprint};
 use anteroom_ca::krl::{Edition, RevocationList, RevokedCertificates};
 use anteroom_ca::names::AdmittedName;
 use anteroom_ca::{Certificate, SourceAddresses};
@@ -19,6 +19,7 @@ use anteroom_core::request::State;
 use anteroom_core::user::User;
 use anteroom_core::view::View;
 use bytes::Bytes;
+use rand::rngs::StdRng;
 use ssh_key::PublicKey;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -27,6 +28,7 @@ use super::args::{self, Cert, HostCert};
 use super::io::{Caller, CommandIo};
 use super::keys;
 use super::run::{Ended, Run, Stop, some};
+use crate::authority::{Authorities, AuthorityKind};
 use crate::exit::{Exit, Exits};
 use crate::say::{self, clean};
 use crate::state::{IssueError, Subject};
@@ -60,7 +62,7 @@ impl<I: CommandIo> Run<'_, I> {
         let issued = self
             .ctx
             .state
-            .issue_direct(&identity, &access, subject, &self.ctx.node_ca)
+            .issue_direct(&identity, &access, subject)
             .await
             .map_err(|error| not_issued(&error, &shown))?;
         self.print(issued.certificate.to_openssh()).await?;
@@ -97,9 +99,10 @@ impl<I: CommandIo> Run<'_, I> {
         let node = self.administered_node(AdminVerb::Update, &view, &args.node)?;
         let key = self.one_host_key(&args.key).await?;
         let names = self.names_of(&node);
-        let (id, ca) = (node.id, self.ctx.host_ca.clone());
-        let certify =
-            move |terms| host::certify_node(&id, &names, &key, terms, &ca, &mut rand::rng());
+        let id = node.id;
+        let certify = move |terms, ca: &HostCa, rng: &mut StdRng| {
+            host::certify_node(&id, &names, &key, terms, ca, rng)
+        };
         let by = self.by();
         let certificate = self
             .ctx
@@ -111,6 +114,7 @@ impl<I: CommandIo> Run<'_, I> {
                 IssueError::NotPermitted(_)
                 | IssueError::Clock(_)
                 | IssueError::Certify(_)
+                | IssueError::Authority(_)
                 | IssueError::NotAdmitted(_)
                 | IssueError::NotAllowed(_)
                 | IssueError::FromNode(_)
@@ -195,7 +199,8 @@ impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn export_krl(&mut self) -> Ended {
         let (state, now) = (&self.ctx.state, self.ctx.state.now());
         let valid = state.reader().valid_certificates(now).await?;
-        let list = revocations(&state.view(), &self.ctx.authorities, &valid, now);
+        let authorities = self.authorities(AuthorityKind::Node)?;
+        let list = revocations(&state.view(), &authorities, &valid, now);
         let edition = Edition {
             version: u64::try_from(now.unix_timestamp()).unwrap_or_default(),
             generated: now,
@@ -219,6 +224,7 @@ fn not_issued(error: &IssueError, shown: &str) -> Stop {
         IssueError::NotPermitted(_)
         | IssueError::Clock(_)
         | IssueError::Certify(_)
+        | IssueError::Authority(_)
         | IssueError::Host(_)
         | IssueError::NotAdmitted(_)
         | IssueError::NotAllowed(_)
@@ -263,7 +269,7 @@ fn as_the_node_sees(from: SocketAddr, node: &Node) -> Result<SourceAddresses, St
 /// certificate that would not be issued any more.
 fn revocations(
     view: &View,
-    authorities: &super::Authorities,
+    authorities: &Authorities,
     valid: &[ValidCertificate],
     now: OffsetDateTime,
 ) -> RevocationList {
@@ -307,11 +313,23 @@ fn revocations(
         key_ids: key_ids.clone(),
     };
     let none = BTreeSet::new();
-    let node = authorities.node.iter().map(|ca| of(ca, &none));
-    // The key ID of an identity certificate is the user's name.
-    let user = authorities.user.iter().map(|ca| of(ca, &people));
-    let host = authorities.host.iter().map(|ca| of(ca, &none));
-    list.certificates = node.chain(user).chain(host).collect();
+    for kind in [
+        AuthorityKind::Node,
+        AuthorityKind::User,
+        AuthorityKind::Host,
+    ] {
+        // The key ID of an identity certificate is the user's name.
+        let key_ids = match kind {
+            AuthorityKind::User => &people,
+            AuthorityKind::Node | AuthorityKind::Host => &none,
+        };
+        let trusted = authorities.record(kind).trusted();
+        list.certificates
+            .extend(trusted.iter().map(|ca| of(ca, key_ids)));
+    }
+    // A key that is revoked is revoked as an authority, too: all that it has signed.
+    let retired = authorities.retired.iter();
+    list.keys = retired.map(|retired| retired.key.clone()).collect();
     list
 }
 

@@ -21,7 +21,7 @@ impl From<LoginError> for Stop {
     fn from(error: LoginError) -> Self {
         let exit = match &error {
             LoginError::Store(error) => return Self::new(store_exit(error), error),
-            LoginError::Clock(_) => Exit::Unavailable,
+            LoginError::Clock(_) | LoginError::Authority(_) => Exit::Unavailable,
             LoginError::Certify(_) => Exit::Failed,
             LoginError::Request(_) => Exit::Denied,
             LoginError::Refused(refused) => exit_of_refusal(refused),
@@ -74,11 +74,7 @@ impl<I: CommandIo> Run<'_, I> {
         if args.agent {
             return self.login_by_agent(&identity, wanted, from).await;
         }
-        let issued = self
-            .ctx
-            .state
-            .login(&identity, wanted, from, &self.ctx.user_ca)
-            .await?;
+        let issued = self.ctx.state.login(&identity, wanted, from).await?;
         self.hand_out(&issued).await
     }
 
@@ -107,7 +103,7 @@ impl<I: CommandIo> Run<'_, I> {
         let issued = self
             .ctx
             .state
-            .drop_from_certificate(&identity, dropping, from, &self.ctx.user_ca)
+            .drop_from_certificate(&identity, dropping, from)
             .await?;
         self.hand_out(&issued).await
     }

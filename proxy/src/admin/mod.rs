@@ -39,6 +39,7 @@ mod query;
 mod requests;
 mod requests_admin;
 mod resources;
+mod rotation;
 mod run;
 mod status;
 #[cfg(test)]
@@ -48,12 +49,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use anteroom_ca::key::{HostCa, NodeCa, UserCa};
 use anteroom_ca::names::HostNames;
 use anteroom_core::node::NodeAddr;
 use ssh_key::PublicKey;
 
 use crate::audit::{Entry, Event};
+use crate::authority::Rotator;
 use crate::exit::Exit;
 use crate::say::{self, LineEnd};
 use crate::state::State;
@@ -76,18 +77,12 @@ pub struct Context {
     pub state: State,
     /// How clients reach this proxy, for `config`.
     pub place: Arc<Place>,
-    /// The public keys of the certificate authorities.
-    pub authorities: Arc<Authorities>,
     /// Asks a node for its host keys.
     pub scanner: Arc<dyn Scanner>,
     /// Who waits for which request now.
     pub waiting: Waiting,
-    /// Signs identity certificates.
-    pub user_ca: Arc<UserCa>,
-    /// Signs certificates for direct use.
-    pub node_ca: Arc<NodeCa>,
-    /// Signs the host certificates of nodes.
-    pub host_ca: Arc<HostCa>,
+    /// Turns the certificate authorities; `None` where there are no key files.
+    pub rotator: Option<Arc<Rotator>>,
 }
 
 /// How clients reach this proxy.
@@ -99,17 +94,6 @@ pub struct Place {
     pub port: u16,
     /// The names of the proxy, and the domains of its nodes.
     pub names: HostNames,
-}
-
-/// Public keys of the certificate authorities, all that are trusted now.
-#[derive(Debug, Clone)]
-pub struct Authorities {
-    /// What signs identity certificates.
-    pub user: Vec<PublicKey>,
-    /// What nodes trust.
-    pub node: Vec<PublicKey>,
-    /// What clients trust.
-    pub host: Vec<PublicKey>,
 }
 
 /// Asks an SSH server for its host keys, as `ssh-keyscan` does: a hook, because only the SSH layer speaks the protocol.
@@ -245,6 +229,8 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
         Command::Get(args) => run.get(&args).await,
         Command::Rm(args) => run.rm(&args).await,
         Command::Auth(Auth::Export(args)) => run.auth_export(&args).await,
+        Command::Auth(Auth::Rotate(args)) => run.auth_rotate(&args).await,
+        Command::Auth(Auth::Status(args)) => run.auth_status(args).await,
         Command::Cert(args) => run.cert(&args).await,
         Command::Lock(args) => run.lock(args).await,
         Command::Locks(Locks::Ls(args)) => run.locks_ls(args).await,

@@ -130,8 +130,10 @@ impl<I: CommandIo> Run<'_, I> {
     /// The status of a certificate that was just issued, read and judged like one that is presented.
     pub(crate) fn status_of_certificate(&self, issued: &LoggedIn, from: IpAddr) -> String {
         let (view, now) = (self.ctx.state.view(), self.ctx.state.now());
+        let (trusted, retired) = self.ctx.state.user_authorities();
         let conditions = Conditions {
-            authorities: &self.ctx.authorities.user,
+            authorities: &trusted,
+            retired: &retired,
             now,
             from,
         };

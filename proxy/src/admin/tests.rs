@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anteroom_ca::key::{Key, fingerprint};
+use anteroom_ca::key::{HostCa, Key, NodeCa, UserCa, fingerprint};
 use anteroom_ca::names::HostNames;
 use anteroom_core::id::{NodeId, UserName};
 use anteroom_core::node::{HostProof, Node, NodeAddr};
@@ -34,6 +34,7 @@ use time::macros::datetime;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::authority::Authorities;
 use crate::state::{Clock, Existing, ManualClock, Object};
 
 const START: OffsetDateTime = datetime!(2026-11-20 20:00 UTC);
@@ -230,29 +231,23 @@ async fn world() -> World {
         )
         .await
         .unwrap();
+    let authorities = Authorities::stable(
+        UserCa::new(signer("user ca")),
+        NodeCa::new(signer("node ca")),
+        HostCa::new(signer("host ca")),
+        START,
+    );
+    state.adopt(authorities, Vec::new()).await.unwrap();
     let ctx = Context {
         waiting: crate::waiting::Waiting::default(),
-        user_ca: Arc::new(anteroom_ca::key::UserCa::new(
-            anteroom_ca::key::Key::from_seed("user ca", &[7; 32]),
-        )),
         state,
         place: Arc::new(Place {
             host: "proxy.example.com".to_owned(),
             port: 2222,
             names: HostNames::new(["example.com", "access"], ["nodes.example.com"]).unwrap(),
         }),
-        authorities: Arc::new(Authorities {
-            user: vec![
-                anteroom_ca::key::Key::from_seed("user ca", &[7; 32])
-                    .public_key()
-                    .clone(),
-            ],
-            node: vec![key("node ca")],
-            host: vec![key("host ca")],
-        }),
         scanner: Arc::new(OneHost),
-        node_ca: Arc::new(NodeCa::new(signer("node ca"))),
-        host_ca: Arc::new(HostCa::new(signer("host ca"))),
+        rotator: None,
     };
     World {
         ctx,

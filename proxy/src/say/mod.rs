@@ -10,6 +10,7 @@ mod data;
 mod filing;
 mod outcome;
 mod pieces;
+mod rotation;
 mod session;
 mod table;
 mod text;
@@ -27,6 +28,9 @@ pub use self::outcome::{
     denial, joined, labels_of, no_such_node, no_such_resource, outcome, own_lock,
 };
 pub use self::pieces::{documents_in_pieces, json_in_pieces, table_in_pieces, yaml_in_pieces};
+pub use self::rotation::{
+    after_retiring, node_has_to_learn, step_taken, unlearnt, what_next, wrong_stage,
+};
 pub use self::session::{
     SCOPE_NOT_TEXT, connection_broke, node_refused, only_one_command, scope_needs_command,
     scope_refuses, scope_unknown, scope_without_command, subsystem_without_node, wait_malformed,

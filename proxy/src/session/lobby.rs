@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd};
 use crate::ssh::{self, Connection, OpenRefusal, Opening, TcpTarget};
+use crate::state::IssueError;
 
 /// What a known user finds behind the front door.
 pub(super) struct Lobby {
@@ -84,9 +85,16 @@ impl Lobby {
         if let Some(why) = self.not_served(&target) {
             return opening.reject(OpenRefusal::ConnectFailed(why)).await;
         }
-        let Some((node, identity)) = self.inner_server(&target.host).await else {
-            let why = format!("unknown host {}", say::clean(&target.host));
-            return opening.reject(OpenRefusal::Prohibited(why)).await;
+        let (node, identity) = match self.inner_server(&target.host).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let why = format!("unknown host {}", say::clean(&target.host));
+                return opening.reject(OpenRefusal::Prohibited(why)).await;
+            }
+            Err(error) => {
+                let why = say::clean(&error.to_string()).into_owned();
+                return opening.reject(OpenRefusal::ConnectFailed(why)).await;
+            }
         };
         let channel = opening.accept().await;
         let config = super::server_config(identity, &self.proxy.config().door);
@@ -127,10 +135,15 @@ impl Lobby {
     /// The node meant, and a key with a certificate for the name asked for: only for single labels
     /// and names under the operator's domains, or a user could relay somebody's connection to
     /// another host into our server. Whether there is such a node is said inside.
-    async fn inner_server(&self, host: &str) -> Option<(NodeRef, (PrivateKey, Certificate))> {
-        let node = NodeRef::parse(host).ok()?;
+    async fn inner_server(
+        &self,
+        host: &str,
+    ) -> Result<Option<(NodeRef, (PrivateKey, Certificate))>, IssueError> {
+        let Ok(node) = NodeRef::parse(host) else {
+            return Ok(None);
+        };
         let identity = self.proxy.hosts.inner(host, &self.proxy.state).await?;
-        Some((node, identity))
+        Ok(identity.map(|identity| (node, identity)))
     }
 }
 

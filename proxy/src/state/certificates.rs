@@ -1,24 +1,26 @@
 //! Issuing: decide, sign, write the row and its log entry, commit, and only then hand it out.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use anteroom_ca::host::{CertifyHostError, HostTerms};
-use anteroom_ca::key::{NodeCa, fingerprint};
+use anteroom_ca::key::{HostCa, NodeCa};
 use anteroom_ca::node::{CertifyError, Terms, certify, certify_direct};
-use anteroom_ca::{Certificate, ClockError, IssueTime, Serial, SourceAddresses};
+use anteroom_ca::{Certificate, ClockError, Serial, SourceAddresses};
 use anteroom_core::admin::AdminVerb;
 use anteroom_core::id::{KeyFingerprint, NodeId, SessionId};
 use anteroom_core::policy::{Access, Decision, Identity, Permit, decide_for};
+use rand::rngs::StdRng;
 use ssh_key::PublicKey;
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
 use super::objects::{NotAllowed, ObjectId, may};
 use super::sessions::about_session;
+use super::signing::{Signing, Ticket, Wants};
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, not_from_a_node, rfc3339};
 use crate::audit::{Entry, Event, PROXY, hex};
+use crate::authority::{AuthorityKind, Unavailable, print};
 use crate::store::{HostRevocation, Issuance, Kind, StoreError};
 
 /// What an access certificate is to be made for.
@@ -68,6 +70,9 @@ pub enum IssueError {
     /// A host certificate could not be made.
     #[error(transparent)]
     Host(#[from] CertifyHostError),
+    /// The authority's key does not sign now.
+    #[error(transparent)]
+    Authority(#[from] Unavailable),
     /// Who asks may do nothing any more.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -95,10 +100,22 @@ impl State {
         identity: &Identity,
         access: &Access,
         subject: Subject,
-        ca: &Arc<NodeCa>,
     ) -> Result<Issued, IssueError> {
-        self.issue_for(Use::Bridge, identity, access, subject, ca)
-            .await
+        self.issue_for(Use::Bridge, identity, access, subject).await
+    }
+
+    /// Issues a certificate of the announced node CA, to see whether the node takes it. Otherwise as
+    /// [`State::issue`].
+    ///
+    /// # Errors
+    /// [`IssueError`]; [`IssueError::Authority`] also if none is announced.
+    pub async fn issue_trial(
+        &self,
+        identity: &Identity,
+        access: &Access,
+        subject: Subject,
+    ) -> Result<Issued, IssueError> {
+        self.issue_for(Use::Trial, identity, access, subject).await
     }
 
     /// Issues a certificate that the user takes to the node herself, past the proxy. Otherwise as
@@ -111,10 +128,8 @@ impl State {
         identity: &Identity,
         access: &Access,
         subject: Subject,
-        ca: &Arc<NodeCa>,
     ) -> Result<Issued, IssueError> {
-        self.issue_for(Use::Direct, identity, access, subject, ca)
-            .await
+        self.issue_for(Use::Direct, identity, access, subject).await
     }
 
     async fn issue_for(
@@ -123,11 +138,13 @@ impl State {
         identity: &Identity,
         access: &Access,
         subject: Subject,
-        ca: &Arc<NodeCa>,
     ) -> Result<Issued, IssueError> {
-        let (identity, access, ca) = (identity.clone(), access.clone(), Arc::clone(ca));
-        self.write(move |draft| {
-            issue(draft, purpose, &identity, &access, &subject, &ca).inspect_err(|error| {
+        let (identity, access) = (identity.clone(), access.clone());
+        self.write_signed(move |draft, ticket| {
+            issue(draft, ticket, purpose, &identity, &access, &subject).inspect_err(|error| {
+                if error.wanted().is_some() {
+                    return;
+                }
                 let mut entry = Entry::failed(Event::CertCreate, error)
                     .user(identity.user())
                     .key(identity.key())
@@ -152,11 +169,11 @@ impl State {
         certify: F,
     ) -> Result<Certificate, IssueError>
     where
-        F: FnOnce(HostTerms) -> Result<Certificate, CertifyHostError> + Send + 'static,
+        F: CertifyHost,
     {
-        self.write(move |draft| {
+        self.write_signed(move |draft, ticket| {
             let entry = Entry::new(Event::CertCreate).user(PROXY);
-            issue_host(draft, lifetime, None, entry, certify)
+            issue_host(draft, ticket, lifetime, None, entry, &certify)
         })
         .await
     }
@@ -175,19 +192,19 @@ impl State {
         certify: F,
     ) -> Result<Certificate, IssueError>
     where
-        F: FnOnce(HostTerms) -> Result<Certificate, CertifyHostError> + Send + 'static,
+        F: CertifyHost,
     {
         let by = by.clone();
-        self.write(move |draft| {
+        self.write_signed(move |draft, ticket| {
             by.admit(draft)?;
             not_from_a_node(draft.view(), by.from)?;
             may(draft.view(), &by, AdminVerb::Update, &ObjectId::Node(node))?;
             let entry = by.entry(Event::CertCreate).node_id(node);
-            let certificate = issue_host(draft, lifetime, Some(node), entry, certify)?;
+            let certificate = issue_host(draft, ticket, lifetime, Some(node), entry, &certify)?;
             let key = PublicKey::from(certificate.as_ssh().public_key().clone());
             let which = HostRevocation {
                 node,
-                but_for: vec![fingerprint(&key).to_string()],
+                but_for: vec![print(&key)],
                 key_type: Some(key.algorithm().to_string()),
                 why: "the node has a certificate for another key".to_owned(),
             };
@@ -213,21 +230,43 @@ enum Use {
     Bridge,
     /// The user does.
     Direct,
+    /// The proxy finds out whether the node takes the announced CA's certificates.
+    Trial,
+}
+
+/// Makes a host certificate, on the terms and by the authority given; again, with the same randomness, if
+/// its signature had to be waited for.
+pub trait CertifyHost:
+    Fn(HostTerms, &HostCa, &mut StdRng) -> Result<Certificate, CertifyHostError> + Send + Sync + 'static
+{
+}
+
+impl<F> CertifyHost for F where
+    F: Fn(HostTerms, &HostCa, &mut StdRng) -> Result<Certificate, CertifyHostError>
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 pub(super) fn issue_host(
     draft: &mut Draft,
+    ticket: &Ticket,
     lifetime: Duration,
     node: Option<NodeId>,
     entry: Entry,
-    certify: impl FnOnce(HostTerms) -> Result<Certificate, CertifyHostError>,
+    certify: &impl CertifyHost,
 ) -> Result<Certificate, IssueError> {
+    let signing: Signing<HostCa> =
+        ticket
+            .signing::<_, IssueError>(draft, AuthorityKind::Host, |all| Some(all.host.signer()))?;
+    let mut rng = ticket.rng();
     let terms = HostTerms {
-        serial: Serial::random(&mut rand::rng()),
+        serial: Serial::random(&mut rng),
         lifetime,
-        at: IssueTime::new(draft.now(), draft.last_issued())?,
+        at: signing.at,
     };
-    let certificate = certify(terms)?;
+    let certificate = certify(terms, &signing.ca, &mut rng)?;
     let key = PublicKey::from(certificate.as_ssh().public_key().clone());
     let issuance = Issuance {
         node,
@@ -252,11 +291,11 @@ pub(super) fn issue_host(
 
 fn issue(
     draft: &mut Draft,
+    ticket: &Ticket,
     purpose: Use,
     identity: &Identity,
     access: &Access,
     subject: &Subject,
-    ca: &NodeCa,
 ) -> Result<Issued, IssueError> {
     let permit = match decide_for(
         draft.view(),
@@ -270,17 +309,22 @@ fn issue(
             return Err(IssueError::NotPermitted(Box::new(other)));
         }
     };
-    let mut rng = rand::rng();
+    let signing: Signing<NodeCa> =
+        ticket.signing::<_, IssueError>(draft, AuthorityKind::Node, |all| match purpose {
+            Use::Bridge | Use::Direct => Some(all.node.signer()),
+            Use::Trial => all.node.next(),
+        })?;
+    let mut rng = ticket.rng();
     let terms = Terms {
         cluster: draft.view().cluster(),
         session: subject.session,
         serial: Serial::random(&mut rng),
         source_addresses: &subject.source_addresses,
-        at: IssueTime::new(draft.now(), draft.last_issued())?,
+        at: signing.at,
     };
     let certificate = match purpose {
-        Use::Bridge => certify(&permit, &subject.key, &terms, ca, &mut rng)?,
-        Use::Direct => certify_direct(&permit, &subject.key, &terms, ca, &mut rng)?,
+        Use::Bridge | Use::Trial => certify(&permit, &subject.key, &terms, &signing.ca, &mut rng)?,
+        Use::Direct => certify_direct(&permit, &subject.key, &terms, &signing.ca, &mut rng)?,
     };
     let issuance = Issuance {
         user: Some(permit.user().clone()),
@@ -293,9 +337,11 @@ fn issue(
     };
     let mut entry = about_session(Event::CertCreate, &permit, subject.session);
     entry.remote_addr = subject.from.map(|from| from.to_string());
-    if purpose == Use::Direct {
-        entry = entry.name("direct");
-    }
+    entry.name = match purpose {
+        Use::Bridge => None,
+        Use::Direct => Some("direct".to_owned()),
+        Use::Trial => Some("announced CA".to_owned()),
+    };
     draft.issue(issuance, about_certificate(entry, &certificate));
     Ok(Issued {
         permit,
@@ -315,7 +361,8 @@ pub(super) fn remember(certificate: &Certificate, kind: Kind) -> Issuance {
         user: None,
         key_id: certificate.key_id().to_owned(),
         principals: wire.valid_principals().to_vec(),
-        subject: fingerprint(&PublicKey::from(wire.public_key().clone())).to_string(),
+        subject: print(&PublicKey::from(wire.public_key().clone())),
+        authority: print(&PublicKey::from(wire.signature_key().clone())),
         request: None,
         session: None,
         node: None,

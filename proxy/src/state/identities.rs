@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use anteroom_ca::key::{UserCa, fingerprint};
 use anteroom_ca::user::{CertifyIdentityError, certify};
-use anteroom_ca::{Certificate, ClockError, IssueTime, Serial};
+use anteroom_ca::{Certificate, ClockError, Serial};
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::id::{KeyFingerprint, LockId, RequestId, UserName};
 use anteroom_core::lock::{Lock, LockTarget, MOST_LOCKS};
@@ -19,8 +18,10 @@ use uuid::Uuid;
 use super::State;
 use super::certificates::{about_certificate, remember};
 use super::locks::about_lock;
+use super::signing::{Signing, Ticket, Wants};
 use super::writer::Draft;
 use crate::audit::{Entry, Event, PROXY};
+use crate::authority::{AuthorityKind, Unavailable};
 use crate::store::{IdentityIssuance, Issuance, Kind, StoreError};
 
 /// Why a login or a drop gave no certificate.
@@ -35,6 +36,9 @@ pub enum LoginError {
     /// The proxy's clock was set back.
     #[error(transparent)]
     Clock(#[from] ClockError),
+    /// The authority's key does not sign now.
+    #[error(transparent)]
+    Authority(#[from] Unavailable),
     /// It carries more than fits, or the linter held it back.
     #[error("{}", certify_text(.0))]
     Certify(#[from] CertifyIdentityError),
@@ -80,14 +84,17 @@ impl State {
         identity: &Identity,
         wanted: LoginWanted,
         from: SocketAddr,
-        ca: &Arc<UserCa>,
     ) -> Result<LoggedIn, LoginError> {
-        let (identity, ca) = (identity.clone(), Arc::clone(ca));
-        self.write(move |draft| {
+        let identity = identity.clone();
+        self.write_signed(move |draft, ticket| {
             take_up(draft, &identity, &wanted.requests)
                 .and_then(|()| {
-                    let permit = policy::login(draft.view(), &identity, &wanted, draft.now())?;
-                    issue(draft, permit, from, &ca, None)
+                    let signing = who_signs(draft, ticket)?;
+                    let login = |now| policy::login(draft.view(), &identity, &wanted, now);
+                    // As of now, whatever its terms were when the signature was asked for.
+                    login(draft.now())?;
+                    let permit = login(signing.at.now())?;
+                    issue(draft, ticket, &signing, permit, from, None)
                 })
                 .inspect_err(|error| refused(draft, &identity, from, error))
         })
@@ -131,11 +138,10 @@ impl State {
         identity: &Identity,
         dropping: Dropping,
         from: SocketAddr,
-        ca: &Arc<UserCa>,
     ) -> Result<LoggedIn, LoginError> {
-        let (identity, ca) = (identity.clone(), Arc::clone(ca));
-        self.write(move |draft| {
-            drop_and_issue(draft, &identity, &dropping, from, &ca)
+        let identity = identity.clone();
+        self.write_signed(move |draft, ticket| {
+            drop_and_issue(draft, ticket, &identity, &dropping, from)
                 .inspect_err(|error| refused(draft, &identity, from, error))
         })
         .await
@@ -207,6 +213,9 @@ const DISPLACED: &str = "newer ones took its place, and a user has 64 at most";
 const DROPPED: &str = "its requests were dropped";
 
 fn refused(draft: &mut Draft, identity: &Identity, from: SocketAddr, error: &LoginError) {
+    if error.wanted().is_some() {
+        return;
+    }
     let entry = Entry::failed(Event::CertCreate, error)
         .user(identity.user())
         .key(identity.key())
@@ -264,15 +273,22 @@ fn act(
     Ok(())
 }
 
+fn who_signs(draft: &Draft, ticket: &Ticket) -> Result<Signing<UserCa>, LoginError> {
+    ticket.signing(draft, AuthorityKind::User, |all| Some(all.user.signer()))
+}
+
 fn drop_and_issue(
     draft: &mut Draft,
+    ticket: &Ticket,
     identity: &Identity,
     dropping: &Dropping,
     from: SocketAddr,
-    ca: &UserCa,
 ) -> Result<LoggedIn, LoginError> {
     let now = draft.now();
-    let permit = policy::drop_requests(draft.view(), identity, &dropping.requests, now)?;
+    let signing = who_signs(draft, ticket)?;
+    let dropped = |now| policy::drop_requests(draft.view(), identity, &dropping.requests, now);
+    dropped(now)?;
+    let permit = dropped(signing.at.now())?;
     let carried = identity
         .credential()
         .map(|presented| presented.claims.requests.clone())
@@ -301,20 +317,21 @@ fn drop_and_issue(
             act(draft, identity, *id, &action)?;
         }
     }
-    issue(draft, permit, from, ca, Some(DROPPED))
+    issue(draft, ticket, &signing, permit, from, Some(DROPPED))
 }
 
 /// Signs, and writes the row and its entry: both are on the disk before anybody sees the signature.
 fn issue(
     draft: &mut Draft,
+    ticket: &Ticket,
+    signing: &Signing<UserCa>,
     permit: LoginPermit,
     from: SocketAddr,
-    ca: &UserCa,
     revokes: Option<&str>,
 ) -> Result<LoggedIn, LoginError> {
-    let mut rng = rand::rng();
-    let at = IssueTime::new(draft.now(), draft.last_issued())?;
-    let certificate = certify(&permit, Serial::random(&mut rng), at, ca, &mut rng)?;
+    let mut rng = ticket.rng();
+    let serial = Serial::random(&mut rng);
+    let certificate = certify(&permit, serial, signing.at, &signing.ca, &mut rng)?;
     let request = permit.claims().requests.first().copied();
     let revokes = revoked_by(draft, &permit, revokes);
     let row = Issuance {

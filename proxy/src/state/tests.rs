@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anteroom_ca::SourceAddresses;
-use anteroom_ca::key::{Key, NodeCa, fingerprint};
+use anteroom_ca::key::{HostCa, Key, NodeCa, UserCa, fingerprint};
 use anteroom_core::admin::AdminVerb;
 use anteroom_core::documents;
 use anteroom_core::id::{Login, NodeId, RequestId, ResourceId, SessionId, UserName};
@@ -32,6 +32,7 @@ use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
 mod admitted;
 mod allowances;
+mod authorities;
 mod hosts;
 mod identities;
 mod monitoring;
@@ -152,7 +153,19 @@ fn admin() -> By {
 
 async fn open(dir: &Path, clock: &Arc<ManualClock>) -> Result<State, OpenError> {
     let clock: Arc<dyn Clock> = clock.clone();
-    State::open(dir, clock, name("example.com"), Settings::default()).await
+    let state = State::open(dir, clock, name("example.com"), Settings::default()).await?;
+    state.adopt(authorities(), Vec::new()).await.unwrap();
+    Ok(state)
+}
+
+fn authorities() -> Authorities {
+    let key = |word, byte| Key::from_seed(word, &[byte; 32]);
+    Authorities::stable(
+        UserCa::new(key("user", 8)),
+        NodeCa::new(key("node", 7)),
+        HostCa::new(key("host", 6)),
+        START,
+    )
 }
 
 async fn world() -> World {
@@ -226,7 +239,7 @@ impl World {
 
     async fn issue(&self, login: &str) -> Result<Issued, IssueError> {
         self.state
-            .issue(&me("alice"), &self.access(login), self.subject(), &ca())
+            .issue(&me("alice"), &self.access(login), self.subject())
             .await
     }
 
@@ -297,10 +310,6 @@ async fn elsewhere(dir: &Path) -> SqliteConnection {
 
 fn approval() -> Verdict {
     Verdict::Approve(Terms::default())
-}
-
-fn ca() -> Arc<NodeCa> {
-    Arc::new(NodeCa::new(Key::from_seed("node", &[7; 32])))
 }
 
 #[tokio::test]
@@ -474,7 +483,7 @@ async fn nothing_is_issued_while_the_clock_is_far_behind_the_last_issuance() {
     world.state.close().await;
     let state = open(world.dir.path(), &world.clock).await.unwrap();
     let again = state
-        .issue(&me("alice"), &world.access("root"), world.subject(), &ca())
+        .issue(&me("alice"), &world.access("root"), world.subject())
         .await;
     assert!(matches!(again, Err(IssueError::Clock(_))));
 }
@@ -1277,7 +1286,7 @@ async fn the_database_refuses_impossible_states() {
             "history",
         ),
         (
-            "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 999999, NULL FROM issuances",
+            "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 999999, NULL, authority FROM issuances",
             "FOREIGN KEY",
         ),
         (

@@ -33,8 +33,9 @@ use super::Shared;
 use super::allowances::let_allowances_end;
 use super::monitoring::review_pending_by_rules;
 use crate::audit::{Entry, Event, Outcome, PROXY};
+use crate::authority::{Authorities, AuthorityKind, Record, Retired};
 use crate::store::{
-    Change, HostRevocation, Issuance, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd,
+    Change, HostRevocation, Issuance, Learnt, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd,
     SessionStart, Snapshot, Store, StoreError, Transaction,
 };
 
@@ -127,6 +128,7 @@ pub(super) struct Draft {
     view: View,
     now: OffsetDateTime,
     last_issued: Option<OffsetDateTime>,
+    authorities: Option<Arc<Authorities>>,
     revisions: HashMap<RequestId, i64>,
     changes: Vec<Change>,
     touched: Vec<RequestId>,
@@ -312,6 +314,32 @@ impl Draft {
         self.push(Change::EndSession(end, Box::new(entry)));
     }
 
+    /// Who signs certificates, as of this moment of the transaction.
+    pub(super) fn authorities(&self) -> Option<&Arc<Authorities>> {
+        self.authorities.as_ref()
+    }
+
+    /// Has other authorities sign from here on. What the database has of them is written beside this.
+    pub(super) fn set_authorities(&mut self, authorities: Authorities) {
+        self.authorities = Some(Arc::new(authorities));
+    }
+
+    pub(super) fn put_authority(&mut self, record: Record) {
+        self.push(Change::PutAuthority(Box::new(record)));
+    }
+
+    pub(super) fn forget_authority(&mut self, kind: AuthorityKind) {
+        self.push(Change::ForgetAuthority(kind));
+    }
+
+    pub(super) fn retire_authority(&mut self, retired: Retired) {
+        self.push(Change::RetireAuthority(Box::new(retired)));
+    }
+
+    pub(super) fn note_learnt(&mut self, learnt: Learnt) {
+        self.push(Change::NoteLearnt(Box::new(learnt)));
+    }
+
     /// Changes the settings that decisions are made with. They are the configuration's, and not
     /// written to the database.
     pub(super) fn configure(&mut self, settings: Settings) {
@@ -337,6 +365,7 @@ impl Draft {
     /// Runs a job; if it is refused or panics, nothing but its log stays.
     fn run(&mut self, job: &mut dyn Job) {
         let (view, last_issued, news) = (self.view.clone(), self.last_issued, self.news);
+        let authorities = self.authorities.clone();
         let (changes, touched) = (self.changes.len(), self.touched.len());
         let kept = catch_unwind(AssertUnwindSafe(|| job.run(self))).unwrap_or_else(|_| {
             tracing::error!("a decision panicked in the writer; this is a defect of anteroom");
@@ -346,6 +375,7 @@ impl Draft {
             Kept::Everything => {}
             Kept::Refusals => {
                 (self.view, self.last_issued, self.news) = (view, last_issued, news);
+                self.authorities = authorities;
                 let undone = self.changes.split_off(changes);
                 for change in &undone {
                     self.take_back(change);
@@ -390,6 +420,10 @@ impl Draft {
             | Change::RevokeHosts(..)
             | Change::StartSession(..)
             | Change::EndSession(..)
+            | Change::PutAuthority(_)
+            | Change::ForgetAuthority(_)
+            | Change::RetireAuthority(_)
+            | Change::NoteLearnt(_)
             | Change::Log(_) => {}
         }
     }
@@ -465,6 +499,8 @@ struct Memory {
     /// each change and must not grow with the years.
     ended: VecDeque<RequestId>,
     last_issued: Option<OffsetDateTime>,
+    /// Who signs certificates; `None` until the keys are there.
+    authorities: Option<Arc<Authorities>>,
     /// When a shift of an access monitoring rule begins next.
     opening: Option<OffsetDateTime>,
     /// When identity certificates that had ended were last let go of.
@@ -530,6 +566,7 @@ impl Memory {
             deadline_of: HashMap::new(),
             ended: VecDeque::new(),
             last_issued,
+            authorities: None,
             // At once: shifts may have begun while nobody looked.
             opening: Some(now),
             forgot: now,
@@ -543,6 +580,7 @@ impl Memory {
             view: self.view.clone(),
             now,
             last_issued: self.last_issued,
+            authorities: self.authorities.clone(),
             revisions: self.revisions.clone(),
             changes: Vec::new(),
             touched: Vec::new(),
@@ -569,6 +607,7 @@ impl Memory {
             view,
             now,
             last_issued,
+            authorities,
             revisions,
             changes: _,
             touched,
@@ -579,6 +618,7 @@ impl Memory {
         }
         self.view = view;
         self.last_issued = last_issued;
+        self.authorities = authorities;
         self.revisions = revisions;
         self.look_at(touched, now);
         self.forget_credentials(now);
@@ -807,7 +847,10 @@ impl Writer {
         if transaction.changed_elsewhere() {
             let view = &self.memory.view;
             let (cluster, settings) = (view.cluster().clone(), view.settings().clone());
+            let authorities = self.memory.authorities.clone();
             self.memory = Memory::of(transaction.load(now).await?, cluster, settings, now);
+            // The keys are this process's: what somebody else writes changes nothing of them.
+            self.memory.authorities = authorities;
             news = News::Look;
         }
         let mut draft = self.memory.draft(now);
@@ -828,6 +871,9 @@ impl Writer {
     }
 
     fn publish(&self, news: News) {
+        self.shared
+            .authorities
+            .store(self.memory.authorities.clone());
         match news {
             News::Nothing => {}
             News::Look => {

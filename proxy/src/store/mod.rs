@@ -12,6 +12,7 @@
 //!
 //! What it leaves to others: the rules (`anteroom-core`) and when to do what (`state`).
 
+mod authorities;
 mod dir;
 mod migrate;
 mod read;
@@ -26,6 +27,7 @@ use sqlx::{Connection, SqliteConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
 
+pub use authorities::Learnt;
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
 pub use read::{

@@ -365,6 +365,10 @@ impl Reader {
             .await?)
     }
 
+    pub(super) fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
     /// Closes the connections; later queries fail.
     pub(crate) async fn close(&self) {
         self.pool.close().await;

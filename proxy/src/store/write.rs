@@ -19,8 +19,9 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 
-use super::{Snapshot, Store, StoreError, micros, read};
-use crate::audit::{Entry, Head, Record};
+use super::{Learnt, Snapshot, Store, StoreError, micros, read};
+use crate::audit::{Entry, Head, Record as Logged};
+use crate::authority::{AuthorityKind, Record, Retired};
 
 /// One thing to write. What is decided in `core` arrives here as values.
 #[derive(Debug, Clone)]
@@ -84,6 +85,14 @@ pub enum Change {
     /// Records that a session ended, together with its `session.end` entry. A session that has
     /// ended already stays as it is, and nothing is logged twice.
     EndSession(SessionEnd, Box<Entry>),
+    /// Writes down how an authority is now.
+    PutAuthority(Box<Record>),
+    /// Forgets how an authority was, ahead of a `PutAuthority` that does not follow from it.
+    ForgetAuthority(AuthorityKind),
+    /// A key is no authority any more.
+    RetireAuthority(Box<Retired>),
+    /// A node is known to go by a key.
+    NoteLearnt(Box<Learnt>),
     /// Logs something that changes nothing else.
     Log(Box<Entry>),
 }
@@ -124,6 +133,8 @@ pub struct Issuance {
     pub principals: Vec<String>,
     /// The fingerprint of the key it certifies.
     pub subject: String,
+    /// The fingerprint of the authority that signed it.
+    pub authority: String,
     /// The request under which it was issued.
     pub request: Option<RequestId>,
     /// The session it is for.
@@ -272,7 +283,7 @@ impl<'a> Transaction<'a> {
         cluster: &str,
         now: OffsetDateTime,
     ) -> Result<i64, StoreError> {
-        let Record {
+        let Logged {
             seq,
             time,
             event,
@@ -339,8 +350,16 @@ impl<'a> Transaction<'a> {
                 self.start_session(session, seq, now).await
             }
             Change::EndSession(end, entry) => self.end_session(*end, entry, cluster, now).await,
+            Change::PutAuthority(record) => self.put_authority(record).await,
+            Change::ForgetAuthority(kind) => self.forget_authority(*kind).await,
+            Change::RetireAuthority(retired) => self.retire_authority(retired).await,
+            Change::NoteLearnt(learnt) => self.note_learnt(learnt, now).await,
             Change::Log(entry) => self.append(entry, cluster, now).await.map(drop),
         }
+    }
+
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
     }
 
     async fn put_role(&mut self, role: &Role, now: OffsetDateTime) -> Result<(), StoreError> {
@@ -635,8 +654,8 @@ impl<'a> Transaction<'a> {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO issuances (serial, kind, user, key_id, principals, subject, request_id, session_id, \
-             node_id, login, cert_sha256, valid_after, valid_before, issued, audit_seq, user_key) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+             node_id, login, cert_sha256, valid_after, valid_before, issued, audit_seq, user_key, authority) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         )
         .bind(issuance.serial.to_string())
         .bind(issuance.kind.as_str())
@@ -654,6 +673,7 @@ impl<'a> Transaction<'a> {
         .bind(micros(now))
         .bind(audit_seq)
         .bind(issuance.login_key.as_ref().map(KeyFingerprint::as_str))
+        .bind(&issuance.authority)
         .execute(&mut self.connection)
         .await?;
         if let (Kind::Host, Some(node)) = (issuance.kind, issuance.node) {

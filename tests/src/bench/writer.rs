@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anteroom_ca::key::{Key, NodeCa, UserCa, fingerprint};
+use anteroom_ca::key::{HostCa, Key, NodeCa, UserCa, fingerprint};
 use anteroom_ca::{IssueTime, Serial, SourceAddresses};
 use anteroom_core::documents::parse_monitoring_rule;
 use anteroom_core::id::{ClusterName, Login, ResourceId, RoleName, SessionId, UserName};
@@ -17,6 +17,7 @@ use anteroom_core::policy::{self, Access, Decision, Identity, LoginWanted, Permi
 use anteroom_core::request::{Filed, Wanted};
 use anteroom_core::user::{User, UserKey};
 use anteroom_core::view::Settings;
+use anteroom_proxy::authority::Authorities;
 use anteroom_proxy::state::{By, Existing, Object, State, Subject, SystemClock};
 use ed25519_dalek::{Signer, SigningKey};
 use ssh_key::PublicKey;
@@ -54,8 +55,8 @@ pub(crate) struct Rate {
 pub(crate) struct Writer {
     runtime: Runtime,
     state: State,
-    node_ca: Arc<NodeCa>,
-    user_ca: Arc<UserCa>,
+    /// The state has one of its own.
+    node_ca: NodeCa,
     people: Vec<Identity>,
     /// What sessions make for themselves; making it is no part of writer.
     ephemeral: PublicKey,
@@ -75,12 +76,20 @@ impl Writer {
         );
         let state = runtime.block_on(state).unwrap();
         let key = |comment: &str, seed: u8| Key::from_seed(comment, &[seed; 32]);
+        let authorities = Authorities::stable(
+            UserCa::new(key("user", 2)),
+            NodeCa::new(key("node", 1)),
+            HostCa::new(key("host", 4)),
+            OffsetDateTime::now_utc(),
+        );
+        runtime
+            .block_on(state.adopt(authorities, Vec::new()))
+            .unwrap();
         let people = (0..USERS).map(|n| identity(&name_of(n), n)).collect();
         let writer = Self {
             runtime,
             state,
-            node_ca: Arc::new(NodeCa::new(key("node", 1))),
-            user_ca: Arc::new(UserCa::new(key("user", 2))),
+            node_ca: NodeCa::new(key("node", 1)),
             people,
             ephemeral: key("session", 3).public_key().clone(),
             dir,
@@ -162,20 +171,20 @@ impl Writer {
             command: None,
             from: None,
         };
-        let (state, ca) = (self.state.clone(), Arc::clone(&self.node_ca));
+        let state = self.state.clone();
         let who = self.people[n % USERS].clone();
         let to = access("root", n % USERS);
         async move {
-            state.issue(&who, &to, subject, &ca).await.unwrap();
+            state.issue(&who, &to, subject).await.unwrap();
         }
     }
 
     fn issue_identity(&self, n: usize) -> impl Future<Output = ()> + Send + use<> {
-        let (state, ca) = (self.state.clone(), Arc::clone(&self.user_ca));
+        let state = self.state.clone();
         let who = self.people[n % USERS].clone();
         async move {
             let from = "192.0.2.9:50022".parse().unwrap();
-            let issued = state.login(&who, LoginWanted::default(), from, &ca).await;
+            let issued = state.login(&who, LoginWanted::default(), from).await;
             issued.unwrap();
         }
     }

@@ -35,6 +35,7 @@ mod nodes;
 mod people;
 mod predicates;
 mod revoke;
+mod rotation;
 mod rules;
 mod scope;
 mod serve;

@@ -30,8 +30,10 @@ async fn object(world: &World, who: &str, line: &str) -> serde_json::Value {
 fn presenting(world: &World, certificate: &str) -> Caller {
     let certificate: ssh_key::Certificate = certificate.trim_end().parse().unwrap();
     let view = world.ctx.state.view();
+    let (trusted, retired) = world.ctx.state.user_authorities();
     let conditions = Conditions {
-        authorities: &world.ctx.authorities.user,
+        authorities: &trusted,
+        retired: &retired,
         now: world.ctx.state.now(),
         from: "203.0.113.5".parse().unwrap(),
     };

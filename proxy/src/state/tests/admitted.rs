@@ -6,9 +6,16 @@ use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::policy::Reason;
 
 use super::identities::{home, present};
+use anteroom_ca::key::HostCa;
+use rand::rngs::StdRng;
+
 use super::*;
 
-fn no_certificate(_: HostTerms) -> Result<anteroom_ca::Certificate, CertifyHostError> {
+fn no_certificate(
+    _: HostTerms,
+    _: &HostCa,
+    _: &mut StdRng,
+) -> Result<anteroom_ca::Certificate, CertifyHostError> {
     panic!("nothing is to be certified")
 }
 

@@ -1,15 +1,12 @@
 //! Host certificates of nodes: which of them count after another one was issued, and after a node was changed.
 
-use anteroom_ca::host::{CertifyHostError, HostTerms, certify_node};
+use anteroom_ca::host::{HostTerms, certify_node};
 use anteroom_ca::key::HostCa;
 use anteroom_core::lock::{Lock, LockTarget};
+use rand::rngs::StdRng;
 
 use super::*;
 use crate::store::HostCertificate;
-
-fn host_ca() -> HostCa {
-    HostCa::new(Key::from_seed("host", &[9; 32]))
-}
 
 impl World {
     async fn host_certificate(
@@ -17,8 +14,8 @@ impl World {
         of: &PublicKey,
     ) -> Result<anteroom_ca::Certificate, IssueError> {
         let (node, key) = (self.node, of.clone());
-        let certify = move |terms: HostTerms| -> Result<_, CertifyHostError> {
-            certify_node(&node, &[], &key, terms, &host_ca(), &mut rand::rng())
+        let certify = move |terms: HostTerms, ca: &HostCa, rng: &mut StdRng| {
+            certify_node(&node, &[], &key, terms, ca, rng)
         };
         self.state
             .issue_node_host(&admin(), node, Duration::DAY, certify)

@@ -1,6 +1,5 @@
 //! Identity certificates: nothing that is done with one ends later than what was presented.
 
-use anteroom_ca::key::UserCa;
 use anteroom_ca::user::{Conditions, Refused, VerifiedIdentity, verify};
 use anteroom_ca::{Certificate, ClockError};
 use anteroom_core::id::KeyFingerprint;
@@ -9,10 +8,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-
-pub(super) fn user_ca() -> Arc<UserCa> {
-    Arc::new(UserCa::new(Key::from_seed("user", &[8; 32])))
-}
 
 const HOME: &str = "203.0.113.5:50022";
 
@@ -38,10 +33,10 @@ pub(super) fn present(
     state: &State,
     certificate: &Certificate,
 ) -> Result<VerifiedIdentity, Refused> {
-    let authorities = [user_ca().public_key().clone()];
+    let (trusted, retired) = state.user_authorities();
     let conditions = Conditions {
-        authorities: &authorities,
-        retired: &[],
+        authorities: &trusted,
+        retired: &retired,
         now: state.now(),
         from: home().ip(),
     };
@@ -57,15 +52,11 @@ impl World {
         who: &Identity,
         requests: &[RequestId],
     ) -> Result<LoggedIn, LoginError> {
-        self.state
-            .login(who, with(requests), home(), &user_ca())
-            .await
+        self.state.login(who, with(requests), home()).await
     }
 
     pub(super) async fn drop_all(&self, who: &Identity) -> Result<LoggedIn, LoginError> {
-        self.state
-            .drop_from_certificate(who, all(), home(), &user_ca())
-            .await
+        self.state.drop_from_certificate(who, all(), home()).await
     }
 }
 
@@ -111,8 +102,8 @@ async fn a_fresh_key_is_known_by_its_certificate_and_by_nothing_else() {
         fresh_key: Some(key.public_key().to_openssh().unwrap()),
         ..LoginWanted::default()
     };
-    let (alice, ca) = (me("alice"), user_ca());
-    let login = world.state.login(&alice, wanted, home(), &ca);
+    let alice = me("alice");
+    let login = world.state.login(&alice, wanted, home());
     let issued = login.await.unwrap();
     let fresh = anteroom_ca::key::fingerprint(key.public_key()).to_string();
     let fresh = KeyFingerprint::parse(&fresh).unwrap();
@@ -439,7 +430,7 @@ spec:
     };
     let dropped = world
         .state
-        .drop_from_certificate(&who, dropping, home(), &user_ca())
+        .drop_from_certificate(&who, dropping, home())
         .await
         .unwrap();
     assert!(dropped.permit.claims().requests.is_empty());
@@ -468,7 +459,7 @@ async fn to_end_a_request_by_a_certificate_ends_it_though_the_plain_key_set_it_a
         let who = who.into_identity();
         let dropped = world
             .state
-            .drop_from_certificate(&who, dropping, home(), &user_ca())
+            .drop_from_certificate(&who, dropping, home())
             .await;
         dropped.unwrap();
         assert_eq!(world.state_of(id).is_live(), !end);

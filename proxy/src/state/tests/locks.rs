@@ -237,7 +237,7 @@ async fn the_database_itself_refuses_an_issuance_under_a_lock() {
     let mut elsewhere = elsewhere(world.dir.path()).await;
     let copied = sqlx::query(
         "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, \
-         node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 1, NULL FROM issuances \
+         node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 1, NULL, authority FROM issuances \
          WHERE kind = 'node' LIMIT 1",
     )
     .execute(&mut elsewhere)
@@ -267,10 +267,11 @@ async fn a_certificate_logged_under_a_lock_is_named() {
 
 fn proxy_certificate(
     terms: anteroom_ca::host::HostTerms,
+    ca: &HostCa,
+    rng: &mut rand::rngs::StdRng,
 ) -> Result<anteroom_ca::Certificate, anteroom_ca::host::CertifyHostError> {
     let names = anteroom_ca::names::HostNames::new(["example.com"], [""; 0]).unwrap();
-    let ca = anteroom_ca::key::HostCa::new(Key::from_seed("host", &[9; 32]));
-    anteroom_ca::host::certify_proxy(&names, &key("proxy"), terms, &ca, &mut rand::rng())
+    anteroom_ca::host::certify_proxy(&names, &key("proxy"), terms, ca, rng)
 }
 
 #[tokio::test]
@@ -287,13 +288,14 @@ async fn a_lock_on_a_user_called_as_the_proxy_once_was_leaves_the_log_whole() {
         .unwrap();
     world.verifies().await;
     // As earlier versions wrote it.
-    let as_before = |draft: &mut Draft| {
+    let as_before = |draft: &mut Draft, ticket: &super::super::signing::Ticket| {
         let entry = Entry::new(Event::CertCreate).user("anteroom");
-        super::super::certificates::issue_host(draft, Duration::DAY, None, entry, proxy_certificate)
+        let certify = &proxy_certificate;
+        super::super::certificates::issue_host(draft, ticket, Duration::DAY, None, entry, certify)
     };
     world
         .state
-        .write(as_before)
+        .write_signed(as_before)
         .await
         .map_err(|error: IssueError| error.to_string())
         .unwrap();

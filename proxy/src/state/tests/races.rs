@@ -196,7 +196,7 @@ async fn attempt(
         Racer::Assumes => apply(alice(), Action::Assume { key }).await,
         Racer::Ends => apply(alice(), Action::End).await,
         Racer::Issues => {
-            let issued = state.issue(&me("alice"), &access, subject, &ca()).await;
+            let issued = state.issue(&me("alice"), &access, subject).await;
             issued.map(drop).map_err(|error| {
                 let IssueError::NotPermitted(decision) = error else {
                     return error.to_string();
