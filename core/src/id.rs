@@ -271,6 +271,12 @@ text_id!(
     is_name
 );
 text_id!(
+    /// The name of a device that makes codes: `[a-z0-9][a-z0-9._-]{0,63}`.
+    DeviceName, "device name", 64,
+    "a device name is 1 to 64 of a-z 0-9 . _ - and starts with a letter or digit",
+    is_name
+);
+text_id!(
     /// The name of a cluster: a host name or a name, without `/`.
     ClusterName, "cluster name", 253,
     "a cluster name is a host name, or 1 to 64 of a-z 0-9 . _ - that start with a letter or digit",

@@ -33,6 +33,7 @@ pub mod duration;
 pub mod id;
 pub mod kube;
 pub mod lock;
+pub mod mfa;
 pub mod monitoring;
 pub mod node;
 pub mod pattern;

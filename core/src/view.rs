@@ -21,6 +21,7 @@ use crate::id::{
     RuleName, UserName,
 };
 use crate::lock::{Lock, Locks};
+use crate::mfa::SecondFactors;
 use crate::monitoring::MonitoringRule;
 use crate::node::Node;
 use crate::request::AccessRequest;
@@ -99,6 +100,7 @@ pub struct View {
     monitoring: Arc<BTreeMap<RuleName, Arc<MonitoringRule>>>,
     credentials: Credentials,
     allowances: Allowances,
+    second_factors: OrdMap<UserName, Arc<SecondFactors>>,
 }
 
 /// What is registered besides nodes, by kind and name: one map, because every question names a
@@ -167,6 +169,7 @@ impl View {
             monitoring: Arc::default(),
             credentials: Credentials::default(),
             allowances: Allowances::default(),
+            second_factors: OrdMap::new(),
         }
     }
 
@@ -458,6 +461,28 @@ impl View {
         self
     }
 
+    /// The devices of the user, and what was guessed wrong; `None` where there is neither.
+    #[must_use]
+    pub fn second_factors(&self, user: &UserName) -> Option<&Arc<SecondFactors>> {
+        self.second_factors.get(user)
+    }
+
+    /// Replaces what is remembered of second factors, of these users.
+    #[must_use]
+    pub fn with_second_factors(
+        mut self,
+        known: impl IntoIterator<Item = (UserName, SecondFactors)>,
+    ) -> Self {
+        for (user, factors) in known {
+            if factors == SecondFactors::default() {
+                self.second_factors.remove(&user);
+            } else {
+                self.second_factors.insert(user, Arc::new(factors));
+            }
+        }
+        self
+    }
+
     /// Changes settings.
     #[must_use]
     pub fn with_settings(mut self, settings: Settings) -> Self {
@@ -518,6 +543,7 @@ impl View {
     #[must_use]
     pub fn without_user(mut self, name: &UserName) -> Self {
         self.users.remove(name);
+        self.second_factors.remove(name);
         self
     }
 

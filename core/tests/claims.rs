@@ -11,7 +11,7 @@
 mod world;
 
 use anteroom_core::policy::{Decision, decide, requestable_roles};
-use anteroom_core::request::{FilingError, Wanted, file, may_review};
+use anteroom_core::request::{Actor, Filed, FilingError, Wanted, file, file_for, may_review};
 use anteroom_core::view::View;
 use world::*;
 
@@ -173,6 +173,27 @@ fn a_role_that_has_no_say_in_a_request_writes_nothing_on_it() {
     );
     let written: Vec<_> = request.system_annotations.into_iter().collect();
     assert_eq!(written, [("a".to_owned(), ["b".to_owned()].into())]);
+}
+
+#[test]
+fn what_is_denied_is_not_written_by_an_administrator_either() {
+    let traits: &[(&str, &[&str])] = &[("groups", &["team-red", "lead"]), ("muted", &["lead"])];
+    let written = |held: &[&str]| {
+        let view = view(held, traits, &[]);
+        let mut wanted = Wanted::roles(roles(&["red-admin"]));
+        let pager = ["always", "lead", "night"].map(str::to_owned).into();
+        wanted.annotations.insert("pager".to_owned(), pager);
+        let by = Actor::LocalAdministrator;
+        let filed = file_for(&view, &user("alice"), &by, &wanted, request_id(1), at(0));
+        let Ok(Filed::New(new)) = filed else {
+            panic!("{filed:?}");
+        };
+        new.request.system_annotations["pager"].clone()
+    };
+    let all = ["always", "lead", "night", "team-red"].map(str::to_owned);
+    assert_eq!(written(&["asks-by-claim"]), all.into());
+    let left = ["night", "team-red"].map(str::to_owned);
+    assert_eq!(written(&["asks-by-claim", "not-blue"]), left.into());
 }
 
 #[test]

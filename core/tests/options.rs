@@ -53,7 +53,14 @@ fn what_roles_demand_is_read() {
         demands("require_certificate: true, pin_source_ip: yes"),
         [Demand::Certificate, Demand::PinnedCertificate].into()
     );
-    assert_eq!(demands("require_certificate: off"), [].into());
+    assert_eq!(
+        demands("require_session_mfa: 'yes', require_review_mfa: true"),
+        [Demand::SessionMfa, Demand::ReviewMfa].into()
+    );
+    assert_eq!(
+        demands("require_certificate: off, require_session_mfa: 'no'"),
+        [].into()
+    );
 }
 
 /// alice may enter as root by `access`, and has `strict`, which says `options`.
@@ -78,7 +85,8 @@ fn a_demand_counts_whichever_role_says_it_and_is_met_by_nothing_less() {
     use anteroom_core::credential::AllowedResources::Unrestricted;
     let role: anteroom_core::id::RoleName = "strict".parse().unwrap();
     let certificate = [Reason::CertificateDemanded { role: role.clone() }];
-    let pin = [Reason::PinDemanded { role }];
+    let pin = [Reason::PinDemanded { role: role.clone() }];
+    let second_factor = [Reason::SecondFactorDemanded { role }];
     // A certificate that does not name the role is held to it all the same.
     for held in [&["access"][..], &["access", "strict"]] {
         let view = with_strict("require_certificate: true");
@@ -90,6 +98,15 @@ fn a_demand_counts_whichever_role_says_it_and_is_met_by_nothing_less() {
         assert_eq!(enters(&view, &alice()), Ok(()));
         let (view, unpinned) = certified(view, held, Unrestricted);
         assert_eq!(enters(&view, &unpinned).unwrap_err(), pin);
+        let view = with_strict("require_session_mfa: true, require_certificate: true");
+        let (view, with_certificate) = certified(view, held, Unrestricted);
+        for who in [alice(), with_certificate.clone()] {
+            assert_eq!(enters(&view, &who).unwrap_err(), second_factor);
+        }
+        let with_both = with_certificate.with_second_factor(at(0));
+        assert_eq!(enters(&view, &with_both), Ok(()));
+        let with_code = alice().with_second_factor(at(0));
+        assert_eq!(enters(&view, &with_code).unwrap_err(), certificate);
     }
 }
 

@@ -110,6 +110,10 @@ pub enum Event {
     ResourceUpdate(Kind),
     /// One was removed.
     ResourceDelete(Kind),
+    /// A second factor was set up.
+    MfaAdd,
+    /// A second factor was removed.
+    MfaDelete,
     /// A certificate authority was made or rotated.
     CaRotate,
     /// The proxy started on this data directory.
@@ -158,6 +162,8 @@ const EVENTS: &[(Event, &str, &str)] = &[
     ),
     (Event::PreApprovalCreate, "pre_approval.create", "A1000"),
     (Event::PreApprovalDelete, "pre_approval.delete", "A1001"),
+    (Event::MfaAdd, "mfa.add", "T1006"),
+    (Event::MfaDelete, "mfa.delete", "T1007"),
     (Event::RoleCreate, "role.create", "T9000"),
     (Event::RoleUpdate, "role.update", "T9002"),
     (Event::RoleDelete, "role.delete", "T9001"),

@@ -39,6 +39,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Requests of one user that may be pending at a time.
     pub pending_per_user: u32,
+    /// How long a second factor that was given counts for the same key and address.
+    pub second_factor_lasts: Duration,
     /// Where the passphrase of the authorities' key files is; `None` where they have none.
     pub ca_passphrase: Option<PassphraseSource>,
     /// Where the keys of the authorities are.
@@ -166,6 +168,7 @@ struct File {
     per_source_penalties: Option<bool>,
     per_source_penalty_exempt: Vec<Spanned<String>>,
     drain_timeout: Option<Spanned<String>>,
+    second_factor_lasts: Option<Spanned<String>>,
     max_pending_requests_per_user: Option<Spanned<u32>>,
     ca_passphrase_file: Option<Spanned<String>>,
     ca_passphrase_env: Option<Spanned<String>>,
@@ -358,6 +361,12 @@ impl Reader<'_> {
                 Duration::from_secs(10),
                 Duration::ZERO..=Duration::from_secs(3600),
             )?,
+            second_factor_lasts: self.duration(
+                "second_factor_lasts",
+                &file.second_factor_lasts,
+                Duration::from_secs(300),
+                Duration::ZERO..=Duration::from_secs(24 * 3600),
+            )?,
             pending_per_user: self.number(
                 "max_pending_requests_per_user",
                 &file.max_pending_requests_per_user,
@@ -493,6 +502,10 @@ impl Reader<'_> {
         let Some(text) = value else {
             return Ok(default);
         };
+        // No time at all is no duration anywhere else.
+        if range.contains(&Duration::ZERO) && matches!(text.value.as_str(), "0" | "0s") {
+            return Ok(Duration::ZERO);
+        }
         let parsed = crate::say::parse_duration(&text.value);
         match parsed.map(time::Duration::unsigned_abs) {
             Ok(duration) if range.contains(&duration) => Ok(duration),

@@ -57,6 +57,11 @@ pub async fn run(dir: &Path, config: Option<&Path>) -> Exit {
         let loaded = Key::load(&dir.join(file)).map(|key| key.fingerprint().to_string());
         findings.take(file, loaded.map_err(|error| error.to_string()));
     }
+    // A directory that an older version made has it from the next start on.
+    let mfa_key = dir.join("mfa_key");
+    if mfa_key.exists() {
+        findings.take("mfa_key", private(&mfa_key, 0o600));
+    }
     for file in ["anteroom.db", "anteroom.db-wal", "anteroom.db-shm"] {
         let path = dir.join(file);
         // The last two are there only while somebody has the database open.

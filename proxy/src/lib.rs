@@ -25,6 +25,7 @@ pub mod hold;
 pub mod keys;
 mod learning;
 pub mod limits;
+pub mod mfa;
 pub mod proxy;
 pub mod say;
 mod scan;

@@ -8,10 +8,11 @@ use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::admin::{self, Place};
+use crate::admin::{self, Place, SecondFactorContext};
 use crate::config::Config;
 use crate::keys::{HostKeys, Keys};
 use crate::limits::Door;
+use crate::mfa::{Recent, Sealer};
 use crate::scan::NetworkScanner;
 use crate::state::State;
 use crate::waiting::Waiting;
@@ -28,6 +29,8 @@ pub struct Proxy {
     pub commands: admin::Context,
     /// Since when: what was said to whom before is not known.
     pub started: OffsetDateTime,
+    /// Second factors that were given a moment ago.
+    pub recent: Arc<Recent>,
     config: ArcSwap<Config>,
     counts: Mutex<Counts>,
     draining: watch::Sender<Phase>,
@@ -72,9 +75,16 @@ impl Proxy {
     /// Puts the shared parts together.
     ///
     /// `reached_at` is where clients connect, for the lines that `config` prints.
-    pub fn new(state: State, keys: Keys, config: Config, reached_at: (String, u16)) -> Arc<Proxy> {
+    pub fn new(
+        state: State,
+        keys: Keys,
+        sealer: Sealer,
+        config: Config,
+        reached_at: (String, u16),
+    ) -> Arc<Proxy> {
         let (host, port) = reached_at;
         let started = state.now();
+        let recent = Arc::new(Recent::default());
         let commands = admin::Context {
             state: state.clone(),
             place: Arc::new(Place {
@@ -85,6 +95,10 @@ impl Proxy {
             scanner: Arc::new(NetworkScanner),
             waiting: Waiting::default(),
             rotator: Some(keys.rotator),
+            second_factors: SecondFactorContext {
+                sealer: Arc::new(sealer),
+                recent: Arc::clone(&recent),
+            },
         };
         Arc::new(Proxy {
             state,
@@ -92,6 +106,7 @@ impl Proxy {
             commands,
             door: Arc::default(),
             hosts: keys.hosts,
+            recent,
             config: ArcSwap::from_pointee(config),
             counts: Mutex::default(),
             draining: watch::Sender::new(Phase::Serving),

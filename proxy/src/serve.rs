@@ -15,6 +15,7 @@ use crate::admin;
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::exit::{Exit, Exits};
 use crate::keys::{Keys, KeysError};
+use crate::mfa::{SealError, Sealer};
 use crate::proxy::Proxy;
 use crate::session;
 use crate::ssh;
@@ -58,6 +59,9 @@ pub enum ServeError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The key that seals second factors.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The database, or another `serve` on the same directory.
     #[error(transparent)]
     State(#[from] OpenError),
@@ -77,7 +81,7 @@ impl ServeError {
         match self {
             ServeError::Config(_) => Exit::Config,
             ServeError::Keys(error) => error.exit(),
-            ServeError::State(_) | ServeError::Io { .. } => Exit::Failed,
+            ServeError::Seal(_) | ServeError::State(_) | ServeError::Io { .. } => Exit::Failed,
         }
     }
 
@@ -193,10 +197,11 @@ async fn open(
             dir.display()
         );
     }
+    let sealer = Sealer::open(&dir.join("mfa_key"), &mut rand::rng())?;
     let (listener, address) = listen(&config).await?;
     let reached_at = (public_host(&config, address), address.port());
     Ok((
-        Proxy::new(state, keys, config, reached_at),
+        Proxy::new(state, keys, sealer, config, reached_at),
         listener,
         address,
     ))

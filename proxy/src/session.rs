@@ -8,12 +8,13 @@ mod forward;
 mod io;
 mod lobby;
 mod node;
+mod second;
 mod startup;
 mod voice;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anteroom_ca::user::{Conditions, Refused, verify};
@@ -28,13 +29,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::lobby::Lobby;
 use self::node::{NodeDoor, Wanted};
+use self::second::{Looked, Second, SecondStep};
 use crate::audit::{Entry, Event};
 use crate::config::DoorLimits;
 use crate::limits::{Offence, Place};
 use crate::proxy::Proxy;
 use crate::say;
 use crate::ssh::{
-    self, Answer, ChannelRequest, Connection, Front, Opening, ServerConfig, TcpTarget, Verdict,
+    self, Answer, Answered, Challenge, ChannelRequest, Connection, Front, Opening, ServerConfig,
+    TcpTarget, Verdict,
 };
 
 /// `-R` may wait this long for the node; its answer blocks the client's later global requests.
@@ -60,29 +63,39 @@ where
         proxy: proxy.clone(),
         peer,
         proven: None,
+        second: SecondStep::default(),
         place: Some(place),
         tried: tried.clone(),
         door: Door::Closed,
     };
     let ended = ssh::serve(stream, Arc::new(config), front).await;
+    let half_way = tried.half_way.get();
     let offence = match (tried.outcome(), ended) {
         (Outcome::Authenticated, _) => return,
         // Too many attempts of any kind are failures, also of methods that are not offered.
         (Outcome::Failed, _) | (Outcome::Nothing, Err(ssh::ServeError::AuthLimit)) => {
-            Offence::AuthenticationFailed
+            Some(Offence::AuthenticationFailed)
         }
-        (Outcome::Nothing, Err(ssh::ServeError::GraceTime(_))) => Offence::GraceExceeded,
-        (Outcome::Nothing, Ok(_) | Err(_)) => Offence::NoAttempt,
+        // Whoever has proven a key and then has nobody to ask for the code is no stranger.
+        (Outcome::Nothing, Ok(_) | Err(_)) if half_way.is_some() => None,
+        (Outcome::Nothing, Err(ssh::ServeError::GraceTime(_))) => Some(Offence::GraceExceeded),
+        (Outcome::Nothing, Ok(_) | Err(_)) => Some(Offence::NoAttempt),
     };
-    proxy
-        .door
-        .penalise(peer.ip(), offence, &limits, proxy.state.now());
-    if offence == Offence::AuthenticationFailed {
-        let entry =
-            Entry::failed(Event::Auth, "no key of a known user was proven").remote_addr(peer);
-        if let Err(error) = proxy.state.audit(entry).await {
-            tracing::error!(from = %peer.ip(), "a failed authentication could not be recorded: {error}");
+    if let Some(offence) = offence {
+        let now = proxy.state.now();
+        proxy.door.penalise(peer.ip(), offence, &limits, now);
+    }
+    let entry = match (half_way, offence) {
+        (Some(user), _) => {
+            Entry::failed(Event::Auth, "a key was proven, and no second factor").user(user)
         }
+        (None, Some(Offence::AuthenticationFailed)) => {
+            Entry::failed(Event::Auth, "no key of a known user was proven")
+        }
+        (None, Some(Offence::GraceExceeded | Offence::NoAttempt) | None) => return,
+    };
+    if let Err(error) = proxy.state.audit(entry.remote_addr(peer)).await {
+        tracing::error!(from = %peer.ip(), "a failed authentication could not be recorded: {error}");
     }
 }
 
@@ -103,7 +116,11 @@ fn server_config(
 
 /// What a connection did about authentication, seen from outside its task.
 #[derive(Debug, Default)]
-struct Tried(AtomicU8);
+struct Tried {
+    outcome: AtomicU8,
+    /// Who has proven a key and owes a second factor.
+    half_way: OnceLock<UserName>,
+}
 
 enum Outcome {
     Nothing,
@@ -112,16 +129,22 @@ enum Outcome {
 }
 
 impl Tried {
+    /// A key was proven, and a second factor is wanted.
+    fn half_way(&self, user: &UserName) {
+        // The first one is named in the log; a connection seldom has two.
+        let _ = self.half_way.set(user.clone());
+    }
+
     fn failed(&self) {
-        self.0.fetch_max(1, Ordering::Relaxed);
+        self.outcome.fetch_max(1, Ordering::Relaxed);
     }
 
     fn authenticated(&self) {
-        self.0.fetch_max(2, Ordering::Relaxed);
+        self.outcome.fetch_max(2, Ordering::Relaxed);
     }
 
     fn outcome(&self) -> Outcome {
-        match self.0.load(Ordering::Relaxed) {
+        match self.outcome.load(Ordering::Relaxed) {
             0 => Outcome::Nothing,
             1 => Outcome::Failed,
             _ => Outcome::Authenticated,
@@ -135,6 +158,8 @@ struct Outer {
     peer: SocketAddr,
     /// Set by a verified signature, for the user name it was made under.
     proven: Option<(Identity, Purpose)>,
+    /// Set by a verified signature that is not enough by itself.
+    second: SecondStep,
     /// Given back when the connection is no longer a stranger's.
     place: Option<Place>,
     tried: Arc<Tried>,
@@ -174,6 +199,26 @@ impl Outer {
 }
 
 impl Outer {
+    /// What a verified signature leads to.
+    fn signed(&mut self, user: &str, found: Option<(Identity, Purpose)>) -> Verdict {
+        (self.proven, self.second) = (None, SecondStep::default());
+        let Some((identity, purpose)) = found else {
+            self.tried.failed();
+            return Verdict::Reject;
+        };
+        match second::wanted(&self.proxy, identity, self.peer) {
+            Second::No(identity) => {
+                self.proven = Some((identity, purpose));
+                Verdict::Accept
+            }
+            Second::Yes(identity) => {
+                self.tried.half_way(identity.user());
+                self.second = SecondStep::of(user, identity, purpose, self.peer);
+                Verdict::GoOn
+            }
+        }
+    }
+
     /// Whether a signature with this key could prove anything. The SSH library asks so about the key
     /// in a certificate as well, and one that was made for an agent is known by its certificate alone.
     fn is_known(&self, user: &str, key: &PublicKey) -> bool {
@@ -286,27 +331,41 @@ impl Front for Outer {
 
     fn key_proven(&mut self, user: &str, key: &PublicKey) -> Verdict {
         // INVARIANT: an identity comes from a verified signature and from nothing else.
-        self.proven = self.identify(user, key);
-        match self.proven {
-            Some(_) => Verdict::Accept,
-            None => {
-                // Some clients sign at once, without an offer (RFC 4252 section 7).
-                self.tried.failed();
-                Verdict::Reject
-            }
-        }
+        // Some clients sign at once, without an offer (RFC 4252 section 7).
+        let found = self.identify(user, key);
+        self.signed(user, found)
     }
 
     fn certificate_proven(&mut self, user: &str, certificate: &Certificate) -> Verdict {
         // INVARIANT: as with a key, and the certificate is read by the one verifier.
-        self.proven = self.identify_by_certificate(user, certificate);
-        match self.proven {
-            Some(_) => Verdict::Accept,
-            None => {
-                self.tried.failed();
-                Verdict::Reject
+        let found = self.identify_by_certificate(user, certificate);
+        self.signed(user, found)
+    }
+
+    fn challenge(&mut self, user: &str) -> Option<Challenge> {
+        self.second.challenge(user)
+    }
+
+    async fn answered(&mut self, user: &str, answer: Option<&str>) -> Answered {
+        match self.second.answered(&self.proxy, user, answer).await {
+            // INVARIANT: an identity with a second factor comes from a code that was taken, on top of
+            // a signature that was verified under the same user name.
+            Looked::Taken(proven) => {
+                self.proven = Some(*proven);
+                Answered::Right
             }
+            Looked::Refused => {
+                self.tried.failed();
+                Answered::Wrong
+            }
+            Looked::NothingGiven => Answered::Wrong,
+            Looked::Over(text) => Answered::Over(text),
         }
+    }
+
+    fn user_changed(&mut self, _: &str) {
+        self.proven = None;
+        self.second = SecondStep::default();
     }
 
     fn none(&mut self, _: &str) -> Verdict {
@@ -489,6 +548,9 @@ fn record_login(proxy: &Arc<Proxy>, identity: &Identity, peer: SocketAddr) {
         .remote_addr(peer);
     if let Some(held) = identity.credential() {
         entry = entry.serial(held.serial);
+    }
+    if identity.second_factor().is_some() {
+        entry = entry.reason("with a second factor");
     }
     let proxy = proxy.clone();
     tokio::spawn(async move {

@@ -25,6 +25,7 @@ mod certificates;
 mod clock;
 mod identities;
 mod locks;
+mod mfa;
 mod monitoring;
 mod objects;
 mod requests;
@@ -61,6 +62,7 @@ pub use certificates::{IssueError, Issued, Subject};
 pub use clock::{Clock, ManualClock, SystemClock, Until};
 pub use identities::{Dropping, LoggedIn, LoginError};
 pub use locks::LockError;
+pub use mfa::{CodeRefused, Confirmed, MfaError, Proof};
 pub use monitoring::TooManyRules;
 pub use objects::{
     Existing, NotAllowed, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
@@ -130,6 +132,13 @@ impl By {
             (Actor::User(_), _) => Err(NotAdmitted(Reason::UnknownKey)),
             (Actor::LocalAdministrator | Actor::Rule(_) | Actor::Clock, _) => Ok(()),
         }
+    }
+
+    /// Whether a user has proven what her roles demand of who decides on requests.
+    fn admit_as_reviewer(&self, view: &View) -> Result<(), NotAdmitted> {
+        let identity = self.identity.as_ref();
+        let lacking = identity.and_then(|identity| policy::unproven_for_review(view, identity));
+        lacking.map_or(Ok(()), |reason| Err(NotAdmitted(reason)))
     }
 
     fn entry(&self, event: Event) -> Entry {

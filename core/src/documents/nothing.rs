@@ -48,12 +48,6 @@ pub(super) const ASKS_FOR_NOTHING: &[(&str, &[Plain])] = &[
         "spec.options.record_session.desktop",
         &[Flag(true), Flag(false)],
     ),
-    (
-        "spec.options.require_session_mfa",
-        &[Flag(false), Text("off")],
-    ),
-    // Options of Anteroom's own that nothing serves yet.
-    ("spec.options.require_review_mfa", &[Flag(false)]),
     // There is one namespace.
     ("spec.allow.namespaces", &[List(&["default"])]),
     ("metadata.namespace", &[Text("default")]),

@@ -25,6 +25,8 @@ const OPTIONS: Fields = Fields {
         "request_access",
         "request_prompt",
         "require_certificate",
+        "require_review_mfa",
+        "require_session_mfa",
         "ssh_file_copy",
         "ssh_port_forwarding",
         // Read below, and accepted only where they ask for nothing.
@@ -46,9 +48,8 @@ const OPTIONS: Fields = Fields {
         "enhanced_recording",
         "max_kubernetes_connections",
         "mfa_verification_interval",
-        "require_session_mfa",
     ],
-    later: &["require_review_mfa"],
+    later: &[],
     only_allow: &[],
 };
 
@@ -92,6 +93,7 @@ const EXTENSION: Fields = Fields {
 const DEMANDS: &[(&str, Demand)] = &[
     ("require_certificate", Demand::Certificate),
     ("pin_source_ip", Demand::PinnedCertificate),
+    ("require_review_mfa", Demand::ReviewMfa),
 ];
 
 /// The end of the names of Anteroom's own certificate extensions, which no role may write.
@@ -140,8 +142,36 @@ fn read_demands(map: &Map<'_>) -> Result<BTreeSet<Demand>, Mistake> {
             demands.insert(*demand);
         }
     }
+    if read_session_mfa(map)? {
+        demands.insert(Demand::SessionMfa);
+    }
     Ok(demands)
 }
+
+/// `true` and `false`, as they are spelled. Teleport's other values demand keys in hardware, which prove more
+/// than a code: they are refused by name.
+fn read_session_mfa(map: &Map<'_>) -> Result<bool, Mistake> {
+    let Some(at) = map.get("require_session_mfa") else {
+        return Ok(false);
+    };
+    match at.text() {
+        Ok(text) if HARDWARE.contains(&text) => Err(at.mistake(DocumentProblem::Value {
+            field: at.path(),
+            value: text.to_owned(),
+            wanted: "true, which asks for a code of an app, or false: Anteroom knows no keys in hardware"
+                .to_owned(),
+        })),
+        Ok(_) | Err(_) => at.flag(),
+    }
+}
+
+/// What Teleport calls keys in hardware.
+const HARDWARE: [&str; 4] = [
+    "hardware_key",
+    "hardware_key_touch",
+    "hardware_key_pin",
+    "hardware_key_touch_and_pin",
+];
 
 /// A count of which 0 is none, as in Teleport.
 fn most(map: &Map<'_>, field: &str) -> Result<Option<u32>, Mistake> {

@@ -2,7 +2,7 @@
 //! Values are parsed here, once; what runs a command sees checked types only.
 
 use anteroom_core::duration;
-use anteroom_core::id::{Login, NodeName, RoleName, UserName};
+use anteroom_core::id::{DeviceName, Login, NodeName, RoleName, UserName};
 use anteroom_core::node::NodeAddr;
 use anteroom_core::predicate::{Predicate, Resource};
 use anteroom_core::request::State;
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     Requests(Requests),
     /// Print an identity certificate for your key, with what requests gave you
     Login(LogIn),
+    /// Set up the second factor that some roles demand
+    #[command(subcommand)]
+    Mfa(Mfa),
     /// Show who you are and what you can use
     Status(Listing),
     /// Print your user name
@@ -416,6 +419,48 @@ pub(crate) struct ReviewTerms {
     /// Approve not before then
     #[arg(long, value_parser = instant, value_name = "TIME")]
     pub(crate) assume_start_time: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mfa {
+    /// Set up a device that shows codes: prints what it reads, and asks for its first code
+    Add(MfaAdd),
+    /// List devices
+    Ls(MfaLs),
+    /// Remove a device
+    Rm(MfaRm),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MfaAdd {
+    /// What to call the device
+    #[arg(long, default_value = "app", value_name = "NAME")]
+    pub(crate) name: DeviceName,
+    /// A code of a device that is set up already
+    #[arg(long, value_name = "CODE")]
+    pub(crate) code: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MfaLs {
+    /// Whose, for administrators
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<UserName>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MfaRm {
+    /// Which device; with --user, all of them where none is named
+    #[arg(required_unless_present = "user")]
+    pub(crate) name: Option<DeviceName>,
+    /// Whose, for administrators
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<UserName>,
+    /// A code of a device that is set up
+    #[arg(long, conflicts_with = "user", value_name = "CODE")]
+    pub(crate) code: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -1257,6 +1302,7 @@ impl Command {
             | Self::Get(_)
             | Self::Rm(_)
             | Self::Login(_)
+            | Self::Mfa(_)
             | Self::Auth(_)
             | Self::Cert(_)
             | Self::Lock(_)

@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
     (
         "Your access",
         &[
-            "ls", "request", "login", "status", "whoami", "explain", "config", "cert",
+            "ls", "request", "login", "mfa", "status", "whoami", "explain", "config", "cert",
         ],
     ),
     (

@@ -31,6 +31,7 @@ mod keys;
 mod line;
 mod locks;
 mod login;
+mod mfa;
 mod monitoring;
 mod nodes;
 mod objects;
@@ -56,11 +57,12 @@ use ssh_key::PublicKey;
 use crate::audit::{Entry, Event};
 use crate::authority::Rotator;
 use crate::exit::Exit;
+use crate::mfa::{Recent, Sealer};
 use crate::say::{self, LineEnd};
 use crate::state::State;
 use crate::waiting::Waiting;
 
-use self::args::{Allows, Audit, Auth, Command, Locks, Nodes, Request, Requests, Users};
+use self::args::{Allows, Audit, Auth, Command, Locks, Mfa, Nodes, Request, Requests, Users};
 pub use self::io::{
     AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
     TerminalSize, Typed,
@@ -83,6 +85,17 @@ pub struct Context {
     pub waiting: Waiting,
     /// Turns the certificate authorities; `None` where there are no key files.
     pub rotator: Option<Arc<Rotator>>,
+    /// Keeps second factors.
+    pub second_factors: SecondFactorContext,
+}
+
+/// What second factors are kept with.
+#[derive(Debug, Clone)]
+pub struct SecondFactorContext {
+    /// Seals their secrets.
+    pub sealer: Arc<Sealer>,
+    /// Those that were given a moment ago.
+    pub recent: Arc<Recent>,
 }
 
 /// How clients reach this proxy.
@@ -199,6 +212,11 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Requests::Rm(args) => run.requests_rm(&args).await,
         },
         Command::Login(args) => run.login(args).await,
+        Command::Mfa(command) => match command {
+            Mfa::Add(args) => run.mfa_add(args).await,
+            Mfa::Ls(args) => run.mfa_ls(&args).await,
+            Mfa::Rm(args) => run.mfa_rm(args).await,
+        },
         Command::Status(args) => run.status(args).await,
         Command::Whoami(args) => run.whoami(args).await,
         Command::Explain(args) => run.explain(&args).await,

@@ -22,6 +22,7 @@ enum Needs {
 fn needs(command: &Command) -> Needs {
     match command {
         Command::Help(_)
+        | Command::Mfa(_)
         | Command::Version
         | Command::Status(_)
         | Command::Whoami(_)

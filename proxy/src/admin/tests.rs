@@ -240,6 +240,10 @@ async fn world() -> World {
     state.adopt(authorities, Vec::new()).await.unwrap();
     let ctx = Context {
         waiting: crate::waiting::Waiting::default(),
+        second_factors: SecondFactorContext {
+            sealer: Arc::new(crate::mfa::Sealer::with_key(&[9; 32]).unwrap()),
+            recent: Arc::default(),
+        },
         state,
         place: Arc::new(Place {
             host: "proxy.example.com".to_owned(),

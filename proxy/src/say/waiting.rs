@@ -264,6 +264,10 @@ pub const TOO_MANY_HELD: &str = "ERROR: too many of your connections are waiting
 pub const TOO_MANY_CONNECTIONS: &str =
     "too many connections of this user; end some, or have `max_connections_per_user` raised";
 
+/// A second factor can't be looked at, because nothing can be written.
+pub const NO_SECOND_FACTOR_NOW: &str =
+    "second factors can't be checked at the moment; try again later";
+
 /// Ctrl-C at the prompt for a reason.
 pub const NOTHING_FILED: &str = "No request was filed.";
 

@@ -1,15 +1,43 @@
 //! The limits of a login (SECURITY section 2), counted per connection.
 
+use std::borrow::Cow;
+
 use russh::server::Auth;
+use russh::{MethodKind, MethodSet};
 
 /// What a [`Front`](super::Front) says to an authentication request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Let in; of an offered key: ask for the signature.
     Accept,
+    /// It is right, and a code is wanted besides (RFC 4252 section 5.1, partial success).
+    GoOn,
     /// Refuse.
     Reject,
 }
+
+/// What a client is asked for in a keyboard-interactive step (RFC 4256 section 3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// What to say first; may be empty.
+    pub instructions: String,
+    /// What to ask.
+    pub prompt: &'static str,
+}
+
+/// What became of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// It is right: let in.
+    Right,
+    /// It is not; the client may be asked again.
+    Wrong,
+    /// No answer would do: end the connection with this sentence.
+    Over(String),
+}
+
+/// The longest answer that is looked at: a code, with what people put between its digits.
+pub(super) const LONGEST_ANSWER: usize = 64;
 
 /// Longest user name that is looked at.
 const MAX_USER: usize = 255;
@@ -85,7 +113,21 @@ impl Meter {
 pub(super) fn answer(verdict: Verdict) -> Auth {
     match verdict {
         Verdict::Accept => Auth::Accept,
+        Verdict::GoOn => Auth::Reject {
+            proceed_with_methods: Some(MethodSet::from(&[MethodKind::KeyboardInteractive][..])),
+            partial_success: true,
+        },
         Verdict::Reject => Auth::reject(),
+    }
+}
+
+/// The engine's word for a challenge.
+pub(super) fn challenge(challenge: Challenge) -> Auth {
+    // Not echoed, as other servers do it.
+    Auth::Partial {
+        name: Cow::Borrowed(""),
+        instructions: Cow::Owned(challenge.instructions),
+        prompts: Cow::Owned(vec![(Cow::Borrowed(challenge.prompt), false)]),
     }
 }
 

@@ -51,7 +51,7 @@ mod stream;
 mod types;
 
 pub use algorithms::HostAlgorithms;
-pub use auth::Verdict;
+pub use auth::{Answered, Challenge, Verdict};
 pub use channel::{Channel, Gone, Inbox, Outbox};
 pub use channel_stream::ChannelStream;
 pub use client::{

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::algorithms;
-use super::auth::Verdict;
+use super::auth::{Answered, Challenge, Verdict};
 use super::channel::{self, Channel, Writer};
 use super::flow::{Caps, Farewell, Flow, Kind, Side, WINDOW};
 use super::open::{OpenError, claim};
@@ -148,6 +148,24 @@ pub trait Front: Send + 'static {
     fn none(&mut self, user: &str) -> Verdict {
         let _ = user;
         Verdict::Reject
+    }
+
+    /// The client begins a keyboard-interactive step: what to ask, if this login has come to one
+    /// ([`Verdict::GoOn`]).
+    fn challenge(&mut self, user: &str) -> Option<Challenge> {
+        let _ = user;
+        None
+    }
+
+    /// The client's answer to the challenge; `None` where it gave none. This one may wait for the
+    /// database, and for nothing longer: there is no channel yet that would wait with it.
+    fn answered(
+        &mut self,
+        user: &str,
+        answer: Option<&str>,
+    ) -> impl Future<Output = Answered> + Send {
+        let _ = (user, answer);
+        async { Answered::Wrong }
     }
 
     /// The requests that follow are about another user (or the first one): what a

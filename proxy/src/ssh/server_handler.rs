@@ -11,7 +11,7 @@ use ssh_key::Certificate;
 use tokio::time::timeout;
 
 use super::algorithms::is_acceptable;
-use super::auth::{Attempt, Meter, Verdict, answer};
+use super::auth::{Answered, Attempt, LONGEST_ANSWER, Meter, Verdict, answer, challenge};
 use super::channel::{Writer, signal_from};
 use super::flow::{Farewell, Flow, Full, Kind, Lane};
 use super::opening::{OpenRefusal, Opening, Reply, refuse};
@@ -21,6 +21,9 @@ use super::types::{ChannelRequest, Event, WindowSize};
 
 /// How long a [`Front`] may take over a remote forward before it is refused.
 const FORWARD_WAIT: Duration = Duration::from_secs(15);
+
+/// How long a [`Front`] may take over a code: a commit, on a disk that is busy.
+const CODE_WAIT: Duration = Duration::from_secs(10);
 
 /// OpenSSH's own words.
 const TOO_MANY: &str = "Too many authentication failures";
@@ -71,14 +74,40 @@ impl<F: Front> Handler<F> {
         }
     }
 
+    /// Counts a verdict that refuses.
+    fn counted(&mut self, verdict: Verdict) -> Auth {
+        match verdict {
+            Verdict::Accept | Verdict::GoOn => {}
+            Verdict::Reject => {
+                self.meter.failed();
+                self.end_if_over();
+            }
+        }
+        answer(verdict)
+    }
+
+    /// Has the front look at the answer to a challenge, for as long as a commit may take.
+    async fn look_at_answer(&mut self, user: &str, given: Option<&str>) -> Answered {
+        match self.meter.begin(user) {
+            Attempt::SameUser => {}
+            Attempt::OtherUser => {
+                self.front.user_changed(user);
+                return Answered::Wrong;
+            }
+            Attempt::BadName | Attempt::TooMany => return Answered::Wrong,
+        }
+        let looking = timeout(CODE_WAIT, self.front.answered(user, given));
+        tokio::select! {
+            biased;
+            () = self.flow.killed.wait() => Answered::Wrong,
+            answered = looking => answered.unwrap_or(Answered::Wrong),
+        }
+    }
+
     /// As [`look_at`](Self::look_at), and counts a failure.
     fn judge(&mut self, user: &str, look: impl FnOnce(&mut F) -> Verdict) -> Auth {
         let verdict = self.look_at(user, look);
-        if verdict == Verdict::Reject {
-            self.meter.failed();
-            self.end_if_over();
-        }
-        answer(verdict)
+        self.counted(verdict)
     }
 
     fn end_if_over(&self) {
@@ -206,8 +235,8 @@ impl<F: Front> russh::server::Handler for Handler<F> {
         Ok(self.judge(user, |front| front.certificate_proven(user, certificate)))
     }
 
-    // Passwords and keyboard-interactive are not advertised; a client that tries
-    // them nevertheless fails, and it counts.
+    // Passwords are not advertised; a client that tries one nevertheless fails, and it
+    // counts. Keyboard-interactive is a second step alone.
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, EngineError> {
         Ok(self.judge(user, |_| Verdict::Reject))
@@ -217,9 +246,32 @@ impl<F: Front> russh::server::Handler for Handler<F> {
         &'a mut self,
         user: &str,
         _: &str,
-        _: Option<russh::server::Response<'a>>,
+        response: Option<russh::server::Response<'a>>,
     ) -> Result<Auth, EngineError> {
-        Ok(self.judge(user, |_| Verdict::Reject))
+        let Some(mut response) = response else {
+            let mut asked = None;
+            let verdict = self.look_at(user, |front| {
+                asked = front.challenge(user);
+                Verdict::Reject
+            });
+            return Ok(match asked {
+                Some(asked) => challenge(asked),
+                None => self.counted(verdict),
+            });
+        };
+        let given = response.next();
+        let given = given
+            .as_deref()
+            .filter(|answer| answer.len() <= LONGEST_ANSWER)
+            .and_then(|answer| std::str::from_utf8(answer).ok());
+        Ok(match self.look_at_answer(user, given).await {
+            Answered::Right => self.counted(Verdict::Accept),
+            Answered::Wrong => self.counted(Verdict::Reject),
+            Answered::Over(text) => {
+                self.flow.say_farewell(Farewell::Application(text));
+                self.counted(Verdict::Reject)
+            }
+        })
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), EngineError> {

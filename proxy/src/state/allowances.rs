@@ -138,6 +138,7 @@ impl State {
 
 fn allow(draft: &mut Draft, by: &By, allowance: &Allowance) -> Result<(), AllowError> {
     by.admit(draft)?;
+    by.admit_as_reviewer(draft.view())?;
     not_from_a_node(draft.view(), by.from)?;
     allowance.check(draft.view(), draft.now())?;
     draft.put_allowance(allowance.clone());

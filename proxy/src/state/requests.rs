@@ -365,6 +365,7 @@ fn review(
         .ok_or(ReviewError::NoSuch(id))?;
     by.admit(draft)?;
     not_from_a_node(draft.view(), by.from)?;
+    by.admit_as_reviewer(draft.view())?;
     let reviewed = request::review(
         draft.view(),
         reviewer,
@@ -414,6 +415,7 @@ fn may_act(
         | Action::Override { .. }
         | Action::Deny { .. }
         | Action::Revoke { .. } => {
+            by.admit_as_reviewer(view)?;
             not_from_a_node(view, by.from)?;
         }
         Action::Cancel

@@ -35,6 +35,7 @@ mod allowances;
 mod authorities;
 mod hosts;
 mod identities;
+mod mfa;
 mod monitoring;
 mod races;
 mod unreadable;

@@ -16,9 +16,11 @@ use std::time::Duration as StdDuration;
 use anteroom_core::allowance::Allowance;
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::id::{
-    AllowanceId, ClusterName, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName, UserName,
+    AllowanceId, ClusterName, DeviceName, LockId, NodeId, RequestId, ResourceName, RoleName,
+    RuleName, UserName,
 };
 use anteroom_core::lock::Lock;
+use anteroom_core::mfa::{Device, Failures, SecondFactors};
 use anteroom_core::monitoring::{MonitoringRule, next_opening};
 use anteroom_core::node::Node;
 use anteroom_core::request::{self, AccessRequest, Action, Actor, State as RequestState};
@@ -306,6 +308,59 @@ impl Draft {
         self.push(Change::RevokeHosts(Box::new(which), Box::new(entry)));
     }
 
+    /// Adds a device; its name is to be free.
+    pub(super) fn add_device(&mut self, user: &UserName, device: Device) {
+        let known = self.second_factors(user).with(device.clone());
+        self.push(Change::AddDevice(user.clone(), Box::new(device)));
+        self.turn(|view| view.with_second_factors([(user.clone(), known)]));
+    }
+
+    /// Spends the codes of a device up to `step`, and forgets the wrong ones.
+    pub(super) fn spend_step(&mut self, user: &UserName, device: &Device, step: u64) {
+        let spent = Device {
+            last_step: step,
+            last_used: self.now,
+            ..device.clone()
+        };
+        let mut known = self.second_factors(user).with(spent.clone());
+        self.push(Change::SpendStep {
+            user: user.clone(),
+            device: Box::new(spent),
+            from: device.last_step,
+        });
+        if known.failures.take().is_some() {
+            self.push(Change::SetFailures(user.clone(), None));
+        }
+        self.turn(|view| view.with_second_factors([(user.clone(), known)]));
+    }
+
+    /// Removes a device, which is to be there; with the last one, what was guessed wrong.
+    pub(super) fn remove_device(&mut self, user: &UserName, name: &DeviceName) {
+        let mut known = self.second_factors(user).without(name);
+        self.push(Change::RemoveDevice(user.clone(), name.clone()));
+        if known.devices.is_empty() && known.failures.take().is_some() {
+            self.push(Change::SetFailures(user.clone(), None));
+        }
+        self.turn(|view| view.with_second_factors([(user.clone(), known)]));
+    }
+
+    /// Counts a wrong code.
+    pub(super) fn count_wrong_code(&mut self, user: &UserName) {
+        let mut known = self.second_factors(user);
+        let failures = Failures::after(known.failures, self.now);
+        known.failures = Some(failures);
+        self.push(Change::SetFailures(user.clone(), Some(failures)));
+        self.turn(|view| view.with_second_factors([(user.clone(), known)]));
+    }
+
+    /// What is remembered of the user's second factors at this moment of the transaction.
+    pub(super) fn second_factors(&self, user: &UserName) -> SecondFactors {
+        let known = self.view.second_factors(user);
+        known
+            .map(|known| SecondFactors::clone(known))
+            .unwrap_or_default()
+    }
+
     pub(super) fn start_session(&mut self, session: SessionStart, entry: Entry) {
         self.push(Change::StartSession(Box::new(session), Box::new(entry)));
     }
@@ -418,6 +473,10 @@ impl Draft {
             | Change::Issue(..)
             | Change::RevokeIdentity { .. }
             | Change::RevokeHosts(..)
+            | Change::AddDevice(..)
+            | Change::SpendStep { .. }
+            | Change::RemoveDevice(..)
+            | Change::SetFailures(..)
             | Change::StartSession(..)
             | Change::EndSession(..)
             | Change::PutAuthority(_)
@@ -524,6 +583,7 @@ impl Memory {
             allowances,
             requests,
             credentials,
+            second_factors,
             last_issued,
         } = snapshot;
         for role in &roles {
@@ -558,7 +618,8 @@ impl Memory {
             .with_monitoring_rules(monitoring_rules)
             .with_allowances(allowances)
             .with_requests(requests)
-            .with_credentials(credentials);
+            .with_credentials(credentials)
+            .with_second_factors(second_factors);
         let mut memory = Self {
             view,
             revisions,

@@ -25,6 +25,8 @@ const OURS: &[&str] = &[
     "host_key.pub",
     "inner_host_key",
     "inner_host_key.pub",
+    "mfa_key",
+    "mfa_key.new",
     "ctl.sock",
     "anteroom.yaml",
 ];

@@ -1,13 +1,16 @@
 //! Reading: what a start needs, what listings show, and whether everything is as it must be.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anteroom_core::allowance::Allowance;
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::documents;
-use anteroom_core::id::{KeyFingerprint, NodeId, RequestId, RoleName, RuleName, UserName};
+use anteroom_core::id::{
+    DeviceName, KeyFingerprint, NodeId, RequestId, RoleName, RuleName, UserName,
+};
 use anteroom_core::lock::Lock;
+use anteroom_core::mfa::{Device, Failures, SecondFactors};
 use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::Node;
 use anteroom_core::request::AccessRequest;
@@ -56,6 +59,8 @@ pub struct Snapshot {
     pub requests: Vec<(AccessRequest, i64)>,
     /// The identity certificates that may still be valid, by a clock that is right within a week.
     pub credentials: Vec<IssuedCredential>,
+    /// The devices of users, and what was guessed wrong.
+    pub second_factors: Vec<(UserName, SecondFactors)>,
     /// When the last certificate was issued.
     pub last_issued: Option<OffsetDateTime>,
 }
@@ -853,6 +858,7 @@ pub(super) async fn load(
         allowances,
         requests: requests(connection).await?,
         credentials: credentials(connection, now).await?,
+        second_factors: second_factors(connection).await?,
         last_issued: last.map(from_micros),
     })
 }
@@ -929,6 +935,54 @@ fn credential(row: &SqliteRow) -> Result<IssuedCredential, StoreError> {
         valid_before: from_micros(row.try_get("valid_before")?),
         revoked: row.try_get("why")?,
     })
+}
+
+async fn second_factors(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(UserName, SecondFactors)>, StoreError> {
+    let mut found: BTreeMap<UserName, SecondFactors> = BTreeMap::new();
+    let devices = sqlx::query(
+        "SELECT user, name, secret, created, last_step, last_used FROM mfa_devices ORDER BY user, name",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &devices {
+        let (user, device) = device(row)?;
+        found.entry(user).or_default().devices.push(device);
+    }
+    let failures = sqlx::query("SELECT user, count, last FROM mfa_failures")
+        .fetch_all(connection)
+        .await?;
+    for row in &failures {
+        let (user, count): (String, i64) = (row.try_get("user")?, row.try_get("count")?);
+        let user = UserName::parse(&user).map_err(|error| StoreError::Unreadable {
+            what: format!("wrong codes of `{user}`"),
+            why: error.to_string(),
+        })?;
+        found.entry(user).or_default().failures = Some(Failures {
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            last: from_micros(row.try_get("last")?),
+        });
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn device(row: &SqliteRow) -> Result<(UserName, Device), StoreError> {
+    let (user, name): (String, String) = (row.try_get("user")?, row.try_get("name")?);
+    let unreadable = |why: &dyn std::fmt::Display| StoreError::Unreadable {
+        what: format!("device `{name}` of `{user}`"),
+        why: why.to_string(),
+    };
+    let last_step: i64 = row.try_get("last_step")?;
+    let device = Device {
+        name: DeviceName::parse(&name).map_err(|error| unreadable(&error))?,
+        sealed: row.try_get("secret")?,
+        created: from_micros(row.try_get("created")?),
+        last_step: u64::try_from(last_step).map_err(|error| unreadable(&error))?,
+        last_used: from_micros(row.try_get("last_used")?),
+    };
+    let owner = UserName::parse(&user).map_err(|error| unreadable(&error))?;
+    Ok((owner, device))
 }
 
 /// A document that an older version accepted and this one refuses must neither keep the proxy from

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anteroom_core::allowance::Allowance;
 use anteroom_core::id::{
-    AllowanceId, KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName, RuleName,
-    SessionId, UserName,
+    AllowanceId, DeviceName, KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName,
+    RuleName, SessionId, UserName,
 };
 use anteroom_core::lock::Lock;
+use anteroom_core::mfa::{Device, Failures};
 use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::Node;
 use anteroom_core::request::{AccessRequest, State as RequestState};
@@ -80,6 +81,21 @@ pub enum Change {
     /// Revokes host certificates of a node. Which, is known when it is done: then they are added to
     /// the entry's reason, and it is logged. Where there are none nothing is.
     RevokeHosts(Box<HostRevocation>, Box<Entry>),
+    /// Adds a device that makes codes.
+    AddDevice(UserName, Box<Device>),
+    /// Spends the codes of a device up to a time step, if it is as it was when the decision was made.
+    SpendStep {
+        /// Whose it is.
+        user: UserName,
+        /// The device as it is to be.
+        device: Box<Device>,
+        /// The last step that was spent before.
+        from: u64,
+    },
+    /// Removes a device.
+    RemoveDevice(UserName, DeviceName),
+    /// Writes down how often a user has guessed wrong; `None` forgets it.
+    SetFailures(UserName, Option<Failures>),
     /// Records that a session began, together with its `session.start` entry.
     StartSession(Box<SessionStart>, Box<Entry>),
     /// Records that a session ended, together with its `session.end` entry. A session that has
@@ -345,6 +361,10 @@ impl<'a> Transaction<'a> {
             Change::RevokeHosts(which, entry) => {
                 self.revoke_hosts(which, entry, cluster, now).await
             }
+            Change::AddDevice(user, device) => self.add_device(user, device).await,
+            Change::SpendStep { user, device, from } => self.spend_step(user, device, *from).await,
+            Change::RemoveDevice(user, name) => self.remove_device(user, name).await,
+            Change::SetFailures(user, failures) => self.set_failures(user, *failures).await,
             Change::StartSession(session, entry) => {
                 let seq = self.append(entry, cluster, now).await?;
                 self.start_session(session, seq, now).await
@@ -766,6 +786,79 @@ impl<'a> Transaction<'a> {
         one(changed.rows_affected(), || format!("certificate {serial}"))
     }
 
+    async fn add_device(&mut self, user: &UserName, device: &Device) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO mfa_devices (user, name, secret, created, last_step, last_used) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(user.as_str())
+        .bind(device.name.as_str())
+        .bind(&device.sealed)
+        .bind(micros(device.created))
+        .bind(step(device.last_step))
+        .bind(micros(device.last_used))
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn spend_step(
+        &mut self,
+        user: &UserName,
+        device: &Device,
+        from: u64,
+    ) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE mfa_devices SET last_step = $1, last_used = $2 \
+             WHERE user = $3 AND name = $4 AND last_step = $5",
+        )
+        .bind(step(device.last_step))
+        .bind(micros(device.last_used))
+        .bind(user.as_str())
+        .bind(device.name.as_str())
+        .bind(step(from))
+        .execute(&mut self.connection)
+        .await?;
+        one(changed.rows_affected(), || {
+            format!("device `{}` of `{user}`", device.name)
+        })
+    }
+
+    async fn remove_device(
+        &mut self,
+        user: &UserName,
+        name: &DeviceName,
+    ) -> Result<(), StoreError> {
+        let done = sqlx::query("DELETE FROM mfa_devices WHERE user = $1 AND name = $2")
+            .bind(user.as_str())
+            .bind(name.as_str())
+            .execute(&mut self.connection)
+            .await?;
+        one(done.rows_affected(), || {
+            format!("device `{name}` of `{user}`")
+        })
+    }
+
+    async fn set_failures(
+        &mut self,
+        user: &UserName,
+        failures: Option<Failures>,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM mfa_failures WHERE user = $1")
+            .bind(user.as_str())
+            .execute(&mut self.connection)
+            .await?;
+        if let Some(Failures { count, last }) = failures {
+            sqlx::query("INSERT INTO mfa_failures (user, count, last) VALUES ($1, $2, $3)")
+                .bind(user.as_str())
+                .bind(i64::from(count))
+                .bind(micros(last))
+                .execute(&mut self.connection)
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn start_session(
         &mut self,
         session: &SessionStart,
@@ -870,6 +963,11 @@ impl<'a> Transaction<'a> {
         store.seen = Some(version);
         store.connection = Some(connection);
     }
+}
+
+/// A time step as the database has it: there are 64 signed bits, and it is the year 8 trillion.
+fn step(step: u64) -> i64 {
+    i64::try_from(step).unwrap_or(i64::MAX)
 }
 
 fn body<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<String, StoreError> {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anteroom_tests::{Cmd, Finished, KeyType, PATIENCE, Person, Way, World, login, request_id};
+use anteroom_tests::{
+    Cmd, Finished, KeyType, PATIENCE, Person, Proc, Way, World, login, request_id,
+};
 
 fn target(node: &str) -> String {
     format!("{}@{node}", login())
@@ -424,4 +426,83 @@ fn what_cannot_be_had_is_refused_with_its_reason_and_prints_no_certificate() {
     let locked = alice.access(&["login"]).run();
     locked.exits(77);
     assert_eq!(locked.text(), "");
+}
+
+const TUNNELS: &str = "kind: role\nmetadata: {name: tunnels}\nspec:\n  options: {port_forwarding: true}\n  \
+                       allow: {logins: ['{{internal.logins}}'], node_labels: {'*': '*'}}\n\
+                       ---\nkind: role\nmetadata: {name: asker}\nspec: {allow: {request: {search_as_roles: [tunnels]}}}\n\
+                       ---\nkind: role\nmetadata: {name: judge}\nspec: {allow: {review_requests: {roles: [tunnels]}}}\n";
+
+/// A session on iot, and a listener there that leads back.
+fn session_and_listener(world: &World, person: &Person, way: Way) -> (Proc, Proc, u16) {
+    let session = person
+        .ssh(way, &[], &target("iot"), &["echo in; exec sleep 600"])
+        .start();
+    session.expect_out("in\n");
+    let port = anteroom_tests::free_port();
+    let back = format!("{port}:127.0.0.1:{}", world.node("iot").port);
+    let tunnel = person
+        .ssh(way, &["-N", "-R", &back], &target("iot"), &[])
+        .start();
+    let mut through = crate::forward::connect(port);
+    let banner = crate::forward::read_line(&mut through);
+    assert!(banner.starts_with("SSH-2.0-"), "{banner}");
+    (session, tunnel, port)
+}
+
+fn is_silent_soon(port: u16) {
+    let until = std::time::Instant::now() + anteroom_tests::PROMPTLY;
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        assert!(
+            std::time::Instant::now() < until,
+            "port {port} still answers"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn sessions_and_listeners_end_with_the_certificate_that_they_rest_on() {
+    let world = World::with_nodes()
+        .documents(TUNNELS)
+        .user("dora", "tunnels")
+        .start();
+    let dora = world.person("dora").clone();
+    with_certificate_file(&dora);
+    for way in Way::BOTH {
+        let printed = dora.access(&["login", "--ttl", "8s"]).run();
+        keep(&dora, &printed);
+        let (session, _tunnel, port) = session_and_listener(&world, &dora, way);
+        let ended = session.finish(PATIENCE);
+        ended.exits(77).says("certificate has ended");
+        is_silent_soon(port);
+        fs::remove_file(certificate(&dora)).unwrap();
+    }
+}
+
+#[test]
+fn sessions_and_listeners_end_when_their_request_is_dropped_from_the_certificate() {
+    let world = World::with_nodes()
+        .documents(TUNNELS)
+        .user("erin", "asker")
+        .user("frank", "judge")
+        .start();
+    let erin = world.person("erin").clone();
+    let asked = erin
+        .access(&["request", "create", "--resource", "iot", "--nowait"])
+        .run();
+    let id = request_id(&asked.text());
+    let approve = ["request", "review", &id, "--approve"];
+    world.person("frank").access(&approve).run().exits(0);
+    with_certificate_file(&erin);
+    for way in Way::BOTH {
+        let printed = erin.access(&["login", "--request-id", &id]).run();
+        keep(&erin, &printed);
+        let (session, _tunnel, port) = session_and_listener(&world, &erin, way);
+        let dropped = erin.access(&["request", "drop"]).run();
+        keep(&erin, &dropped);
+        is_silent_soon(port);
+        session.finish(PATIENCE).exits(77).says("revoked");
+        fs::remove_file(certificate(&erin)).unwrap();
+    }
 }

@@ -210,6 +210,15 @@ fn match_exec_fetches_the_certificate_and_ssh_goes_straight_to_the_node() {
         .ctl(&["nodes", "show", "iot", "--format", "json"])
         .json();
     assert!(first["host_certificate_expires"].is_string(), "{first}");
+    // Of one that ends within a week it is said where nodes are listed.
+    let short = world
+        .ctl_cmd(&["nodes", "host-cert", "n2", "--ttl", "2d", "--key"])
+        .arg(&key)
+        .run();
+    short.exits(0);
+    let warned = world.ctl(&["nodes", "ls"]);
+    warned.says("WARNING: the host certificate of `n2` is good until ");
+    assert!(!warned.stderr.contains("of `iot`"), "{warned}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anteroom_tests::{PATIENCE, PROMPTLY, Person, Way, World, login, request_id};
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::forward::{connect, ends, read_line};
 use crate::revoke::{ends_when, live, target};
@@ -71,7 +73,67 @@ fn each_kind_of_lock_ends_a_live_session_refuses_the_next_and_lets_in_again() {
         is_refused(carol, way);
         unlock(&world, &id);
         goes_in(carol, way);
+        let took = from_lock_to_end(&world);
+        assert!(took <= Duration::from_secs(1), "{kind:?}: {took:?}");
     }
+}
+
+/// From the last lock to the end of the session that it ended, by the audit log: what the proxy itself took.
+fn from_lock_to_end(world: &World) -> Duration {
+    let last = |event: &str| {
+        let entries = world.events(event);
+        let time = entries.last().unwrap()["time"].as_str().unwrap().to_owned();
+        OffsetDateTime::parse(&time, &Rfc3339).unwrap()
+    };
+    // The session that went in afterwards ended later; the one before it is meant.
+    let locked = last("lock.create");
+    let ends = world
+        .events("session.end")
+        .into_iter()
+        .map(|entry| OffsetDateTime::parse(entry["time"].as_str().unwrap(), &Rfc3339).unwrap());
+    let first = ends.filter(|end| *end >= locked).min().unwrap();
+    (first - locked).unsigned_abs()
+}
+
+#[test]
+fn a_lock_on_a_serial_number_ends_the_session_of_its_certificate_and_no_other() {
+    let world = World::usual();
+    let carol = world.person("carol").clone();
+    let plain = live(&world, "carol", Way::Jump);
+    let printed = carol.access(&["login"]).run();
+    let file = carol.dir.join("anteroom-cert.pub");
+    std::fs::write(&file, printed.exits(0).text()).unwrap();
+    let line = format!("  CertificateFile {}\n", file.display());
+    let config = std::fs::read_to_string(carol.config()).unwrap();
+    std::fs::write(carol.config(), config.clone() + &line).unwrap();
+    let listed = anteroom_tests::Cmd::new("ssh-keygen")
+        .args(["-L", "-f"])
+        .arg(&file)
+        .run();
+    let text = listed.text();
+    let serial = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Serial: "));
+    let serial = serial.unwrap_or_else(|| panic!("{text}"));
+    for way in Way::BOTH {
+        let session = live(&world, "carol", way);
+        let mut id = String::new();
+        ends_when(
+            session,
+            || id = lock(&world, &["--serial", serial]),
+            &[MESSAGE],
+        );
+        is_refused(&carol, way);
+        let took = from_lock_to_end(&world);
+        assert!(took <= Duration::from_secs(1), "{took:?}");
+        unlock(&world, &id);
+        goes_in(&carol, way);
+    }
+    assert!(plain.is_running(), "{}", plain.err.text());
+    // Her key goes on without it.
+    lock(&world, &["--serial", serial]);
+    std::fs::write(carol.config(), config).unwrap();
+    goes_in(&carol, Way::OneHop);
 }
 
 #[test]

@@ -38,4 +38,5 @@ mod revoke;
 mod rotation;
 mod rules;
 mod scope;
+mod second_factor;
 mod serve;
