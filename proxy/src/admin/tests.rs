@@ -232,7 +232,7 @@ async fn world() -> World {
         .await
         .unwrap();
     let authorities = Authorities::stable(
-        UserCa::new(signer("user ca")),
+        UserCa::new(Key::from_seed("user ca", &[7; 32])),
         NodeCa::new(signer("node ca")),
         HostCa::new(signer("host ca")),
         START,
