@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use crate::id::{KubeKind, KubeObject};
+use crate::id::{KubeKind, KubeObject, ResourceId};
 use crate::pattern::Pattern;
 use crate::role::Set;
 
@@ -59,6 +59,46 @@ pub struct KubeRule {
     pub objects: KubeObjects,
     /// What may be done.
     pub verbs: Set<KubeVerb>,
+}
+
+/// One object in a Kubernetes cluster, as somebody is about to do something with it.
+///
+/// Requests and roles speak in patterns, and a request may be wider than what a role denies: it is
+/// granted, and the denial kept. That holds because nothing but such an object is decided on when
+/// something is done ([`crate::policy::reaches_object`]): there is no pattern in it, so that every
+/// denial either matches it or does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneObject {
+    id: ResourceId,
+    objects: KubeObjects,
+}
+
+impl OneObject {
+    /// The object that `id` names; `None` where it names several or none in a Kubernetes cluster.
+    #[must_use]
+    pub fn of(id: &ResourceId) -> Option<Self> {
+        let objects = id.kube_objects()?;
+        let KubeObjects { kinds, place, name } = &objects;
+        let one_kind = match &kinds.plural {
+            Plural::Only(_) => kinds.group.literal().is_some(),
+            Plural::Every => false,
+        };
+        let one_place = match place {
+            Place::ClusterWide => true,
+            Place::Namespaced(namespace) => namespace.literal().is_some(),
+            Place::Anywhere => false,
+        };
+        (one_kind && one_place && name.literal().is_some()).then(|| Self {
+            id: id.clone(),
+            objects,
+        })
+    }
+
+    /// Its resource ID.
+    #[must_use]
+    pub fn id(&self) -> &ResourceId {
+        &self.id
+    }
 }
 
 /// What is done with an object.

@@ -31,7 +31,7 @@ use survey::Survey;
 
 pub use login::{LoginPermit, LoginRefused, LoginWanted, drop_requests, login};
 pub use resources::{
-    Extent, KubeFilter, RequestableObjects, RequestableResource, known_resources,
+    Extent, KubeFilter, RequestableObjects, RequestableResource, known_resources, reaches_object,
     requestable_objects, requestable_resources,
 };
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 
 use crate::id::{Compared, ResourceId, RoleName};
-use crate::kube::{KubeKinds, KubeObjects, KubeRule, Place, Plural};
+use crate::kube::{KubeKinds, KubeObjects, KubeRule, KubeVerb, OneObject, Place, Plural};
 use crate::pattern::Pattern;
 use crate::request::Reach;
 use crate::resource::{Kind, Resource};
@@ -26,6 +26,8 @@ pub(crate) struct Thing<'a> {
     id: ResourceId,
     /// Those inside a Kubernetes cluster; `None` means the resource as a whole.
     objects: Option<KubeObjects>,
+    /// What is done with them, where it is known: when something is done.
+    verb: Option<KubeVerb>,
 }
 
 impl<'a> Thing<'a> {
@@ -35,6 +37,7 @@ impl<'a> Thing<'a> {
             resource,
             id: resource.id(view.cluster().clone()),
             objects: None,
+            verb: None,
         }
     }
 
@@ -44,6 +47,7 @@ impl<'a> Thing<'a> {
             resource: view.resource_of(id)?,
             objects: id.kube_objects(),
             id: id.clone(),
+            verb: None,
         })
     }
 
@@ -56,7 +60,10 @@ impl<'a> Thing<'a> {
         let rules = &role.allow.resources.kubernetes_resources;
         self.selected_by(role, user)
             && match (&self.objects, self.resource.kind()) {
-                (Some(objects), _) => contains(rules, objects),
+                (Some(objects), _) => rules
+                    .iter()
+                    .filter(|rule| self.verb.is_none_or(|verb| rule.verbs.contains(&verb)))
+                    .any(|rule| rule.objects.contains(objects)),
                 // A cluster without anything in it is nothing.
                 (None, Kind::KubeCluster) => !rules.is_empty(),
                 (None, Kind::App | Kind::Db | Kind::WindowsDesktop) => true,
@@ -70,8 +77,11 @@ impl<'a> Thing<'a> {
             return true;
         }
         let deny = &role.deny.resources;
-        // A rule for some verbs leaves the others.
-        let every = |rule: &&KubeRule| rule.verbs == Set::Every;
+        // A rule for some verbs leaves the others: before it is known what is done, it takes nothing.
+        let every = |rule: &&KubeRule| match self.verb {
+            Some(verb) => rule.verbs.contains(&verb),
+            None => rule.verbs == Set::Every,
+        };
         let holds = |objects: &KubeObjects| {
             deny.kubernetes_resources
                 .iter()
@@ -113,10 +123,6 @@ impl<'a> Thing<'a> {
 fn selects(role: &Role, resource: &Resource, user: &User) -> bool {
     let labels = role.allow.resources.labels(resource.kind());
     labels.matches(&resource.labels, user)
-}
-
-fn contains(rules: &[KubeRule], objects: &KubeObjects) -> bool {
-    rules.iter().any(|rule| rule.objects.contains(objects))
 }
 
 /// Why something can't be asked for by somebody who may know of it.
@@ -283,6 +289,26 @@ fn adds(role: &Role, granting: &[&Role]) -> bool {
                     && (their.verbs == Set::Every || their.verbs == rule.verbs)
             })
         })
+    })
+}
+
+/// Whether `identity` may do `verb` with one object in a Kubernetes cluster at `now`. What a role
+/// denies is denied here, however wide the pattern was that was asked for and approved.
+#[must_use]
+pub fn reaches_object(
+    view: &View,
+    identity: &Identity,
+    object: &OneObject,
+    verb: KubeVerb,
+    now: OffsetDateTime,
+) -> bool {
+    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
+        return false;
+    };
+    let thing = Thing::named(view, object.id());
+    thing.is_some_and(|thing| {
+        let verb = Some(verb);
+        subject.unproven(identity).is_none() && subject.reaches_thing(&Thing { verb, ..thing })
     })
 }
 

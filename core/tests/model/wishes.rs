@@ -378,6 +378,7 @@ pub fn a_world() -> impl Strategy<Value = World> {
         ),
         prop_oneof![2 => Just(BTreeSet::new()), 1 => few(2)],
         proptest::option::weighted(0.35, certificate_wish()),
+        proptest::array::uniform3(prop::bool::weighted(0.2)),
     )
         .prop_map(
             |(
@@ -389,17 +390,48 @@ pub fn a_world() -> impl Strategy<Value = World> {
                 locked_logins,
                 locked_roles,
                 certificate,
-            )| World {
-                roles,
-                held,
-                nodes,
-                requests,
-                locked_nodes,
-                locked_logins,
-                locked_roles,
-                certificate,
+                meetings,
+            )| {
+                let mut world = World {
+                    roles,
+                    held,
+                    nodes,
+                    requests,
+                    locked_nodes,
+                    locked_logins,
+                    locked_roles,
+                    certificate,
+                };
+                world.meet(meetings);
+                world
             },
         )
+}
+
+impl World {
+    /// Has things meet that seldom do by chance: a lock on what a request gives, two requests for
+    /// the same of which one is bound to a command, and a denial of what an administrator put in.
+    fn meet(&mut self, [lock, twins, denial]: [bool; 3]) {
+        let Some(first) = self.requests.first().cloned() else {
+            return;
+        };
+        if lock {
+            self.locked_roles = first.roles.difference(&self.held).copied().collect();
+        }
+        if let (true, Some(second)) = (twins, self.requests.get_mut(1)) {
+            *second = RequestWish {
+                scoped: !first.scoped && first.resources.is_some(),
+                ends: second.ends,
+                ..first.clone()
+            };
+        }
+        if denial && let Some(held) = self.held.first() {
+            let wish = &mut self.roles[*held];
+            wish.denied_search_as.extend(first.roles.iter().take(1));
+            wish.denied_asks_for.extend(first.roles.iter().take(1));
+            self.requests[0].overridden = first.roles;
+        }
+    }
 }
 
 // ---------------------------------------------------------------- as documents
