@@ -44,7 +44,7 @@ pub enum AgentError {
     /// It is gone.
     #[error("it went away")]
     Gone,
-    /// No answer within [`PATIENCE`].
+    /// No answer within a minute.
     #[error("it did not answer within {} seconds", PATIENCE.as_secs())]
     TooSlow,
     /// An answer that is too long, cut short, or of another kind.
