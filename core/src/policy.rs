@@ -683,11 +683,15 @@ pub fn visible_nodes(view: &View, identity: &Identity, now: OffsetDateTime) -> V
         return Vec::new();
     };
     let mut survey = Survey::new(&subject);
-    let nodes = view.nodes().map(|node| UsableNode {
-        logins: survey.answer(node, |node| subject.usable_logins(node)),
-        node: Arc::clone(node),
+    let usable = view.nodes().filter_map(|node| {
+        let logins = survey.answer(node, |node| subject.usable_logins(node));
+        // Most nodes may be somebody else's: their counters are not touched.
+        (!logins.is_empty()).then(|| UsableNode {
+            node: Arc::clone(node),
+            logins,
+        })
     });
-    nodes.filter(|usable| !usable.logins.is_empty()).collect()
+    usable.collect()
 }
 
 /// The nodes that `identity` could ask for at `now`, by name and ID: those with a login that
@@ -702,11 +706,14 @@ pub fn requestable_nodes(
         return Vec::new();
     };
     let mut survey = Survey::new(&subject);
-    let nodes = view.nodes().map(|node| RequestableNode {
-        logins: survey.answer(node, |node| subject.askable_logins(node)),
-        node: Arc::clone(node),
+    let found = view.nodes().filter_map(|node| {
+        let logins = survey.answer(node, |node| subject.askable_logins(node));
+        (!logins.is_empty()).then(|| RequestableNode {
+            node: Arc::clone(node),
+            logins,
+        })
     });
-    nodes.filter(|found| !found.logins.is_empty()).collect()
+    found.collect()
 }
 
 /// The roles that `identity` could ask for by name at `now`, with their descriptions, by name.

@@ -17,6 +17,7 @@ use crate::lock::Locks;
 use crate::node::Node;
 use crate::request::{AccessRequest, Annotations, Reach, Scope, State};
 use crate::role::{ReasonMode, RequestAccess, RequestConditions, Role};
+use crate::selector::Listed;
 use crate::user::User;
 use crate::view::View;
 
@@ -64,6 +65,7 @@ pub(crate) struct Subject<'a> {
 /// a decision hang on it: with hundreds of roles that is most of what a decision costs.
 pub(super) struct Here<'n, 'a> {
     node: &'n Node,
+    labels: Listed<'n>,
     standing: OnceCell<Vec<&'a Role>>,
     searchable: OnceCell<Vec<&'a Role>>,
 }
@@ -72,6 +74,7 @@ impl<'n> Here<'n, '_> {
     pub(super) fn new(node: &'n Node) -> Self {
         Self {
             node,
+            labels: Listed::new(&node.labels),
             standing: OnceCell::new(),
             searchable: OnceCell::new(),
         }
@@ -211,7 +214,8 @@ impl<'a> Subject<'a> {
                 visibility: self.visibility(node),
             });
         }
-        let denials = self.denials(node, &access.login);
+        let here = Here::new(node);
+        let denials = self.denials(&here, &access.login);
         if !denials.is_empty() {
             return Verdict::Deny(Denial {
                 reasons: denials,
@@ -221,7 +225,6 @@ impl<'a> Subject<'a> {
         if let Some(denial) = self.shut(node, &access.login) {
             return Verdict::Deny(denial);
         }
-        let here = Here::new(node);
         if let Some(granted) = self.grant(&here, &access.login) {
             return Verdict::Grant(granted);
         }
@@ -237,10 +240,16 @@ impl<'a> Subject<'a> {
 
     /// Every role that speaks against the access by any path. Greedy: a denied login is denied on
     /// every node, a denied node for every login.
-    pub(crate) fn denials(&self, node: &Node, login: &Login) -> Vec<Reason> {
+    fn denials(&self, here: &Here<'_, 'a>, login: &Login) -> Vec<Reason> {
+        let speaks_against = |role: &&Role| {
+            let deny = &role.deny;
+            role.unreadable.is_some()
+                || deny.names_login(self.user, login)
+                || deny.node_labels.matches_listed(&here.labels, self.user)
+        };
         let mut reasons = Vec::new();
-        for role in self.denying() {
-            reasons.extend(denial_by(role, self.user, node, login));
+        for role in self.denying().filter(speaks_against) {
+            reasons.extend(denial_by(role, self.user, here.node, login));
         }
         reasons.dedup();
         reasons
@@ -703,21 +712,25 @@ impl<'a> Subject<'a> {
     /// The standing roles that select the node, in the order of their names.
     fn standing_on<'h>(&self, here: &'h Here<'_, 'a>) -> &'h [&'a Role] {
         here.standing.get_or_init(|| {
+            let selects = |role: &&Role| {
+                let labels = &role.allow.node_labels;
+                labels.matches_listed(&here.labels, self.user)
+            };
             let standing = self.standing.iter().copied();
-            standing
-                .filter(|role| self.selects(role, here.node))
-                .collect()
+            standing.filter(selects).collect()
         })
     }
 
     /// Of the roles through which the user may ask those that select the node and do not deny it.
     fn searchable_on<'h>(&self, here: &'h Here<'_, 'a>) -> &'h [&'a Role] {
         here.searchable.get_or_init(|| {
-            let denies = |role: &Role| role.deny.node_labels.matches(&here.node.labels, self.user);
+            let selects = |role: &&Role| {
+                let [allow, deny] = [&role.allow, &role.deny].map(|side| &side.node_labels);
+                allow.matches_listed(&here.labels, self.user)
+                    && !deny.matches_listed(&here.labels, self.user)
+            };
             let searchable = self.searchable().iter().copied();
-            searchable
-                .filter(|role| self.selects(role, here.node) && !denies(role))
-                .collect()
+            searchable.filter(selects).collect()
         })
     }
 
@@ -757,16 +770,20 @@ impl<'a> Subject<'a> {
         let mut named: Vec<&RoleName> = named
             .flat_map(|role| &role.allow.request.search_as_roles)
             .collect();
-        // As one role usually lists them already.
+        // Each role usually lists them in order, and a stable sort only merges such runs.
         if !named.is_sorted_by(|a, b| a < b) {
-            named.sort_unstable();
+            named.sort();
             named.dedup();
         }
         let denied: Vec<&RoleName> = self
             .stored()
             .flat_map(|role| &role.deny.request.search_as_roles)
             .collect();
-        named.retain(|name| !denied.contains(name) && self.locks.on_role(name, self.now).is_none());
+        if !denied.is_empty() || !self.locks.is_empty() {
+            named.retain(|name| {
+                !denied.contains(name) && self.locks.on_role(name, self.now).is_none()
+            });
+        }
         let found = self.view.roles_named(named.into_iter());
         found.map(Arc::as_ref).collect()
     }

@@ -1,7 +1,7 @@
 //! `ls`, `request search`, and what the commands have in common that name a node.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
@@ -94,15 +94,62 @@ pub(crate) fn all_nodes(view: &View) -> Vec<Arc<Node>> {
     view.nodes().map(Arc::clone).collect()
 }
 
-/// Whether the filter of a listing shows the node.
-pub(crate) fn shows(node: &Node, filter: &NodeFilter, labels: &[(String, String)]) -> bool {
-    // What costs most comes last: listings ask this of every node there is.
-    has_labels(&node.labels, labels)
-        && (filter.search.is_empty() || matches_words(&filter.search, &searchable_texts(node)))
-        && filter
-            .query
-            .as_ref()
-            .is_none_or(|query| answers(node, query))
+/// Which nodes a listing shows.
+pub(crate) struct Shown<'f> {
+    filter: &'f NodeFilter,
+    labels: &'f [(String, String)],
+    /// In lower case.
+    words: Vec<String>,
+    /// The texts of the node at hand: a listing looks at every node there is, and makes none of
+    /// them a text of its own.
+    texts: String,
+}
+
+impl<'f> Shown<'f> {
+    pub(crate) fn new(filter: &'f NodeFilter, labels: &'f [(String, String)]) -> Self {
+        let words = filter.search.iter();
+        Self {
+            filter,
+            labels,
+            words: words.map(|word| word.trim().to_lowercase()).collect(),
+            texts: String::new(),
+        }
+    }
+
+    /// Whether the listing shows the node.
+    pub(crate) fn has(&mut self, node: &Node) -> bool {
+        // What costs most comes last.
+        has_labels(&node.labels, self.labels)
+            && (self.words.is_empty() || self.has_words(node))
+            && self
+                .filter
+                .query
+                .as_ref()
+                .is_none_or(|query| answers(node, query))
+    }
+
+    /// Whether every word occurs in one of the node's texts, whatever the case.
+    fn has_words(&mut self, node: &Node) -> bool {
+        write_searchable(&mut self.texts, node);
+        if self.texts.is_ascii() {
+            self.texts.make_ascii_lowercase();
+        } else {
+            self.texts = self.texts.to_lowercase();
+        }
+        let mut words = self.words.iter();
+        words.all(|word| self.texts.contains(word.as_str()))
+    }
+}
+
+/// What `--search` looks at, with a character between two texts that no word has.
+fn write_searchable(out: &mut String, node: &Node) {
+    out.clear();
+    // A text takes everything.
+    let _ = write!(out, "{}\0{}\0{}", node.name, node.addr, node.id);
+    for text in node.labels.iter().flat_map(|(key, value)| [key, value]) {
+        out.push('\0');
+        out.push_str(text);
+    }
 }
 
 /// Whether `query` is true for the node. What can't be evaluated shows nothing.
@@ -144,23 +191,12 @@ fn shows_role(role: &Role, args: &Search) -> bool {
         && args.filter.query.as_ref().is_none_or(asked)
 }
 
-fn searchable_texts(node: &Node) -> Vec<Cow<'_, str>> {
-    let mut texts = vec![
-        Cow::Borrowed(node.name.as_str()),
-        Cow::Owned(node.addr.to_string()),
-        Cow::Owned(node.id.to_string()),
-    ];
-    for (key, value) in &node.labels {
-        texts.extend([key, value].map(|text| Cow::Borrowed(text.as_str())));
-    }
-    texts
-}
-
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn ls(&mut self, args: &Ls) -> Ended {
         let view = self.ctx.state.view();
         let mut usable = self.usable(&view);
-        usable.retain(|(node, _)| shows(node, &args.filter, &args.labels));
+        let mut shown = Shown::new(&args.filter, &args.labels);
+        usable.retain(|(node, _)| shown.has(node));
         let verbose = args.filter.verbose;
         self.rows(
             args.listing.format,
@@ -208,7 +244,8 @@ impl<I: CommandIo> Run<'_, I> {
         let view = self.ctx.state.view();
         let identity = self.identity("request search")?;
         let mut found = policy::requestable_nodes(&view, identity, self.ctx.state.now());
-        found.retain(|found| shows(&found.node, &args.filter, &args.labels));
+        let mut shown = Shown::new(&args.filter, &args.labels);
+        found.retain(|found| shown.has(&found.node));
         let verbose = args.filter.verbose;
         self.rows(
             args.listing.format,

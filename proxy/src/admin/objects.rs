@@ -28,7 +28,7 @@ use super::io::CommandIo;
 use super::keys::{self, CheckedKey, KeyError};
 use super::locks;
 use super::monitoring;
-use super::nodes::{NodeRow, all_nodes, node_cells, node_header, resource_id, shows};
+use super::nodes::{NodeRow, Shown, all_nodes, node_cells, node_header, resource_id};
 use super::resources::all_resources;
 use super::run::{Ended, Listing, Run, Stop, some};
 use crate::exit::Exit;
@@ -496,7 +496,8 @@ impl<I: CommandIo> Run<'_, I> {
         let view = self.ctx.state.view();
         let ends = self.ctx.state.reader().host_certificates().await?;
         let mut nodes = self.all_nodes(&view);
-        nodes.retain(|node| shows(node, &args.filter, &args.labels));
+        let mut shown = Shown::new(&args.filter, &args.labels);
+        nodes.retain(|node| shown.has(node));
         let verbose = args.filter.verbose;
         self.rows(
             args.listing.format,
