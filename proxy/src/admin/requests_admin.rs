@@ -21,15 +21,23 @@ use super::run::{Ended, Run, Stop};
 use crate::exit::{Exit, Exits};
 use crate::say::{self, clean};
 use crate::state::FileError;
+use crate::store;
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn requests_ls(&mut self, args: &RequestsLs) -> Ended {
         self.require_some(AdminVerb::List, AdminResource::AccessRequest)?;
-        let mut all = self.all_requests().await?;
+        let ended = store::Ended {
+            whose: store::Whose::Everybodys,
+            how: args.state.clone(),
+            suggested: None,
+        };
+        let mut all = self.requests_and(&[ended]).await?;
         let view = self.ctx.state.view();
         let mandate = self.mandate(&view, AdminVerb::List, AdminResource::AccessRequest);
-        all.retain(|request| mandate.covers(AdminObject::AccessRequest(request)));
-        all.retain(|request| args.state.is_empty() || args.state.contains(&request.state));
+        all.requests
+            .retain(|request| mandate.covers(AdminObject::AccessRequest(request)));
+        all.requests
+            .retain(|request| args.state.is_empty() || args.state.contains(&request.state));
         self.list_requests(&all, args.listing.format).await
     }
 

@@ -7,6 +7,7 @@ mod channel;
 mod environment;
 mod hostile;
 mod kinds;
+mod listing;
 mod long;
 mod monitoring;
 mod rights;

@@ -45,8 +45,9 @@ pub use self::waiting::{
     denied_meanwhile, file_copy_refused, filed_and_left, host_is_locked, host_is_revoked,
     host_never_issued, joining, left_pending, no_access, node_unavailable, reason_prompt,
     reason_required, reason_required_at_login, request_canceled, request_deleted, request_denied,
-    request_expired, request_id, request_revoked, seeking, session_ended, shutting_down,
-    too_many_connections, too_many_sessions, waiting, waiting_for_start, wanted_sooner,
+    request_expired, request_id, request_revoked, requests_left_out, seeking, session_ended,
+    shutting_down, too_many_connections, too_many_sessions, waiting, waiting_for_start,
+    wanted_sooner,
 };
 pub use anteroom_core::duration::parse as parse_duration;
 

@@ -217,6 +217,14 @@ pub fn reason_required_at_login(own: Option<&str>) -> String {
     )
 }
 
+/// A listing does not hold all of the requests that have ended.
+#[must_use]
+pub fn requests_left_out(limit: usize, prefix: &str) -> String {
+    format!(
+        "Only the newest {limit} requests that have ended are listed; `{prefix} request ls --state …` and `--mine` narrow it, and `{prefix} request show ID` shows an older one."
+    )
+}
+
 /// A wish for a time that is granted in part.
 #[must_use]
 pub fn cut_short(option: &str, wanted: Duration, given: Duration) -> String {

@@ -31,8 +31,8 @@ pub use authorities::Learnt;
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
 pub use read::{
-    AuditFilter, Broken, HostCertificate, Reader, Report, SessionRow, Snapshot, ValidCertificate,
-    VerifyError,
+    AuditFilter, Broken, Ended, HostCertificate, Reader, Report, SessionRow, Snapshot,
+    ValidCertificate, VerifyError, Whose,
 };
 pub(crate) use read::{MOST_REMEMBERED, RECENT, REMEMBERED};
 pub use write::{

@@ -13,14 +13,14 @@ use anteroom_core::lock::Lock;
 use anteroom_core::mfa::{Device, Failures, SecondFactors};
 use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::Node;
-use anteroom_core::request::AccessRequest;
+use anteroom_core::request::{AccessRequest, State};
 use anteroom_core::resource::Resource;
 use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -37,6 +37,42 @@ const READERS: u32 = 2;
 
 /// Rows fetched at once while walking the audit log: 512 lines of at most some 20 KiB.
 const PAGE: i64 = 512;
+
+/// Whose requests a listing is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// All.
+    Everybodys,
+    /// One user's.
+    Of(UserName),
+    /// All but one user's.
+    NotOf(UserName),
+}
+
+/// Which of the requests that have ended a listing is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose.
+    pub whose: Whose,
+    /// How they ended; empty: however. States that are no end are none here.
+    pub how: Vec<State>,
+    /// Only those that suggest this reviewer.
+    pub suggested: Option<UserName>,
+}
+
+impl Ended {
+    /// The states that it is about; none where only live requests are wanted.
+    pub fn states(&self) -> impl Iterator<Item = State> {
+        let ends = [
+            State::Denied,
+            State::Expired,
+            State::Canceled,
+            State::Revoked,
+        ];
+        ends.into_iter()
+            .filter(|end| self.how.is_empty() || self.how.contains(end))
+    }
+}
 
 /// Everything that decisions are made on, as the database holds it.
 #[derive(Debug)]
@@ -409,6 +445,41 @@ impl Reader {
             .bind(limit)
             .fetch_all(&self.pool)
             .await?;
+        rows.iter().map(|row| parsed("request", row)).collect()
+    }
+
+    /// Requests that have ended, newest first: those that memory holds, and older ones.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ended_requests(
+        &self,
+        which: &Ended,
+        limit: usize,
+    ) -> Result<Vec<AccessRequest>, StoreError> {
+        let mut sql = QueryBuilder::<Sqlite>::new("SELECT id, body FROM requests WHERE state IN (");
+        let mut states = sql.separated(", ");
+        for state in which.states() {
+            states.push_bind(state.as_str());
+        }
+        sql.push(")");
+        match &which.whose {
+            Whose::Everybodys => {}
+            Whose::Of(user) => {
+                sql.push(" AND user = ").push_bind(user.as_str());
+            }
+            Whose::NotOf(user) => {
+                sql.push(" AND user <> ").push_bind(user.as_str());
+            }
+        }
+        if let Some(reviewer) = &which.suggested {
+            sql.push(" AND EXISTS (SELECT 1 FROM json_each(body, '$.suggested_reviewers') WHERE value = ")
+                .push_bind(reviewer.as_str())
+                .push(")");
+        }
+        sql.push(" ORDER BY created DESC, id LIMIT ")
+            .push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = sql.build().fetch_all(&self.pool).await?;
         rows.iter().map(|row| parsed("request", row)).collect()
     }
 

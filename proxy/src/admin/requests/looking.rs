@@ -1,9 +1,10 @@
 //! `request ls` and `request show`: who sees which requests, and how they are listed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminObject, AdminVerb, allowed};
-use anteroom_core::id::{ResourceId, UserName};
+use anteroom_core::id::{RequestId, ResourceId, UserName};
 use anteroom_core::policy::{self, Preview};
 use anteroom_core::request::{AccessRequest, State as RequestState, may_review};
 use anteroom_core::view::View;
@@ -12,9 +13,10 @@ use time::OffsetDateTime;
 use super::{RequestRow, strings};
 use crate::admin::args::{Format, OneRequest, RequestLs};
 use crate::admin::io::{Caller, CommandIo};
-use crate::admin::run::{Ended, Run, Stop};
+use crate::admin::run::{self, Run, Stop};
 use crate::exit::Exit;
 use crate::say::{self, RequestBlock, Table};
+use crate::store::{Ended, Whose};
 
 /// The columns that a list of resources may take in `request ls`.
 const RESOURCES_WIDTH: usize = 27;
@@ -22,8 +24,15 @@ const RESOURCES_WIDTH: usize = 27;
 /// The width of the nodes' names behind them.
 const NAMES_WIDTH: usize = 20;
 
-/// The most requests a listing reads from the database; older ones are found by their ID.
-const MOST_LISTED: i64 = 10_000;
+/// The most requests that have ended of which a listing reads one part; older ones are found by their ID. What is live is in
+/// memory, and is listed whatever its age.
+const MOST_LISTED: usize = if cfg!(test) { 20 } else { 10_000 };
+
+/// What a listing shows, newest first, and whether older requests were left out.
+pub(in crate::admin) struct Listed {
+    pub(in crate::admin) requests: Vec<Arc<AccessRequest>>,
+    cut: bool,
+}
 
 impl<I: CommandIo> Run<'_, I> {
     /// Whether the caller may see the request: her own, those she may review, and all for administrators of requests.
@@ -39,11 +48,27 @@ impl<I: CommandIo> Run<'_, I> {
             )
     }
 
-    pub(crate) async fn request_ls(&mut self, args: &RequestLs) -> Ended {
-        let view = self.ctx.state.view();
-        let all = self.all_requests().await?;
+    pub(crate) async fn request_ls(&mut self, args: &RequestLs) -> run::Ended {
         let user = self.user();
-        let shown = all.into_iter().filter(|request| {
+        let whose = match user {
+            None => vec![Whose::Everybodys],
+            Some(user) if args.mine => vec![Whose::Of(user.clone())],
+            // Her own are not crowded out by those that others filed.
+            Some(user) => vec![Whose::Of(user.clone()), Whose::NotOf(user.clone())],
+        };
+        let ended = |whose| Ended {
+            whose,
+            how: args.state.clone(),
+            suggested: user.filter(|_| args.suggested).cloned(),
+        };
+        // What can be reviewed is pending, and so in memory.
+        let ended: Vec<Ended> = match args.reviewable {
+            true => Vec::new(),
+            false => whose.into_iter().map(ended).collect(),
+        };
+        let mut listed = self.requests_and(&ended).await?;
+        let view = self.ctx.state.view();
+        listed.requests.retain(|request| {
             let reviewable = || {
                 request.state == RequestState::Pending
                     && user.is_none_or(|user| {
@@ -57,30 +82,35 @@ impl<I: CommandIo> Run<'_, I> {
                     || user.is_some_and(|user| request.suggested_reviewers.contains(user)))
                 && (args.state.is_empty() || args.state.contains(&request.state))
         });
-        let shown: Vec<_> = shown.collect();
-        self.list_requests(&shown, args.listing.format).await
+        self.list_requests(&listed, args.listing.format).await
     }
 
-    /// Newest first, then by ID.
-    pub(crate) async fn all_requests(&self) -> Result<Vec<Arc<AccessRequest>>, Stop> {
-        let view = self.ctx.state.view();
-        let mut all: Vec<Arc<AccessRequest>> = Vec::new();
-        for stored in self.ctx.state.reader().requests(MOST_LISTED).await? {
-            // What memory holds was committed later or at the same time.
-            all.push(
-                view.request(&stored.id)
-                    .map_or_else(|| Arc::new(stored), Arc::clone),
-            );
+    /// What memory holds, and of those that have ended what each of `parts` asks for. Whoever lists them leaves out again
+    /// what memory holds beside that.
+    pub(in crate::admin) async fn requests_and(&self, parts: &[Ended]) -> Result<Listed, Stop> {
+        let mut cut = false;
+        let mut by_id: BTreeMap<RequestId, Arc<AccessRequest>> = BTreeMap::new();
+        for part in parts.iter().filter(|part| part.states().next().is_some()) {
+            let reader = self.ctx.state.reader();
+            let mut found = reader.ended_requests(part, MOST_LISTED + 1).await?;
+            cut |= found.len() > MOST_LISTED;
+            found.truncate(MOST_LISTED);
+            by_id.extend(found.into_iter().map(|one| (one.id, Arc::new(one))));
         }
-        all.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
-        Ok(all)
+        // Looked at after the database: what ended in between is in memory, and what is there is as new or newer.
+        let view = self.ctx.state.view();
+        by_id.extend(view.requests().map(|one| (one.id, Arc::clone(one))));
+        let mut requests: Vec<Arc<AccessRequest>> = by_id.into_values().collect();
+        requests.sort_by(|a, b| b.created.cmp(&a.created).then(a.id.cmp(&b.id)));
+        Ok(Listed { requests, cut })
     }
 
-    pub(crate) async fn list_requests(
+    pub(in crate::admin) async fn list_requests(
         &mut self,
-        requests: &[Arc<AccessRequest>],
+        listed: &Listed,
         format: Format,
-    ) -> Ended {
+    ) -> run::Ended {
+        let requests = &listed.requests;
         let rows: Vec<RequestRow> = requests
             .iter()
             .map(|request| RequestRow::new(request).waited_for(self.waiting_for(request)))
@@ -90,10 +120,14 @@ impl<I: CommandIo> Run<'_, I> {
             request_table(&view, requests, channel.prefix())
         })
         .await?;
+        if listed.cut {
+            self.note(&say::requests_left_out(MOST_LISTED, channel.prefix()))
+                .await?;
+        }
         Ok(Exit::Done)
     }
 
-    pub(crate) async fn request_show(&mut self, args: &OneRequest) -> Ended {
+    pub(crate) async fn request_show(&mut self, args: &OneRequest) -> run::Ended {
         let request = self.find_request(&args.id).await?;
         if self.user() == Some(&request.user) && !request.state.is_live() {
             self.ctx.waiting.heard(request.id);
@@ -107,7 +141,11 @@ impl<I: CommandIo> Run<'_, I> {
         pending.then(|| self.ctx.waiting.count(request.id))
     }
 
-    pub(crate) async fn show_request(&mut self, request: &AccessRequest, format: Format) -> Ended {
+    pub(crate) async fn show_request(
+        &mut self,
+        request: &AccessRequest,
+        format: Format,
+    ) -> run::Ended {
         let view = self.ctx.state.view();
         let waiting = self.waiting_for(request);
         let previews = self.previews(&view, request);
