@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use crate::duration::format as format_duration;
-use crate::id::{AllowanceId, Login, ResourceId, RoleName, UserName};
+use crate::id::{AllowanceId, KeyFingerprint, Login, ResourceId, RoleName, UserName};
 use crate::policy;
 use crate::request::{AccessRequest, Author, Reach, State, may_review, may_review_some};
 use crate::view::View;
@@ -38,6 +38,9 @@ pub struct Allowance {
     pub id: AllowanceId,
     /// Whose review it gives.
     pub author: UserName,
+    /// The registered key that he gave it with: once it is not his any more, or locked, nothing that
+    /// was done with it goes on approving.
+    pub key: KeyFingerprint,
     /// Whose requests it reviews; never the author.
     pub user: UserName,
     /// Which of them.
@@ -230,7 +233,16 @@ impl Allowance {
             && request.starts().max(now) < self.ends
             && !request.reviews.iter().any(|review| review.author == author)
             && self.covers.includes(view, request)
+            && self.is_by_a_good_key(view)
             && may_review(view, &self.author, request).is_ok()
+    }
+
+    fn is_by_a_good_key(&self, view: &View) -> bool {
+        let author = view.user(&self.author);
+        // Before every lock ends: one that has ended counts until it is removed.
+        let always = OffsetDateTime::UNIX_EPOCH;
+        author.is_some_and(|author| author.has_key(&self.key))
+            && view.locks().on_key(&self.key, always).is_none()
     }
 
     /// Whether it can be given at `now`, when it begins: its author may review some of what it

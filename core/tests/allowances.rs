@@ -47,6 +47,7 @@ fn allowance(covers: Covers) -> Allowance {
     Allowance {
         id: AllowanceId::from_uuid(Uuid::from_u128(7)),
         author: user("bob"),
+        key: key(2),
         user: user("alice"),
         covers,
         reason: "on call".to_owned(),
@@ -216,7 +217,13 @@ fn an_author_who_may_not_review_any_more_is_not_heard() {
         becomes(&view().without_user(&user("bob")), T0),
         State::Pending
     );
+    // The key that it was given with is not his any more.
+    let rekeyed = a_user("bob", &[4], &["reviewer"], &["bob"]);
+    assert_eq!(becomes(&view().with_user(rekeyed), T0), State::Pending);
+    let more = a_user("bob", &[2, 4], &["reviewer"], &["bob"]);
+    assert_eq!(becomes(&view().with_user(more), T0), State::Approved);
     for target in [
+        LockTarget::Key(key(2)),
         LockTarget::User(user("bob")),
         LockTarget::Role(role("reviewer")),
     ] {
@@ -361,6 +368,7 @@ fn two_of_one_author_are_one_review_and_two_of_two_are_two() {
     let second = |author: &str, minutes| Allowance {
         id: AllowanceId::from_uuid(Uuid::from_u128(8)),
         author: user(author),
+        key: key(if author == "bea" { 6 } else { 2 }),
         ends: at(minutes),
         ..allowance(staging())
     };

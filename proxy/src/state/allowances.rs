@@ -91,19 +91,21 @@ impl State {
         from: Option<SocketAddr>,
     ) -> Result<Allowed, AllowError> {
         let by = By::user(author.clone(), from);
+        let key = author.key().clone();
         let (author, user, reason) = (author.user().clone(), user.clone(), reason.to_owned());
         self.write(move |draft| {
             let now = draft.now();
             let allowance = Allowance {
                 id: AllowanceId::from_uuid(Uuid::new_v4()),
                 author,
+                key,
                 user,
                 covers,
                 reason,
                 created: now,
                 ends: now.saturating_add(lasts),
             };
-            let entry = about(by.entry(Event::PreApprovalCreate), &allowance);
+            let entry = about(by.entry(Event::PreApprovalCreate), &allowance).key(&allowance.key);
             allow(draft, &by, &allowance).inspect_err(|error| {
                 draft.log(entry.clone().refused(error));
             })?;
