@@ -190,6 +190,25 @@ fn denied(proxy: &Proxy, need: &Need, denial: &policy::Denial) -> String {
     format!("{said}\n{}", say::denial(denial, &need.shown))
 }
 
+/// Resolves when the connection may not even ask any more: a prompt is no place to sit out a lock.
+async fn shut_out(proxy: &Proxy, need: &Need) -> Refusal {
+    let mut changes = proxy.state.changes();
+    loop {
+        changes.borrow_and_update();
+        if let Decision::Deny(denial) = decide(proxy, need) {
+            return Refusal {
+                exit: Exit::Denied,
+                sentence: denied(proxy, need, &denial),
+                request: None,
+            };
+        }
+        // The sender lives in the state, which `proxy` keeps alive.
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// A connection with its request, waiting.
 struct Held<'p> {
     request: RequestId,
@@ -265,7 +284,10 @@ impl<'p> Held<'p> {
             };
             voice.say(&hint).await;
         }
-        let reason = reason(need, &ask, voice).await?;
+        let reason = tokio::select! {
+            reason = reason(need, &ask, voice) => reason?,
+            refusal = shut_out(proxy, need) => return Err(refusal),
+        };
         let filed = match proxy
             .state
             .file(&need.identity, need.wanted(&ask, reason))

@@ -8,6 +8,7 @@ mod forward;
 mod io;
 mod lobby;
 mod node;
+mod parting;
 mod second;
 mod startup;
 mod voice;
@@ -388,11 +389,13 @@ impl Front for Outer {
             Purpose::Lobby => {
                 let proxy = self.proxy.clone();
                 let lobby = Lobby::new(proxy, identity, self.peer, connection, since);
+                lobby.end_when_barred();
                 Door::Lobby(lobby)
             }
             Purpose::Node(wanted) => {
                 let proxy = self.proxy.clone();
                 let door = NodeDoor::new(proxy, identity, self.peer, wanted, connection, since);
+                door.end_when_barred();
                 close_with(&ending, door.clone());
                 Door::Node(door)
             }
@@ -506,6 +509,7 @@ impl Front for Inner {
             connection.clone(),
             self.since,
         );
+        door.end_when_barred();
         close_with(&connection, door.clone());
         self.door = Some(door);
     }

@@ -13,6 +13,7 @@ use super::args::Format;
 use super::io::{Caller, CommandIo, FileAnswer, Gone, StdinError};
 use super::line::Channel;
 use super::objects::no_such;
+use super::status::admitted;
 use super::{Context, args};
 use crate::exit::Exit;
 use crate::say::{self, Cells, Columns, LineEnd, clean};
@@ -327,7 +328,9 @@ impl<I: CommandIo> Run<'_, I> {
                 "`{option} -` is given a second time, but there is one standard input"
             )));
         }
-        match in_time(LONGEST_READING, self.io.read_stdin(LONGEST_INPUT)).await {
+        let (ctx, caller) = (self.ctx, self.caller);
+        let reading = in_time(LONGEST_READING, self.io.read_stdin(LONGEST_INPUT));
+        match unless_barred(ctx, caller, reading).await? {
             Ok(bytes) => Ok(bytes),
             Err(error @ StdinError::TooSlow(_)) => Err(Stop::new(Exit::Failed, error)),
             Err(error @ StdinError::TooLong(_)) => Err(Stop::usage(format!("{error}; split it"))),
@@ -398,6 +401,48 @@ impl Mandate<'_> {
     /// Whether there may be an object with which it may be done.
     fn exists(&self) -> bool {
         self.0.as_ref().is_none_or(Rights::exist)
+    }
+}
+
+/// What is waited for, unless its caller may do nothing any more before it is there. Whatever waits for
+/// somebody outside waits through this: a lock reaches what lives within a second.
+pub(crate) async fn unless_barred<T>(
+    ctx: &Context,
+    caller: &Caller,
+    waited_for: impl Future<Output = T>,
+) -> Result<T, Stop> {
+    tokio::select! {
+        biased;
+        stop = barred(ctx, caller) => Err(stop),
+        done = waited_for => Ok(done),
+    }
+}
+
+/// Resolves when the caller may do nothing any more, with what she is told.
+pub(crate) async fn barred(ctx: &Context, caller: &Caller) -> Stop {
+    let certificate_ends = match caller {
+        Caller::Ssh { identity, .. } => identity.credential().map(|held| held.valid_before),
+        Caller::Local => None,
+    };
+    let mut changes = ctx.state.changes();
+    loop {
+        // Mark first, look after: a change in between wakes us once more instead of being lost.
+        changes.borrow_and_update();
+        if let Err(stop) = admitted(ctx, caller) {
+            return stop;
+        }
+        let its_end = async {
+            match certificate_ends {
+                Some(end) => ctx.state.clock().sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return StoreError::Stopped.into();
+            },
+            () = its_end => {}
+        }
     }
 }
 

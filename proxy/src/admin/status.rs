@@ -12,6 +12,7 @@ use anteroom_core::view::View;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::Context;
 use super::args::Listing;
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
@@ -81,37 +82,7 @@ impl Scheduled {
 impl<I: CommandIo> Run<'_, I> {
     /// Nobody gets further who isn't a user any more.
     pub(crate) fn admit(&self) -> Result<(), Stop> {
-        let Caller::Ssh { identity, .. } = self.caller else {
-            return Ok(());
-        };
-        let view = self.ctx.state.view();
-        let gone =
-            || Stop::denied("you are not a user of this proxy any more; ask its administrator");
-        let user = view.user(identity.user()).ok_or_else(gone)?;
-        if !user.has_key(identity.key()) {
-            return Err(Stop::denied(
-                "this key is not registered for you any more; use another one, or ask the proxy's administrator",
-            ));
-        }
-        let now = self.ctx.state.now();
-        if let Some(lock) = view.locks().on_person(user, Some(identity.key()), now) {
-            return Err(Stop::denied(say::own_lock(lock)));
-        }
-        if let Some(_certificate) = identity.credential()
-            && let Err(reason) = policy::admit(&view, identity, self.ctx.state.now())
-        {
-            return Err(Stop::denied(clean(&reason.as_sentence())));
-        }
-        match user.locked.as_deref() {
-            None => Ok(()),
-            Some("") => Err(Stop::denied(
-                "you are locked out; ask the proxy's administrator",
-            )),
-            Some(message) => Err(Stop::denied(format!(
-                "you are locked out: {}; ask the proxy's administrator",
-                clean(message)
-            ))),
-        }
+        admitted(self.ctx, self.caller)
     }
 
     pub(crate) async fn status(&mut self, listing: Listing) -> Ended {
@@ -274,6 +245,40 @@ impl<I: CommandIo> Run<'_, I> {
         ];
         self.print(&lines.join("\n")).await?;
         Ok(Exit::Done)
+    }
+}
+
+/// Nobody gets further who isn't a user any more, or is locked out.
+pub(crate) fn admitted(ctx: &Context, caller: &Caller) -> Result<(), Stop> {
+    let Caller::Ssh { identity, .. } = caller else {
+        return Ok(());
+    };
+    let view = ctx.state.view();
+    let gone = || Stop::denied("you are not a user of this proxy any more; ask its administrator");
+    let user = view.user(identity.user()).ok_or_else(gone)?;
+    if !user.has_key(identity.key()) {
+        return Err(Stop::denied(
+            "this key is not registered for you any more; use another one, or ask the proxy's administrator",
+        ));
+    }
+    let now = ctx.state.now();
+    if let Some(lock) = view.locks().on_person(user, Some(identity.key()), now) {
+        return Err(Stop::denied(say::own_lock(lock)));
+    }
+    if let Some(_certificate) = identity.credential()
+        && let Err(reason) = policy::admit(&view, identity, ctx.state.now())
+    {
+        return Err(Stop::denied(clean(&reason.as_sentence())));
+    }
+    match user.locked.as_deref() {
+        None => Ok(()),
+        Some("") => Err(Stop::denied(
+            "you are locked out; ask the proxy's administrator",
+        )),
+        Some(message) => Err(Stop::denied(format!(
+            "you are locked out: {}; ask the proxy's administrator",
+            clean(message)
+        ))),
     }
 }
 

@@ -67,6 +67,8 @@ struct Client {
     prompts: Vec<String>,
     heard: Option<mpsc::UnboundedSender<String>>,
     leave: Option<tokio::sync::oneshot::Receiver<Leave>>,
+    /// Whether what it types or sends never comes to an end.
+    dawdles: bool,
     agent: Option<tokio::io::DuplexStream>,
 }
 
@@ -86,6 +88,7 @@ impl CommandIo for Client {
     }
 
     async fn read_stdin(&mut self, limit: usize) -> Result<Vec<u8>, StdinError> {
+        self.dawdle().await;
         if self.stdin.len() > limit {
             Err(StdinError::TooLong(limit))
         } else {
@@ -114,6 +117,7 @@ impl CommandIo for Client {
 
     async fn read_line(&mut self, prompt: &str) -> Typed {
         self.prompts.push(prompt.to_owned());
+        self.dawdle().await;
         self.typed
             .as_mut()
             .and_then(VecDeque::pop_front)
@@ -134,6 +138,13 @@ impl CommandIo for Client {
 }
 
 impl Client {
+    async fn dawdle(&self) {
+        if self.dawdles {
+            self.tell("waiting for input".to_owned());
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn tell(&self, text: String) {
         if let Some(heard) = &self.heard {
             let _ = heard.send(text);

@@ -95,7 +95,7 @@ impl NodeDoor {
 
     /// A node connection for one more forward: an idle one, a new one, or the least used.
     async fn outgoing(
-        &self,
+        self: &Arc<Self>,
         access: &Access,
         permit: &Permit,
     ) -> Result<(Arc<NodeConnection>, Arc<()>), DialError> {
@@ -124,12 +124,20 @@ impl NodeDoor {
     }
 
     /// Nothing stays logged in at a node without a permit, an idle connection of the pool neither.
-    fn end_with_permit(&self, connection: &Arc<NodeConnection>, access: &Access, permit: Permit) {
+    fn end_with_permit(
+        self: &Arc<Self>,
+        connection: &Arc<NodeConnection>,
+        access: &Access,
+        permit: Permit,
+    ) {
         let mut watch = self.watch(access.clone(), permit, Uses::LocalForward);
-        let connection = connection.clone();
+        let (door, connection) = (self.clone(), connection.clone());
         tokio::spawn(async move {
             tokio::select! {
-                _ = watch.ended() => connection.disconnect().await,
+                why = watch.ended() => {
+                    connection.disconnect().await;
+                    door.tell(&why).await;
+                }
                 () = connection.closed() => {}
             }
         });
@@ -188,13 +196,17 @@ impl NodeDoor {
                 x11: false,
                 forwards: true,
             };
-            tokio::select! {
-                () = answer_node(door.clone(), incoming, watch.clone(), expects) => {}
-                why = watch.ended() => tracing::info!(user = %door.identity.user(), "{why}"),
-                () = door.connection.closed() => {}
-            }
+            let ended = tokio::select! {
+                () = answer_node(door.clone(), incoming, watch.clone(), expects) => None,
+                why = watch.ended() => Some(why),
+                () = door.connection.closed() => None,
+            };
             // The listeners on the node end with its connection.
             node.disconnect().await;
+            if let Some(why) = ended {
+                tracing::info!(user = %door.identity.user(), "{why}");
+                door.tell(&why).await;
+            }
         });
         Some(Listeners {
             connection,

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::Inner;
 use super::io::ChannelIo;
+use super::parting::{self, Speaking};
 use super::startup::{Program, Startup};
 use crate::admin::{self, Caller, CommandLine};
 use crate::exit::Exit;
@@ -27,6 +28,8 @@ pub(super) struct Lobby {
     connection: Connection,
     /// When the key was proven.
     since: OffsetDateTime,
+    /// Commands, and inner connections.
+    speaking: Arc<Speaking>,
 }
 
 impl Lobby {
@@ -43,11 +46,23 @@ impl Lobby {
             from,
             connection,
             since,
+            speaking: Arc::default(),
         })
+    }
+
+    /// Ends the connection when its user is shut out.
+    pub(super) fn end_when_barred(&self) {
+        parting::end_when_barred(
+            self.proxy.clone(),
+            self.identity.clone(),
+            self.connection.clone(),
+            self.speaking.clone(),
+        );
     }
 
     /// Runs one command, or shows what is the user's where there is none.
     pub(super) async fn session(self: Arc<Self>, opening: Opening) {
+        let _speaker = self.speaking.enter();
         let mut channel = opening.accept().await;
         let config = self.proxy.config();
         let Some((mut startup, program)) = Startup::collect(&mut channel.inbox, &config).await
@@ -96,6 +111,7 @@ impl Lobby {
                 return opening.reject(OpenRefusal::ConnectFailed(why)).await;
             }
         };
+        let _speaker = self.speaking.enter();
         let channel = opening.accept().await;
         let config = super::server_config(identity, &self.proxy.config().door);
         let front = Inner {

@@ -21,6 +21,7 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 
 use super::forward::{self, Expects, Forwards};
+use super::parting::{self, Speaking};
 use super::startup::{Program, Startup};
 use super::voice::{ChannelVoice, Silent};
 use crate::audit::{Entry, Event};
@@ -62,6 +63,8 @@ pub(super) struct NodeDoor {
     place: std::sync::Mutex<Option<NodePlace>>,
     /// Sessions of this connection that have a permit.
     sessions: Arc<AtomicU32>,
+    /// Sessions of this connection, whatever they wait for.
+    speaking: Arc<Speaking>,
 }
 
 /// One session of a connection, counted against the `max_sessions` of the roles.
@@ -108,11 +111,32 @@ impl NodeDoor {
             since,
             place: std::sync::Mutex::default(),
             sessions: Arc::default(),
+            speaking: Arc::default(),
         })
+    }
+
+    /// Ends the connection when its user is shut out.
+    pub(super) fn end_when_barred(&self) {
+        parting::end_when_barred(
+            self.proxy.clone(),
+            self.identity.clone(),
+            self.connection.clone(),
+            self.speaking.clone(),
+        );
+    }
+
+    /// What a forward or a listener ended for is said in the goodbye of the connection where no
+    /// session is there to be told, and there is nothing that the connection could go on with.
+    pub(super) async fn tell(&self, why: &str) {
+        self.speaking.silent(&self.connection).await;
+        if self.permit_now().is_none() {
+            self.connection.disconnect(why).await;
+        }
     }
 
     /// Serves one session channel to its end.
     pub(super) async fn session(self: Arc<Self>, opening: Opening) {
+        let _speaker = self.speaking.enter();
         let mut channel = opening.accept().await;
         let config = self.proxy.config();
         let Some((mut startup, program)) = Startup::collect(&mut channel.inbox, &config).await

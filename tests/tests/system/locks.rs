@@ -5,13 +5,17 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anteroom_tests::{PATIENCE, PROMPTLY, Person, Way, World, login, request_id};
+use anteroom_tests::{PATIENCE, PROMPTLY, Person, Proc, Way, World, login, request_id};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::forward::{connect, ends, read_line};
 use crate::revoke::{ends_when, live, target};
+
+const TUNNELS: &str = "kind: role\nversion: v7\nmetadata: {name: tunnels}\nspec:\n  \
+    options: {port_forwarding: true}\n  \
+    allow: {logins: ['{{internal.logins}}'], node_labels: {'*': '*'}}\n";
 
 const MESSAGE: &str = "stolen laptop, call 555";
 
@@ -228,12 +232,7 @@ fn a_command_that_waits_for_its_request_leaves_too() {
 
 #[test]
 fn local_forwards_and_remote_listeners_end_with_the_lock() {
-    let mut world = World::with_nodes()
-        .documents(
-            "kind: role\nversion: v7\nmetadata: {name: tunnels}\nspec:\n  options: {port_forwarding: true}\n  \
-             allow: {logins: ['{{internal.logins}}'], node_labels: {'*': '*'}}\n",
-        )
-        .start();
+    let mut world = World::with_nodes().documents(TUNNELS).start();
     world.add_user("dora", "tunnels", anteroom_tests::KeyType::Ed25519);
     for way in Way::BOTH {
         let (local, remote) = (anteroom_tests::free_port(), anteroom_tests::free_port());
@@ -269,6 +268,113 @@ fn local_forwards_and_remote_listeners_end_with_the_lock() {
         assert!(locked.elapsed() < PROMPTLY, "{:?}", locked.elapsed());
         unlock(&world, &id);
     }
+}
+
+/// dora's connection with these forwards and nothing else.
+fn tunnel(world: &World, way: Way, forwards: &[&str]) -> Proc {
+    let mut options = vec!["-N", "-o", "ExitOnForwardFailure=yes"];
+    options.extend(forwards);
+    let dora = world.person("dora");
+    dora.ssh(way, &options, &target(), &[]).start()
+}
+
+/// What it greets with that answers there, once somebody does.
+fn greeting(port: u16) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            return read_line(&mut stream);
+        }
+        assert!(Instant::now() < until, "nothing listens at {port}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_connection_that_has_forwards_and_no_session_is_told_of_the_lock_and_ends() {
+    let mut world = World::with_nodes().documents(TUNNELS).start();
+    world.add_user("dora", "tunnels", anteroom_tests::KeyType::Ed25519);
+    for way in Way::BOTH {
+        for what in [["--node", "iot"], ["--user", "dora"], ["--role", "tunnels"]] {
+            let port = world.node("iot").port;
+            let (local, remote) = (anteroom_tests::free_port(), anteroom_tests::free_port());
+            let (out, back) = (
+                format!("{local}:127.0.0.1:{port}"),
+                format!("{remote}:127.0.0.1:{port}"),
+            );
+            let outgoing = tunnel(&world, way, &["-L", &out]);
+            assert!(greeting(local).starts_with("SSH-2.0-"));
+            let incoming = tunnel(&world, way, &["-R", &back]);
+            assert!(greeting(remote).starts_with("SSH-2.0-"));
+            let id = lock(&world, &what);
+            let locked = Instant::now();
+            for tunnel in [outgoing, incoming] {
+                let ended = tunnel.finish(PATIENCE);
+                assert!(
+                    locked.elapsed() < PROMPTLY,
+                    "{:?}: {ended}",
+                    locked.elapsed()
+                );
+                ended.exits(255).says(MESSAGE);
+            }
+            unlock(&world, &id);
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_does_nothing_ends_when_its_user_is_locked_out_and_no_other() {
+    let world = World::usual();
+    let idle = |who: &str, to: &str| {
+        let ssh = world.person(who).client("ssh").args(["-v", "-N", to]);
+        let ssh = ssh.start();
+        ssh.expect_err("Entering interactive session");
+        ssh
+    };
+    let there = format!("{}@access", target());
+    let (lobby, node) = (idle("carol", "access"), idle("carol", &there));
+    let other = idle("alice", "access");
+    let id = lock(&world, &["--user", "carol"]);
+    let locked = Instant::now();
+    for idle in [lobby, node] {
+        let ended = idle.finish(PATIENCE);
+        assert!(
+            locked.elapsed() < PROMPTLY,
+            "{:?}: {ended}",
+            locked.elapsed()
+        );
+        ended.exits(255).says(MESSAGE);
+    }
+    unlock(&world, &id);
+    let gone = idle("carol", "access");
+    world.ctl(&["users", "rm", "carol"]).exits(0);
+    gone.finish(PATIENCE).exits(255);
+    assert!(other.is_running());
+}
+
+#[test]
+fn a_command_that_waits_for_its_input_leaves_with_the_lock() {
+    let world = World::with_nodes().user("erin", "editor").start();
+    let erin = world.person("erin");
+    let waits = erin.access(&["users", "add", "zoe", "--key", "-"]);
+    let waits = waits.stdin_open().start();
+    // It has begun soon after its login is in the log.
+    let until = Instant::now() + PATIENCE;
+    while world.events("user.login").is_empty() {
+        assert!(Instant::now() < until);
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::sleep(Duration::from_millis(300));
+    lock(&world, &["--user", "erin"]);
+    let locked = Instant::now();
+    let left = waits.finish(PATIENCE);
+    assert!(
+        locked.elapsed() < PROMPTLY,
+        "{:?}: {left}",
+        locked.elapsed()
+    );
+    left.exits(77).says(MESSAGE);
 }
 
 #[test]

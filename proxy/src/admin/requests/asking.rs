@@ -19,7 +19,7 @@ use crate::admin::args::{CreateRequest, Format, ScopeName, Wish};
 use crate::admin::io::{Caller, CommandIo, Leave, Typed};
 use crate::admin::line::invalid;
 use crate::admin::resources::no_such_resource;
-use crate::admin::run::{Ended, Run, Stop, some};
+use crate::admin::run::{Ended, Run, Stop, barred, some, unless_barred};
 use crate::exit::Exit;
 use crate::say::{self, Audience, RequestBlock, clean};
 use crate::state::FileError;
@@ -233,7 +233,9 @@ impl<I: CommandIo> Run<'_, I> {
             Ok(Filed::Joined(_) | Filed::Covered(_)) | Err(_) => return Ok(Some(String::new())),
         };
         let prompt = say::reason_prompt(prompt.as_deref());
-        match tokio::time::timeout(PROMPT, self.io.read_line(&prompt)).await {
+        let (ctx, caller) = (self.ctx, self.caller);
+        let typing = tokio::time::timeout(PROMPT, self.io.read_line(&prompt));
+        match unless_barred(ctx, caller, typing).await? {
             Ok(Typed::Line(line)) => self.check_reason(Some(&line)).map(Some),
             Ok(Typed::Interrupted) => Ok(None),
             // Nobody answered: whether a reason is needed is for the roles to say.
@@ -455,7 +457,6 @@ impl<I: CommandIo> Run<'_, I> {
         let give_up = patience.map(|patience| tokio::time::Instant::now() + patience);
         loop {
             changes.borrow_and_update();
-            // Who was locked out meanwhile is told so and waits no longer.
             self.admit()?;
             let locks = self.ctx.state.view();
             if let Some(lock) = locks.locks().on_request(&id, self.ctx.state.now()) {
@@ -472,7 +473,11 @@ impl<I: CommandIo> Run<'_, I> {
                     None => std::future::pending().await,
                 }
             };
+            let (ctx, caller) = (self.ctx, self.caller);
             tokio::select! {
+                biased;
+                // Who was locked out meanwhile is told so and waits no longer.
+                stop = barred(ctx, caller) => return Err(stop),
                 changed = changes.changed() => if changed.is_err() {
                     return Err(StoreError::Stopped.into());
                 },

@@ -294,3 +294,67 @@ async fn a_dry_run_computes_everything_and_writes_nothing() {
     assert_eq!(world.requests(), 0);
     assert_eq!(world.ctx.state.reader().audit_head().await.unwrap(), before);
 }
+
+#[tokio::test]
+async fn whoever_waits_for_input_or_an_answer_leaves_when_locked_out_and_nothing_is_done() {
+    let dawdling = || Client {
+        dawdles: true,
+        ..Client::default()
+    };
+    let at_a_terminal = || Client {
+        typed: Some(VecDeque::new()),
+        ..dawdling()
+    };
+    let cases = [
+        ("erin", "users add zoe --key -", dawdling()),
+        ("erin", "create -f -", dawdling()),
+        ("erin", "nodes host-cert iot --key -", dawdling()),
+        (
+            "alice",
+            "request create --resource root@iot",
+            at_a_terminal(),
+        ),
+    ];
+    for (who, line, client) in cases {
+        let world = world().await;
+        let mut waiting = Running::start(&world, who, line, client);
+        waiting.until("waiting for input").await;
+        // Somebody else's lock is no reason to leave.
+        world.says("ctl", "lock --user bob").await;
+        world
+            .says("ctl", &format!("lock --user {who} --message stolen"))
+            .await;
+        let said = waiting.task.await.unwrap();
+        assert_eq!(said.code, 77, "{line}: {said:?}");
+        assert!(said.err.contains("stolen"), "{line}: {said:?}");
+        assert_eq!(world.requests(), 0);
+        assert!(world.ctx.state.view().user(&name("zoe")).is_none());
+    }
+    let world = world().await;
+    let climber = "{kind: role, version: v8, metadata: {name: climber}, spec: {allow: {request: {roles: [access]}}}}";
+    world.says_to("ctl", "create -f -", climber).await;
+    world
+        .says("ctl", "users update alice --roles climber")
+        .await;
+    let asked = "login --request-roles access --request-reason please";
+    let mut waiting = Running::start(&world, "alice", asked, Client::default());
+    waiting.until("Waiting for request approval").await;
+    let key = fingerprint(&key("alice"));
+    world.says("ctl", &format!("lock --key {key}")).await;
+    let said = waiting.task.await.unwrap();
+    assert_eq!((said.code, said.out.as_str()), (77, ""), "{said:?}");
+}
+
+#[tokio::test]
+async fn whoever_waits_leaves_when_her_key_is_taken_from_her() {
+    let world = world().await;
+    let mut waiting = Running::start(&world, "alice", CREATE, Client::default());
+    waiting.until("Waiting for request approval").await;
+    let another = key("another").to_openssh().unwrap();
+    let said = world
+        .says_to("ctl", "users update alice --key -", &another)
+        .await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = waiting.task.await.unwrap();
+    assert_eq!(said.code, 77, "{said:?}");
+}
