@@ -45,6 +45,9 @@ pub struct Settings {
     /// How many requests of one user may be pending at a time, so that one person cannot flood
     /// the reviewers.
     pub pending_per_user: usize,
+    /// How many requests of one user may be filed within an hour, whatever becomes of them: each
+    /// stays in the database for good.
+    pub filed_per_hour: usize,
     /// The longest reason, in bytes.
     pub reason_bytes: usize,
     /// The most resource IDs in a request.
@@ -60,6 +63,7 @@ impl Default for Settings {
             request_ttl: Duration::days(7),
             assume_start_ahead: Duration::days(7),
             pending_per_user: 50,
+            filed_per_hour: 300,
             reason_bytes: 4096,
             resources_per_request: 300,
             resource_bytes: 32 * 1024,

@@ -31,6 +31,8 @@ pub struct Config {
     pub host_domains: Vec<String>,
     /// `source-address` of access certificates; empty: the local address of each dialled connection.
     pub egress_addresses: Vec<String>,
+    /// Further addresses that nodes come from: administration from there is refused.
+    pub node_addresses: Vec<IpAddr>,
     /// Environment variables that are passed on to nodes, beside `LANG` and `LC_*`; `*` at the end is a wildcard.
     pub accept_env: Vec<String>,
     /// The limits of the front door.
@@ -41,6 +43,8 @@ pub struct Config {
     pub pending_per_user: u32,
     /// How long a second factor that was given counts for the same key and address.
     pub second_factor_lasts: Duration,
+    /// Requests of one user that may be filed within an hour.
+    pub filed_per_hour: u32,
     /// Where the passphrase of the authorities' key files is; `None` where they have none.
     pub ca_passphrase: Option<PassphraseSource>,
     /// Where the keys of the authorities are.
@@ -157,6 +161,8 @@ struct File {
     public_names: Vec<Spanned<String>>,
     host_domains: Vec<Spanned<String>>,
     egress_addresses: Vec<Spanned<String>>,
+    #[serde(default)]
+    node_addresses: Vec<Spanned<String>>,
     accept_env: Vec<Spanned<String>>,
     login_grace_time: Option<Spanned<String>>,
     max_startups: Option<Spanned<String>>,
@@ -170,6 +176,7 @@ struct File {
     drain_timeout: Option<Spanned<String>>,
     second_factor_lasts: Option<Spanned<String>>,
     max_pending_requests_per_user: Option<Spanned<u32>>,
+    max_requests_per_user_per_hour: Option<Spanned<u32>>,
     ca_passphrase_file: Option<Spanned<String>>,
     ca_passphrase_env: Option<Spanned<String>>,
     ca_passphrase_credential: Option<Spanned<String>>,
@@ -349,6 +356,11 @@ impl Reader<'_> {
                 .iter()
                 .map(|value| self.cidr("egress_addresses", value))
                 .collect::<Result<_, _>>()?,
+            node_addresses: file
+                .node_addresses
+                .iter()
+                .map(|value| self.address("node_addresses", value))
+                .collect::<Result<_, _>>()?,
             accept_env: file
                 .accept_env
                 .iter()
@@ -371,6 +383,11 @@ impl Reader<'_> {
                 "max_pending_requests_per_user",
                 &file.max_pending_requests_per_user,
                 50,
+            )?,
+            filed_per_hour: self.number(
+                "max_requests_per_user_per_hour",
+                &file.max_requests_per_user_per_hour,
+                300,
             )?,
             ca_passphrase: self.ca_passphrase(&file)?,
             ca_key: file.ca_key.as_ref().map(CaKey::places).unwrap_or_default(),
@@ -641,6 +658,7 @@ impl Config {
     pub fn settings(&self) -> Settings {
         Settings {
             pending_per_user: usize::try_from(self.pending_per_user).unwrap_or(usize::MAX),
+            filed_per_hour: usize::try_from(self.filed_per_hour).unwrap_or(usize::MAX),
             ..Settings::default()
         }
     }

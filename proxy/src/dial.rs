@@ -158,6 +158,10 @@ async fn log_in(
     let tcp = step(TcpStream::connect(address))
         .await
         .map_err(failed(Stage::Connecting))?;
+    if let Ok(there) = tcp.peer_addr() {
+        let (addresses, now) = (proxy.state.addresses(), proxy.state.now());
+        addresses.seen(node.addr.host(), [there.ip()], now);
+    }
     ssh::prepare(&tcp).map_err(|error| failed(Stage::Connecting)(error.to_string()))?;
     let source_addresses =
         source_addresses(proxy, &node.egress_addresses, &tcp).map_err(failed(Stage::Connecting))?;

@@ -79,6 +79,7 @@ impl Exits for FileError {
     fn exit(&self) -> Exit {
         match self {
             FileError::Refused(refused) => refused.exit(),
+            FileError::TooOften { .. } => Exit::Failed,
             FileError::NotAdmitted(_) | FileError::FromNode(_) => Exit::Denied,
             FileError::Store(error) => error.exit(),
         }

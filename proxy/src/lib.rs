@@ -10,6 +10,7 @@
     )
 )]
 
+mod addresses;
 pub mod admin;
 pub mod agent;
 pub mod audit;
@@ -25,6 +26,7 @@ pub mod hold;
 pub mod keys;
 mod learning;
 pub mod limits;
+pub mod listings;
 pub mod mfa;
 pub mod proxy;
 pub mod say;

@@ -12,6 +12,7 @@ use crate::admin::{self, Place, SecondFactorContext};
 use crate::config::Config;
 use crate::keys::{HostKeys, Keys};
 use crate::limits::Door;
+use crate::listings::Listings;
 use crate::mfa::{Recent, Sealer};
 use crate::scan::NetworkScanner;
 use crate::state::State;
@@ -85,6 +86,7 @@ impl Proxy {
         let (host, port) = reached_at;
         let started = state.now();
         let recent = Arc::new(Recent::default());
+        state.addresses().name(config.node_addresses.clone());
         let commands = admin::Context {
             state: state.clone(),
             place: Arc::new(Place {
@@ -94,6 +96,7 @@ impl Proxy {
             }),
             scanner: Arc::new(NetworkScanner),
             waiting: Waiting::default(),
+            listings: Listings::default(),
             rotator: Some(keys.rotator),
             second_factors: SecondFactorContext {
                 sealer: Arc::new(sealer),
@@ -120,6 +123,8 @@ impl Proxy {
 
     /// Replaces the settings (SIGHUP). Connections that exist keep the limits they began with.
     pub fn reconfigure(&self, config: Config) {
+        let named = config.node_addresses.clone();
+        self.state.addresses().name(named);
         self.config.store(Arc::new(config));
     }
 

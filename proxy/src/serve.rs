@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::addresses;
 use crate::admin;
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::exit::{Exit, Exits};
@@ -121,6 +122,8 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let mut sessions = JoinSet::new();
     let control = tokio::spawn(serve_control(proxy.clone(), control));
     let renewal = tokio::spawn(renew(proxy.clone()));
+    addresses::first_look(&proxy).await;
+    let following = tokio::spawn(addresses::follow(proxy.clone()));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -142,6 +145,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     drain(&proxy, &mut sessions, &mut signals).await;
     control.abort();
     renewal.abort();
+    following.abort();
     std::fs::remove_file(options.data_dir.join("ctl.sock")).ok();
     proxy.state.close().await;
     Ok(())

@@ -19,10 +19,12 @@
 //!  writer: begin immediate ─► decide (core) ─► rows + audit ─► commit ─► view, changes
 //! ```
 
+mod addresses;
 mod allowances;
 mod authorities;
 mod certificates;
 mod clock;
+mod filings;
 mod identities;
 mod locks;
 mod mfa;
@@ -55,6 +57,7 @@ use crate::store::{OpenError, Reader, Store, StoreError};
 use authorities::Learning;
 use writer::{Draft, Message, Work, Writer};
 
+pub use addresses::NodeAddresses;
 pub(crate) use allowances::sees_allowance;
 pub use allowances::{AllowError, Allowed, DisallowError};
 pub use authorities::{Adopted, Learner};
@@ -87,6 +90,9 @@ struct Shared {
     reader: Reader,
     authorities: ArcSwapOption<Authorities>,
     learning: Mutex<Learning>,
+    addresses: Arc<NodeAddresses>,
+    /// Told when nodes were registered or changed.
+    nodes: tokio::sync::Notify,
 }
 
 /// Who does something, and from where.
@@ -199,6 +205,8 @@ impl State {
             reader,
             authorities: ArcSwapOption::empty(),
             learning: Mutex::default(),
+            addresses: Arc::default(),
+            nodes: tokio::sync::Notify::new(),
         });
         let writer = Writer::new(store, started, Arc::clone(&shared), queue);
         let task = tokio::spawn(writer.run());
@@ -244,6 +252,26 @@ impl State {
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.shared.reader
+    }
+
+    /// From where registered nodes may come.
+    #[must_use]
+    pub fn addresses(&self) -> &NodeAddresses {
+        &self.shared.addresses
+    }
+
+    /// Returns when nodes were registered or changed since it last returned.
+    pub async fn nodes_changed(&self) {
+        self.shared.nodes.notified().await;
+    }
+
+    /// Refuses administration that comes from a registered node, loopback aside: for what only reads.
+    /// Whatever is written asks by itself.
+    ///
+    /// # Errors
+    /// [`FromNode`] names the node.
+    pub fn not_from_a_node(&self, from: SocketAddr) -> Result<(), FromNode> {
+        self.addresses().refuse(&self.view(), Some(from))
     }
 
     /// Changes the limits and defaults that decisions are made with (the configuration was read
@@ -337,18 +365,7 @@ fn rfc3339(at: OffsetDateTime) -> String {
         .unwrap_or_default()
 }
 
-/// Refuses what comes from the address of a registered node, loopback aside.
-fn not_from_a_node(view: &View, from: Option<SocketAddr>) -> Result<(), FromNode> {
-    let Some(from) = from
-        .map(|from| from.ip().to_canonical())
-        .filter(|ip| !ip.is_loopback())
-    else {
-        return Ok(());
-    };
-    match view.nodes_at(&from.to_string()).next() {
-        Some(node) => Err(FromNode {
-            node: node.name.to_string(),
-        }),
-        None => Ok(()),
-    }
+/// Refuses what comes from a registered node, loopback aside.
+fn not_from_a_node(draft: &Draft, from: Option<SocketAddr>) -> Result<(), FromNode> {
+    draft.addresses().refuse(draft.view(), from)
 }

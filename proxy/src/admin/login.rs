@@ -222,6 +222,7 @@ fn filing_refused(error: FileError) -> Stop {
             say::reason_required_at_login(prompt.as_deref()),
         ),
         FileError::Refused(_)
+        | FileError::TooOften { .. }
         | FileError::NotAdmitted(_)
         | FileError::FromNode(_)
         | FileError::Store(_) => error.into(),

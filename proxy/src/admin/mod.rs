@@ -57,6 +57,7 @@ use ssh_key::PublicKey;
 use crate::audit::{Entry, Event};
 use crate::authority::Rotator;
 use crate::exit::Exit;
+use crate::listings::Listings;
 use crate::mfa::{Recent, Sealer};
 use crate::say::{self, LineEnd};
 use crate::state::State;
@@ -83,6 +84,8 @@ pub struct Context {
     pub scanner: Arc<dyn Scanner>,
     /// Who waits for which request now.
     pub waiting: Waiting,
+    /// How many listings are under way.
+    pub listings: Listings,
     /// Turns the certificate authorities; `None` where there are no key files.
     pub rotator: Option<Arc<Rotator>>,
     /// Keeps second factors.
@@ -184,7 +187,44 @@ async fn command<I: CommandIo>(run: &mut Run<'_, I>, line: &CommandLine) -> Ende
     }
 }
 
+/// Whether the answer may be long, so that it is given in turn.
+fn lists(command: &Command) -> bool {
+    match command {
+        Command::Ls(_)
+        | Command::Get(_)
+        | Command::Audit(_)
+        | Command::Auth(_)
+        | Command::Request(Request::Search(_) | Request::Ls(_) | Request::Allows(Allows::Ls(_)))
+        | Command::Requests(Requests::Ls(_))
+        | Command::Users(Users::Ls(_))
+        | Command::Nodes(Nodes::Ls(_))
+        | Command::Locks(Locks::Ls(_)) => true,
+        Command::Request(_)
+        | Command::Requests(_)
+        | Command::Users(_)
+        | Command::Nodes(_)
+        | Command::Locks(_)
+        | Command::Login(_)
+        | Command::Status(_)
+        | Command::Whoami(_)
+        | Command::Explain(_)
+        | Command::Config(_)
+        | Command::Help(_)
+        | Command::Version
+        | Command::Create(_)
+        | Command::Rm(_)
+        | Command::Cert(_)
+        | Command::Mfa(_)
+        | Command::Lock(_) => false,
+    }
+}
+
 async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended {
+    let _turn = if lists(&command) {
+        run.turn_at_listing().await?
+    } else {
+        None
+    };
     match command {
         Command::Ls(args) => run.ls(&args).await,
         Command::Request(command) => match command {

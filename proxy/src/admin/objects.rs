@@ -768,6 +768,10 @@ impl<I: CommandIo> Run<'_, I> {
     /// The objects that are asked for; only of everything there is more than one part.
     fn found<'v>(&self, view: &'v View, args: &Get) -> Result<Vec<Found<'v>>, Stop> {
         let name = args.what.name.as_deref();
+        let detail = match args.format {
+            Format::Text => Detail::Table,
+            Format::Json | Format::Yaml => Detail::Documents,
+        };
         let kinds = match args.what.kind {
             ObjectKind::All => {
                 let mut kinds = vec![
@@ -785,11 +789,11 @@ impl<I: CommandIo> Run<'_, I> {
             | ObjectKind::Node
             | ObjectKind::Lock
             | ObjectKind::MonitoringRule
-            | ObjectKind::Resource(_)) => return Ok(vec![self.found_of(view, one, name)?]),
+            | ObjectKind::Resource(_)) => return Ok(vec![self.found_of(view, one, name, detail)?]),
         };
         let mut parts = Vec::with_capacity(kinds.len());
         for kind in kinds {
-            let part = self.found_of(view, kind, None)?;
+            let part = self.found_of(view, kind, None, detail)?;
             // There are few of these anywhere, and an empty table says little.
             let skipped = match &part {
                 Found::Roles(_) | Found::Users(_) | Found::Nodes(_) | Found::Locks(_) => false,
@@ -809,58 +813,65 @@ impl<I: CommandIo> Run<'_, I> {
         view: &'v View,
         kind: ObjectKind,
         name: Option<&str>,
+        detail: Detail,
     ) -> Result<Found<'v>, Stop> {
         Ok(match kind {
             ObjectKind::Role => {
                 let all = roles(view, name);
-                let of = (AdminResource::Role, name);
+                let of = (AdminResource::Role, name, detail);
                 Found::Roles(self.shown(of, all, |role| AdminObject::Role(role))?)
             }
             ObjectKind::User => {
                 let mut all: Vec<Arc<User>> = view.users().map(Arc::clone).collect();
                 all.retain(|user| name.is_none_or(|name| user.name.as_str() == name));
-                let of = (AdminResource::User, name);
+                let of = (AdminResource::User, name, detail);
                 Found::Users(self.shown(of, all, |user| AdminObject::User(user))?)
             }
             ObjectKind::Node | ObjectKind::All => {
                 let mut all = all_nodes(view);
                 all.retain(|node| name.is_none_or(|name| is_called(view, node, name)));
-                let of = (AdminResource::Node, name);
+                let of = (AdminResource::Node, name, detail);
                 Found::Nodes(self.shown(of, all, |node| AdminObject::Node(node))?)
             }
             ObjectKind::Lock => {
                 let all = locks::named(view, name);
-                let of = (AdminResource::Lock, name);
+                let of = (AdminResource::Lock, name, detail);
                 Found::Locks(self.shown(of, all, |lock| (*lock).into())?)
             }
             ObjectKind::MonitoringRule => {
                 let all = monitoring::named(view, name);
-                let of = (AdminResource::AccessMonitoringRule, name);
+                let of = (AdminResource::AccessMonitoringRule, name, detail);
                 Found::Rules(self.shown(of, all, |rule| AdminObject::MonitoringRule(rule))?)
             }
             ObjectKind::Resource(kind) => {
                 let mut all = all_resources(view, kind);
                 all.retain(|resource| name.is_none_or(|name| resource.name.as_str() == name));
-                let of = (kind.admin(), name);
+                let of = (kind.admin(), name, detail);
                 let found = self.shown(of, all, |resource| AdminObject::Resource(resource))?;
                 Found::Resources(kind, found)
             }
         })
     }
 
-    /// Those of `all` that the caller may list; with a name, the one that she may read, which is not there for who may
+    /// Those of `all` that the caller may list, and read where whole documents are shown; with a name, the one that she may read, which is not there for who may
     /// not know of it.
     fn shown<T>(
         &self,
-        (resource, name): (AdminResource, Option<&str>),
+        (resource, name, detail): (AdminResource, Option<&str>, Detail),
         mut all: Vec<T>,
         object: impl for<'o> Fn(&'o T) -> AdminObject<'o>,
     ) -> Result<Vec<T>, Stop> {
         let view = self.ctx.state.view();
         let Some(name) = name else {
-            self.require_some(AdminVerb::List, resource)?;
-            let mandate = self.mandate(&view, AdminVerb::List, resource);
-            all.retain(|one| mandate.covers(object(one)));
+            let verbs: &[AdminVerb] = match detail {
+                Detail::Table => &[AdminVerb::List],
+                Detail::Documents => &[AdminVerb::List, AdminVerb::Read],
+            };
+            for verb in verbs {
+                self.require_some(*verb, resource)?;
+                let mandate = self.mandate(&view, *verb, resource);
+                all.retain(|one| mandate.covers(object(one)));
+            }
             return Ok(all);
         };
         self.require_some(AdminVerb::Read, resource)?;
@@ -993,6 +1004,13 @@ impl<I: CommandIo> Run<'_, I> {
         }
         Ok(())
     }
+}
+
+/// How much of each object is shown: a line of a table for who may know that it exists, or all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Table,
+    Documents,
 }
 
 /// Objects of one kind.

@@ -16,6 +16,7 @@ use super::objects::no_such;
 use super::status::admitted;
 use super::{Context, args};
 use crate::exit::Exit;
+use crate::listings::Turn;
 use crate::say::{self, Cells, Columns, LineEnd, clean};
 use crate::state::{By, FromNode, ObjectId};
 use crate::store::StoreError;
@@ -213,6 +214,20 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(())
     }
 
+    /// Waits for a turn at a listing, to be kept until the client has taken it. The local administrator needs none.
+    pub(crate) async fn turn_at_listing(&mut self) -> Result<Option<Turn>, Stop> {
+        let (ctx, caller) = (self.ctx, self.caller);
+        let Some(user) = self.user().cloned() else {
+            return Ok(None);
+        };
+        let turn = ctx.listings.turn(&user);
+        tokio::select! {
+            biased;
+            turn = unless_barred(ctx, caller, turn) => turn,
+            _ = self.io.gone() => Err(Stop::Gone),
+        }
+    }
+
     /// The caller's identity, for commands that are about one's own access.
     pub(crate) fn identity(&self, command: &str) -> Result<&Identity, Stop> {
         match self.caller {
@@ -247,10 +262,20 @@ impl<I: CommandIo> Run<'_, I> {
         verb: AdminVerb,
         resource: AdminResource,
     ) -> Mandate<'v> {
-        Mandate(
-            self.user()
-                .map(|user| Rights::new(view, user, verb, resource)),
-        )
+        match self.user() {
+            None => Mandate::Everything,
+            // From a node it may be the node that asks, by an agent that was forwarded to it.
+            Some(_) if self.not_from_a_node().is_err() => Mandate::Nothing,
+            Some(user) => Mandate::Rights(Rights::new(view, user, verb, resource)),
+        }
+    }
+
+    /// Refuses what comes from a registered node's address.
+    fn not_from_a_node(&self) -> Result<(), Stop> {
+        match self.caller {
+            Caller::Ssh { remote_addr, .. } => Ok(self.ctx.state.not_from_a_node(*remote_addr)?),
+            Caller::Local => Ok(()),
+        }
     }
 
     /// Whether the caller may do `verb` with `object`.
@@ -264,6 +289,7 @@ impl<I: CommandIo> Run<'_, I> {
         if self.may(verb, object) {
             return Ok(());
         }
+        self.not_from_a_node()?;
         Err(not_allowed(verb, object.resource()))
     }
 
@@ -283,6 +309,7 @@ impl<I: CommandIo> Run<'_, I> {
         if self.may_some(verb, resource) {
             return Ok(());
         }
+        self.not_from_a_node()?;
         Err(not_allowed(verb, resource))
     }
 
@@ -390,17 +417,32 @@ fn not_allowed(verb: AdminVerb, resource: AdminResource) -> Stop {
 }
 
 /// What the caller may do with objects of one kind: for listings, which ask it of very many.
-pub(crate) struct Mandate<'v>(Option<Rights<'v>>);
+pub(crate) enum Mandate<'v> {
+    /// The local administrator's.
+    Everything,
+    /// What roles say.
+    Rights(Rights<'v>),
+    /// That of somebody who comes from a node.
+    Nothing,
+}
 
 impl Mandate<'_> {
     /// Whether it may be done with `object`.
     pub(crate) fn covers(&self, object: AdminObject<'_>) -> bool {
-        self.0.as_ref().is_none_or(|rights| rights.cover(object))
+        match self {
+            Mandate::Everything => true,
+            Mandate::Rights(rights) => rights.cover(object),
+            Mandate::Nothing => false,
+        }
     }
 
     /// Whether there may be an object with which it may be done.
     fn exists(&self) -> bool {
-        self.0.as_ref().is_none_or(Rights::exist)
+        match self {
+            Mandate::Everything => true,
+            Mandate::Rights(rights) => rights.exist(),
+            Mandate::Nothing => false,
+        }
     }
 }
 

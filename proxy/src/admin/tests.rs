@@ -256,6 +256,7 @@ async fn world() -> World {
             sealer: Arc::new(crate::mfa::Sealer::with_key(&[9; 32]).unwrap()),
             recent: Arc::default(),
         },
+        listings: crate::listings::Listings::default(),
         state,
         place: Arc::new(Place {
             host: "proxy.example.com".to_owned(),

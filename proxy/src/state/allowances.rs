@@ -141,7 +141,7 @@ impl State {
 fn allow(draft: &mut Draft, by: &By, allowance: &Allowance) -> Result<(), AllowError> {
     by.admit(draft)?;
     by.admit_as_reviewer(draft.view())?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     allowance.check(draft.view(), draft.now())?;
     draft.put_allowance(allowance.clone());
     Ok(())
@@ -169,7 +169,7 @@ fn review_pending(draft: &mut Draft, allowance: &Allowance) -> Vec<Arc<AccessReq
 
 fn disallow(draft: &mut Draft, by: &By, ids: &[AllowanceId]) -> Result<(), DisallowError> {
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     for id in ids {
         let view = draft.view();
         let found = view

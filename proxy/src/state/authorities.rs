@@ -98,7 +98,7 @@ impl State {
             let kind = turn.before.kind;
             let turned = (|| {
                 by.admit(draft)?;
-                not_from_a_node(draft.view(), by.from)?;
+                not_from_a_node(draft, by.from)?;
                 may_rotate(draft, &by, kind)?;
                 let now = draft.authorities().ok_or(Unavailable(kind))?;
                 match *now.record(kind) == turn.before {

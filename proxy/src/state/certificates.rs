@@ -197,7 +197,7 @@ impl State {
         let by = by.clone();
         self.write_signed(move |draft, ticket| {
             by.admit(draft)?;
-            not_from_a_node(draft.view(), by.from)?;
+            not_from_a_node(draft, by.from)?;
             may(draft.view(), &by, AdminVerb::Update, &ObjectId::Node(node))?;
             let entry = by.entry(Event::CertCreate).node_id(node);
             let certificate = issue_host(draft, ticket, lifetime, Some(node), entry, &certify)?;

@@ -235,7 +235,7 @@ fn add(
     sealer: &Sealer,
 ) -> Result<Confirmed, MfaError> {
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     let user = own(by)?;
     let (known, now) = (draft.second_factors(&user), draft.now());
     if !known.devices.is_empty() && proof == Proof::Key {
@@ -263,7 +263,7 @@ fn add(
 
 fn remove_own(draft: &mut Draft, by: &By, name: &DeviceName, proof: Proof) -> Result<(), MfaError> {
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     let user = own(by)?;
     let known = draft.second_factors(&user);
     if known.device(name).is_none() {
@@ -291,7 +291,7 @@ fn reset(
     name: Option<&DeviceName>,
 ) -> Result<Vec<DeviceName>, MfaError> {
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     may(
         draft.view(),
         by,

@@ -331,12 +331,20 @@ impl State {
         existing: Existing,
     ) -> Result<Vec<Stored>, PutError> {
         let by = by.clone();
-        self.write(move |draft| {
-            let ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
-            put_all(draft, &by, objects, existing)
-                .inspect_err(|error| refused(draft, &by, AdminVerb::Update, &ids, error))
-        })
-        .await
+        let nodes = objects
+            .iter()
+            .any(|object| matches!(object, Object::Node(_)));
+        let stored = self
+            .write(move |draft| {
+                let ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
+                put_all(draft, &by, objects, existing)
+                    .inspect_err(|error| refused(draft, &by, AdminVerb::Update, &ids, error))
+            })
+            .await;
+        if nodes {
+            self.shared.nodes.notify_one();
+        }
+        stored
     }
 
     /// Changes a user as she is at this moment.
@@ -382,16 +390,19 @@ impl State {
         E: Send + 'static,
     {
         let by = by.clone();
-        self.write(move |draft| {
-            let found = draft.view().node(&node).map(|node| Node::clone(node));
-            update(draft, &by, ObjectId::Node(node), found, |mut changed| {
-                change(&mut changed)?;
-                // The UUID is what approvals are bound to.
-                changed.id = node;
-                Ok(Object::Node(changed))
+        let stored = self
+            .write(move |draft| {
+                let found = draft.view().node(&node).map(|node| Node::clone(node));
+                update(draft, &by, ObjectId::Node(node), found, |mut changed| {
+                    change(&mut changed)?;
+                    // The UUID is what approvals are bound to.
+                    changed.id = node;
+                    Ok(Object::Node(changed))
+                })
             })
-        })
-        .await
+            .await;
+        self.shared.nodes.notify_one();
+        stored
     }
 
     /// Removes all of these objects, or none. A removed user's requests end with her: who is
@@ -416,7 +427,7 @@ fn put_all(
     existing: Existing,
 ) -> Result<Vec<Stored>, PutError> {
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     let ids: Vec<ObjectId> = objects.iter().map(Object::id).collect();
     // Rights are judged before the first change: nobody gives himself what he lacks by the order
     // of documents.
@@ -447,7 +458,7 @@ fn put_all(
 
 fn remove_all(draft: &mut Draft, by: &By, ids: &[ObjectId]) -> Result<(), RemoveError> {
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     for id in ids {
         may(draft.view(), by, AdminVerb::Delete, id)?;
     }
@@ -466,7 +477,7 @@ fn update<T, E>(
 ) -> Result<Stored, UpdateError<E>> {
     let try_it = |draft: &mut Draft| {
         by.admit(draft).map_err(PutError::from)?;
-        not_from_a_node(draft.view(), by.from).map_err(PutError::from)?;
+        not_from_a_node(draft, by.from).map_err(PutError::from)?;
         may(draft.view(), by, AdminVerb::Update, &id).map_err(PutError::from)?;
         let found = found.ok_or_else(|| UpdateError::NoSuch(id.clone()))?;
         let changed = change(found).map_err(UpdateError::Refused)?;

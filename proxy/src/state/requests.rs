@@ -13,6 +13,7 @@ use anteroom_core::request::{
 };
 use anteroom_core::view::{FindRequestError, View};
 use thiserror::Error;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::allowances::{review_by_allowances, review_joined};
@@ -28,6 +29,17 @@ pub enum FileError {
     /// It cannot be asked for, or not like this.
     #[error(transparent)]
     Refused(#[from] FilingError),
+    /// As many were filed within the last hour as may be.
+    #[error(
+        "{limit} of your requests were filed within the last hour, which is the limit; the next one can be filed at {}",
+        super::rfc3339(*again)
+    )]
+    TooOften {
+        /// How many may be.
+        limit: usize,
+        /// When there is room for one more.
+        again: OffsetDateTime,
+    },
     /// Who asks may do nothing any more.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -102,7 +114,10 @@ impl State {
         let identity = identity.clone();
         self.write(move |draft| {
             let id = RequestId::from_uuid(Uuid::new_v4());
-            let filed = request::file(draft.view(), &identity, &wanted, id, draft.now())
+            let filed = request::file(draft.view(), &identity, &wanted, id, draft.now());
+            let filed = filed
+                .map_err(FileError::from)
+                .and_then(|filed| within_the_hour(draft, identity.user(), filed))
                 .inspect_err(|error| {
                     let mut entry = Entry::failed(Event::AccessRequestCreate, error)
                         .user(identity.user())
@@ -341,6 +356,17 @@ impl State {
     }
 }
 
+/// Holds a new request to how many of one user are filed within an hour. What it joins costs nothing.
+fn within_the_hour(draft: &Draft, user: &UserName, filed: Filed) -> Result<Filed, FileError> {
+    match (&filed, draft.filed_too_often(user)) {
+        (Filed::New(_), Some(again)) => Err(FileError::TooOften {
+            limit: draft.view().settings().filed_per_hour,
+            again,
+        }),
+        (Filed::New(_), None) | (Filed::Joined(_) | Filed::Covered(_), _) => Ok(filed),
+    }
+}
+
 /// Stores a new request, and has it reviewed by access monitoring rules and by pre-approvals in the
 /// same transaction: rules first, since one that denies is final.
 fn stored(draft: &mut Draft, mut new: Box<NewRequest>) -> Filed {
@@ -364,7 +390,7 @@ fn review(
         .cloned()
         .ok_or(ReviewError::NoSuch(id))?;
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     by.admit_as_reviewer(draft.view())?;
     let reviewed = request::review(
         draft.view(),
@@ -392,7 +418,7 @@ fn apply(
         .cloned()
         .ok_or(ApplyError::NoSuch(id))?;
     by.admit(draft)?;
-    may_act(draft.view(), by, verb, &request, action)?;
+    may_act(draft, by, verb, &request, action)?;
     if let Action::Override { roles, .. } = action {
         request::check_override(draft.view(), &by.actor, &request, roles)?;
     }
@@ -404,7 +430,7 @@ fn apply(
 /// Whether such an action on this request is the actor's to take, and from there; whether it can
 /// be taken, `core` says. What a requester does with a request of her own is no administration.
 fn may_act(
-    view: &View,
+    draft: &Draft,
     by: &By,
     verb: AdminVerb,
     request: &AccessRequest,
@@ -415,8 +441,8 @@ fn may_act(
         | Action::Override { .. }
         | Action::Deny { .. }
         | Action::Revoke { .. } => {
-            by.admit_as_reviewer(view)?;
-            not_from_a_node(view, by.from)?;
+            by.admit_as_reviewer(draft.view())?;
+            not_from_a_node(draft, by.from)?;
         }
         Action::Cancel
         | Action::Expire
@@ -424,6 +450,7 @@ fn may_act(
         | Action::Assume { .. }
         | Action::End => return Ok(()),
     }
+    let view = draft.view();
     match &by.actor {
         Actor::User(name) if allowed(view, name, verb, AdminObject::AccessRequest(request)) => {
             Ok(())
@@ -444,7 +471,7 @@ fn file_for(
     wanted: &Wanted,
 ) -> Result<Filed, FileError> {
     by.admit(draft)?;
-    not_from_a_node(draft.view(), by.from)?;
+    not_from_a_node(draft, by.from)?;
     let id = RequestId::from_uuid(Uuid::new_v4());
     let filed = request::file_for(draft.view(), user, &by.actor, wanted, id, draft.now())?;
     Ok(filed)

@@ -30,9 +30,11 @@ use super::*;
 use crate::audit::{Event, Tampered};
 use crate::store::{AuditFilter, Broken, DATABASE, MigrateError, VerifyError};
 
+mod addresses;
 mod admitted;
 mod allowances;
 mod authorities;
+mod filings;
 mod hosts;
 mod identities;
 mod mfa;
@@ -1468,6 +1470,11 @@ async fn many_waiting_writers_share_commits() {
 #[tokio::test]
 async fn requests_that_ended_long_ago_leave_memory_and_stay_findable() {
     let world = world().await;
+    let settings = Settings {
+        filed_per_hour: usize::MAX,
+        ..Settings::default()
+    };
+    world.state.configure(settings).await.unwrap();
     let first = world.file("root").await;
     let alice = By::user(me("alice"), None);
     world

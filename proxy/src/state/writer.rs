@@ -31,9 +31,10 @@ use anteroom_core::view::{Settings, View};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::allowances::let_allowances_end;
+use super::filings::Filings;
 use super::monitoring::review_pending_by_rules;
+use super::{NodeAddresses, Shared};
 use crate::audit::{Entry, Event, Outcome, PROXY};
 use crate::authority::{Authorities, AuthorityKind, Record, Retired};
 use crate::store::{
@@ -128,10 +129,12 @@ where
 #[derive(Debug)]
 pub(super) struct Draft {
     view: View,
+    addresses: Arc<NodeAddresses>,
     now: OffsetDateTime,
     last_issued: Option<OffsetDateTime>,
     authorities: Option<Arc<Authorities>>,
     revisions: HashMap<RequestId, i64>,
+    filings: Filings,
     changes: Vec<Change>,
     touched: Vec<RequestId>,
     news: News,
@@ -148,6 +151,11 @@ impl Draft {
     /// What is true at this moment of the transaction.
     pub(super) fn view(&self) -> &View {
         &self.view
+    }
+
+    /// From where registered nodes may come.
+    pub(super) fn addresses(&self) -> &NodeAddresses {
+        &self.addresses
     }
 
     /// The transaction's time, read once.
@@ -235,7 +243,15 @@ impl Draft {
         self.turn(|view| view.without_allowance(&id));
     }
 
+    /// When the user may file again, if she has filed as many requests within the last hour as may
+    /// be. What was filed for her by somebody else counts, too.
+    pub(super) fn filed_too_often(&self, user: &UserName) -> Option<OffsetDateTime> {
+        let limit = self.view.settings().filed_per_hour;
+        self.filings.full_until(user, limit, self.now)
+    }
+
     pub(super) fn file_request(&mut self, request: AccessRequest) {
+        self.filings.add(&request.user, self.now);
         self.push(Change::FileRequest(Arc::new(request.clone())));
         self.revisions.insert(request.id, 1);
         self.touched.push(request.id);
@@ -449,6 +465,7 @@ impl Draft {
         match change {
             Change::FileRequest(request) => {
                 self.revisions.remove(&request.id);
+                self.filings.take_back(&request.user);
             }
             Change::UpdateRequest { request, .. } => {
                 self.revisions
@@ -552,6 +569,7 @@ fn is_over(request: &AccessRequest, now: OffsetDateTime) -> bool {
 struct Memory {
     view: View,
     revisions: HashMap<RequestId, i64>,
+    filings: Filings,
     deadlines: BTreeSet<(OffsetDateTime, RequestId)>,
     deadline_of: HashMap<RequestId, OffsetDateTime>,
     /// Requests that have ended, oldest first, at most [`RECENT`] of them: the view is copied on
@@ -602,6 +620,7 @@ impl Memory {
             .collect();
         let mut requests: Vec<AccessRequest> =
             requests.into_iter().map(|(request, _)| request).collect();
+        let filings = Filings::of(&requests, now);
         requests.sort_by_key(|request| {
             request
                 .resolved
@@ -623,6 +642,7 @@ impl Memory {
         let mut memory = Self {
             view,
             revisions,
+            filings,
             deadlines: BTreeSet::new(),
             deadline_of: HashMap::new(),
             ended: VecDeque::new(),
@@ -636,13 +656,15 @@ impl Memory {
         memory
     }
 
-    fn draft(&self, now: OffsetDateTime) -> Draft {
+    fn draft(&self, now: OffsetDateTime, addresses: Arc<NodeAddresses>) -> Draft {
         Draft {
             view: self.view.clone(),
+            addresses,
             now,
             last_issued: self.last_issued,
             authorities: self.authorities.clone(),
             revisions: self.revisions.clone(),
+            filings: self.filings.clone(),
             changes: Vec::new(),
             touched: Vec::new(),
             news: News::Nothing,
@@ -666,10 +688,12 @@ impl Memory {
     fn accept(&mut self, draft: Draft) {
         let Draft {
             view,
+            addresses: _,
             now,
             last_issued,
             authorities,
             revisions,
+            filings,
             changes: _,
             touched,
             news: _,
@@ -681,6 +705,7 @@ impl Memory {
         self.last_issued = last_issued;
         self.authorities = authorities;
         self.revisions = revisions;
+        self.filings = filings;
         self.look_at(touched, now);
         self.forget_credentials(now);
         // What is due after all has just been tried and did not pass: not at once again.
@@ -792,7 +817,7 @@ impl Writer {
             tracing::error!("the audit log does not end as it did; run `audit verify`");
         }
         let memory = Memory::of(transaction.load(now).await?, cluster.clone(), settings, now);
-        let mut draft = memory.draft(now);
+        let mut draft = memory.draft(now, Arc::default());
         for session in transaction.unended_sessions().await? {
             let Ok(id) = session.id.parse() else { continue };
             let entry = Entry::new(Event::SessionEnd)
@@ -914,7 +939,7 @@ impl Writer {
             self.memory.authorities = authorities;
             news = News::Look;
         }
-        let mut draft = self.memory.draft(now);
+        let mut draft = self.memory.draft(now, Arc::clone(&self.shared.addresses));
         draft.let_time_pass(self.memory.due(now));
         if self.memory.is_opening(now) {
             review_pending_by_rules(&mut draft);

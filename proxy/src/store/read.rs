@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use anteroom_core::allowance::Allowance;
 use anteroom_core::credential::IssuedCredential;
@@ -19,10 +20,12 @@ use anteroom_core::role::Role;
 use anteroom_core::user::User;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use thiserror::Error;
 use time::OffsetDateTime;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Kind, StoreError, from_micros, micros};
 use crate::audit::{Anchor, Event, Head, Record, Tampered, Verifier};
@@ -31,9 +34,15 @@ use crate::audit::{Anchor, Event, Head, Record, Tampered, Verifier};
 /// one still reads how it ended, and lists need the database for older ones only.
 pub(crate) const RECENT: usize = 1000;
 
-/// Connections for listings. Reading never blocks the writer under WAL; two suffice for people,
-/// and more would only compete with the proxy for the disk.
-const READERS: u32 = 2;
+/// Connections for listings. Reading never blocks the writer under WAL; a few suffice for people,
+/// and more would only compete with the proxy for the disk. Who finds them taken waits in order, for as
+/// long as it takes: a page of a listing is milliseconds, and a time limit would turn away whoever came
+/// last, not whoever asked for too much.
+const READERS: u32 = 4;
+
+/// Connections for what is found by its key. They stand apart from listings, since logins and dials
+/// depend on them.
+const FINDERS: u32 = 2;
 
 /// Rows fetched at once while walking the audit log: 512 lines of at most some 20 KiB.
 const PAGE: i64 = 512;
@@ -302,10 +311,27 @@ fn listed(broken: &[Broken]) -> String {
         .join("; ")
 }
 
+/// A connection while it is somebody's turn.
+struct Turn<'r> {
+    connection: PoolConnection<Sqlite>,
+    _place: SemaphorePermit<'r>,
+}
+
+fn places(number: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(number).unwrap_or(1)))
+}
+
 /// Read-only connections to a data directory's database, also while a proxy runs on it.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    pool: SqlitePool,
+    /// For listings, in turn.
+    listings: SqlitePool,
+    turns: Arc<Semaphore>,
+    /// For what is found by its key.
+    finder: SqlitePool,
+    /// For the check of everything, which is long, one at a time.
+    checker: SqlitePool,
+    checks: Arc<Semaphore>,
 }
 
 impl Reader {
@@ -315,12 +341,33 @@ impl Reader {
             .read_only(true)
             .busy_timeout(super::BUSY)
             .foreign_keys(true);
-        Self {
-            pool: SqlitePoolOptions::new()
-                .max_connections(READERS)
+        let pool = |most: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(most)
                 .acquire_timeout(super::BUSY)
-                .connect_lazy_with(options),
+                .connect_lazy_with(options.clone())
+        };
+        Self {
+            listings: pool(READERS),
+            turns: places(READERS),
+            finder: pool(FINDERS),
+            checker: pool(1),
+            checks: places(1),
         }
+    }
+
+    /// A connection for one page of a listing, when its turn has come.
+    async fn turn(&self) -> Result<Turn<'_>, StoreError> {
+        let place = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        let connection = self.listings.acquire().await?;
+        Ok(Turn {
+            connection,
+            _place: place,
+        })
     }
 
     /// A reader of a data directory in which a proxy may or may not be running.
@@ -360,6 +407,7 @@ impl Reader {
         event: Option<Event>,
         after: i64,
     ) -> Result<Vec<Record>, StoreError> {
+        let mut turn = self.turn().await?;
         let rows = match event {
             Some(event) => {
                 sqlx::query(
@@ -368,14 +416,14 @@ impl Reader {
                 .bind(after)
                 .bind(event.name())
                 .bind(PAGE)
-                .fetch_all(&self.pool)
+                .fetch_all(&mut *turn.connection)
                 .await?
             }
             None => {
                 sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
                     .bind(after)
                     .bind(PAGE)
-                    .fetch_all(&self.pool)
+                    .fetch_all(&mut *turn.connection)
                     .await?
             }
         };
@@ -389,10 +437,15 @@ impl Reader {
     /// invariant that does not hold.
     pub async fn verify(&self, anchors: Vec<Anchor>) -> Result<Report, VerifyError> {
         // One read transaction: a proxy that writes meanwhile is not seen half way.
-        let mut connection = self.pool.acquire().await?;
-        sqlx::query("BEGIN").execute(&mut *connection).await?;
-        let outcome = verify(&mut connection, anchors).await;
-        sqlx::query("ROLLBACK").execute(&mut *connection).await?;
+        let _place = self
+            .checks
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Stopped)?;
+        // One that is given up half way is rolled back as well.
+        let mut transaction = self.checker.begin().await?;
+        let outcome = verify(&mut transaction, anchors).await;
+        transaction.rollback().await?;
         outcome
     }
 
@@ -402,17 +455,19 @@ impl Reader {
     /// [`StoreError`].
     pub async fn schema(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar("PRAGMA user_version")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.finder)
             .await?)
     }
 
     pub(super) fn pool(&self) -> &SqlitePool {
-        &self.pool
+        &self.finder
     }
 
     /// Closes the connections; later queries fail.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        self.listings.close().await;
+        self.finder.close().await;
+        self.checker.close().await;
     }
 
     /// How many roles there are, and those that this version can't read, each with the reason.
@@ -420,7 +475,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub async fn roles(&self) -> Result<(usize, Vec<(String, String)>), StoreError> {
-        let roles = roles(&mut *self.pool.acquire().await?).await?;
+        let roles = roles(&mut *self.finder.acquire().await?).await?;
         let unreadable = roles.iter().filter_map(|role| {
             let why = role.unreadable.clone()?;
             Some((role.name.to_string(), why))
@@ -433,7 +488,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub async fn audit_head(&self) -> Result<Head, StoreError> {
-        head(&mut *self.pool.acquire().await?).await
+        head(&mut *self.finder.acquire().await?).await
     }
 
     /// All requests, newest first, also those that memory no longer holds.
@@ -441,9 +496,10 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub async fn requests(&self, limit: i64) -> Result<Vec<AccessRequest>, StoreError> {
+        let mut turn = self.turn().await?;
         let rows = sqlx::query("SELECT id, body FROM requests ORDER BY created DESC, id LIMIT $1")
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *turn.connection)
             .await?;
         rows.iter().map(|row| parsed("request", row)).collect()
     }
@@ -490,7 +546,7 @@ impl Reader {
     pub async fn request(&self, id: RequestId) -> Result<Option<AccessRequest>, StoreError> {
         let row = sqlx::query("SELECT id, body FROM requests WHERE id = $1")
             .bind(id.to_string())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.finder)
             .await?;
         row.as_ref().map(|row| parsed("request", row)).transpose()
     }
@@ -504,10 +560,12 @@ impl Reader {
         &self,
         prefix: &str,
     ) -> Result<Vec<AccessRequest>, StoreError> {
-        let rows = sqlx::query("SELECT id, body FROM requests WHERE substr(id, 1, length($1)) = $1 ORDER BY id LIMIT 100")
-            .bind(prefix)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT id, body FROM requests WHERE id >= $1 AND id < $1 || 'g' ORDER BY id LIMIT 100",
+        )
+        .bind(prefix)
+        .fetch_all(&self.finder)
+        .await?;
         rows.iter().map(|row| parsed("request", row)).collect()
     }
 
@@ -519,7 +577,7 @@ impl Reader {
         Ok(
             sqlx::query_scalar("SELECT cert_sha256 FROM issuances WHERE serial = $1")
                 .bind(serial.to_string())
-                .fetch_optional(&self.pool)
+                .fetch_optional(&self.finder)
                 .await?,
         )
     }
@@ -533,6 +591,7 @@ impl Reader {
         &self,
         now: OffsetDateTime,
     ) -> Result<Vec<ValidCertificate>, StoreError> {
+        let mut turn = self.turn().await?;
         let rows = sqlx::query(
             "SELECT serial, kind, user, issuances.node_id, login, request_id, \
              coalesce(identities.login_key, issuances.user_key) AS login_key, \
@@ -543,7 +602,7 @@ impl Reader {
                AND (kind <> 'host' OR host_certificates.why IS NOT NULL) ORDER BY audit_seq",
         )
         .bind(super::micros(now))
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *turn.connection)
         .await?;
         rows.iter()
             .map(|row| {
@@ -579,7 +638,7 @@ impl Reader {
         )
         .bind(node.to_string())
         .bind(super::micros(now))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.finder)
         .await?;
         rows.iter().map(host_certificate).collect()
     }
@@ -589,11 +648,12 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub async fn host_certificates(&self) -> Result<HashMap<NodeId, OffsetDateTime>, StoreError> {
+        let mut turn = self.turn().await?;
         let rows = sqlx::query(
             "SELECT node_id, max(valid_before) AS ends FROM host_certificates \
              WHERE revoked IS NULL GROUP BY node_id",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *turn.connection)
         .await?;
         let mut found = HashMap::new();
         for row in &rows {
@@ -610,9 +670,10 @@ impl Reader {
     /// # Errors
     /// [`StoreError`].
     pub async fn sessions(&self, limit: i64) -> Result<Vec<SessionRow>, StoreError> {
+        let mut turn = self.turn().await?;
         let rows = sqlx::query("SELECT * FROM sessions ORDER BY started DESC, id LIMIT $1")
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *turn.connection)
             .await?;
         rows.iter().map(session).collect()
     }

@@ -261,6 +261,7 @@ impl<I: CommandIo> Run<'_, I> {
                 Stop::not_found(say::no_such_node(&shown))
             }
             FileError::Refused(_)
+            | FileError::TooOften { .. }
             | FileError::NotAdmitted(_)
             | FileError::FromNode(_)
             | FileError::Store(_) => error.into(),

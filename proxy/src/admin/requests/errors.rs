@@ -24,6 +24,7 @@ impl From<FileError> for Stop {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Refused(error) => error.into(),
+            FileError::TooOften { .. } => Self::by_state(Exit::Failed, error),
             FileError::NotAdmitted(_) | FileError::FromNode(_) => {
                 Self::by_state(Exit::Denied, clean(&error.to_string()))
             }

@@ -324,3 +324,92 @@ async fn administration_from_a_nodes_own_address_is_refused() {
         assert!(said.err.contains("hostile"), "{line}: {said:?}");
     }
 }
+
+/// What reads, and needs a rule.
+const READING: [&str; 13] = [
+    "users ls",
+    "users show alice",
+    "nodes ls",
+    "nodes show iot",
+    "nodes sshd-config iot",
+    "get roles",
+    "get role/access",
+    "get users --format text",
+    "locks ls",
+    "requests ls",
+    "requests capabilities alice",
+    "audit ls",
+    "audit verify",
+];
+
+#[tokio::test]
+async fn reading_administration_from_a_nodes_address_is_refused_and_ones_own_is_not() {
+    let world = world().await;
+    for line in READING {
+        let said = world.says("erin", line).await;
+        assert_eq!(said.code, 0, "{line}: {said:?}");
+    }
+    let there = node("hostile", "22222222-2222-4222-8222-222222222222", &[]);
+    let Object::Node(mut there) = there else {
+        panic!()
+    };
+    // By name: what counts is where it is.
+    there.addr = name("hostile.example.com:22");
+    let by = crate::state::By::local_administrator();
+    let state = &world.ctx.state;
+    state
+        .put(&by, vec![Object::Node(there)], Existing::Refuse)
+        .await
+        .unwrap();
+    let address = "203.0.113.5".parse().unwrap();
+    state
+        .addresses()
+        .seen("hostile.example.com", [address], state.now());
+    for line in READING {
+        let said = world.says("erin", line).await;
+        assert_eq!((said.code, said.out.as_str()), (77, ""), "{line}: {said:?}");
+        assert!(said.err.contains("`hostile`"), "{line}: {said:?}");
+    }
+    for line in ["ls", "status", "request ls", "whoami"] {
+        let said = world.says("erin", line).await;
+        assert_eq!(said.code, 0, "{line}: {said:?}");
+    }
+    let said = world.says("ctl", "users ls").await;
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+const LISTER: &str = "
+kind: role
+version: v8
+metadata: {name: lister}
+spec: {allow: {rules: [{resources: ['*'], verbs: [list]}]}}
+---
+kind: role
+version: v8
+metadata: {name: reader}
+spec: {allow: {rules: [{resources: [role], verbs: [list, read]}]}}
+";
+
+#[tokio::test]
+async fn who_may_list_sees_names_and_who_may_read_as_well_documents() {
+    let world = world().await;
+    let said = world.says_to("ctl", "create -f -", LISTER).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    for (who, role) in [("nina", "lister"), ("carol", "reader")] {
+        let line = format!("users update {who} --roles {role}");
+        assert_eq!(world.says("ctl", &line).await.code, 0);
+    }
+    for kind in ["roles", "users", "nodes", "all"] {
+        let table = format!("get {kind} --format text");
+        let said = world.says("nina", &table).await;
+        assert_eq!(said.code, 0, "{table}: {said:?}");
+        for format in ["yaml", "json"] {
+            let line = format!("get {kind} --format {format}");
+            let said = world.says("nina", &line).await;
+            assert_eq!((said.code, said.out.as_str()), (77, ""), "{line}: {said:?}");
+            assert!(said.err.contains("`read`"), "{line}: {said:?}");
+        }
+    }
+    let said = world.says("carol", "get roles").await;
+    assert!(said.out.contains("name: lister"), "{said:?}");
+}

@@ -1,0 +1,126 @@
+//! From where registered nodes may come, beside the addresses that they are registered by: reviews and
+//! administration from there may be a hostile node's use of an agent that was forwarded to it.
+//!
+//! A node registered by a host name comes from whatever the name means. What it was seen to mean is kept in
+//! memory and compared as addresses; looking names up is for others, here nothing waits.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anteroom_core::view::View;
+use time::{Duration, OffsetDateTime};
+
+use super::FromNode;
+
+/// How long an address counts after the name last meant it: a name that means several by turns means
+/// all of them, and one that was moved means the old address no more the day after.
+const REMEMBERED: Duration = Duration::days(1);
+
+/// The most addresses of one name. Names that mean more by turns (as those of large services do) are no
+/// servers' names.
+const MOST_OF_A_NAME: usize = 64;
+
+/// The addresses of nodes that are registered by name, and those that an operator named.
+#[derive(Debug, Default)]
+pub struct NodeAddresses(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// When each name was last seen to mean an address.
+    of: HashMap<String, HashMap<IpAddr, OffsetDateTime>>,
+    names_at: HashMap<IpAddr, BTreeSet<String>>,
+    by_the_operator: BTreeSet<IpAddr>,
+}
+
+impl NodeAddresses {
+    /// The name was seen to mean these addresses.
+    pub fn seen(
+        &self,
+        name: &str,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        now: OffsetDateTime,
+    ) {
+        // An address that a node is registered by is compared as such.
+        if name.parse::<IpAddr>().is_ok() {
+            return;
+        }
+        let mut known = self.known();
+        let of = known.of.entry(name.to_owned()).or_default();
+        let before: BTreeSet<IpAddr> = of.keys().copied().collect();
+        of.extend(addresses.into_iter().map(|ip| (ip.to_canonical(), now)));
+        of.retain(|_, seen| now - *seen <= REMEMBERED);
+        while of.len() > MOST_OF_A_NAME {
+            let oldest = of.iter().min_by_key(|(ip, seen)| (**seen, **ip));
+            let Some(oldest) = oldest.map(|(ip, _)| *ip) else {
+                break;
+            };
+            of.remove(&oldest);
+        }
+        // At most dials nothing is new.
+        if of.keys().copied().collect::<BTreeSet<_>>() != before {
+            known.index();
+        }
+    }
+
+    /// Forgets names that `is_registered` says no node has any more.
+    pub fn retain(&self, is_registered: impl Fn(&str) -> bool) {
+        let mut known = self.known();
+        known.of.retain(|name, _| is_registered(name));
+        known.index();
+    }
+
+    /// Whether nothing is known of this name yet.
+    #[must_use]
+    pub fn is_new(&self, name: &str) -> bool {
+        !self.known().of.contains_key(name)
+    }
+
+    /// The further addresses that the operator says nodes come from (`node_addresses`).
+    pub fn name(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
+        self.known().by_the_operator = addresses.collect();
+    }
+
+    /// Refuses what comes from a registered node, loopback aside.
+    pub(super) fn refuse(&self, view: &View, from: Option<SocketAddr>) -> Result<(), FromNode> {
+        let from = from.map(|from| from.ip().to_canonical());
+        let Some(ip) = from.filter(|ip| !ip.is_loopback()) else {
+            return Ok(());
+        };
+        if let Some(node) = view.nodes_at(&ip.to_string()).next() {
+            let node = node.name.to_string();
+            return Err(FromNode { node });
+        }
+        let known = self.known();
+        let names = known.names_at.get(&ip).into_iter().flatten();
+        for name in names {
+            if let Some(node) = view.nodes_at(name).next() {
+                let node = node.name.to_string();
+                return Err(FromNode { node });
+            }
+        }
+        if known.by_the_operator.contains(&ip) {
+            let node = ip.to_string();
+            return Err(FromNode { node });
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // What is in it is replaced whole: a panic leaves nothing half done that would be unsafe.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Works out the way back. Names are seen seldom, and asked for at every act.
+    fn index(&mut self) {
+        self.names_at.clear();
+        for (name, addresses) in &self.of {
+            for ip in addresses.keys() {
+                self.names_at.entry(*ip).or_default().insert(name.clone());
+            }
+        }
+    }
+}
