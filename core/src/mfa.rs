@@ -10,10 +10,10 @@ use crate::id::DeviceName;
 /// first.
 pub const MOST_DEVICES: usize = 8;
 
-/// Wrong codes in a row for which nobody has to wait.
+/// Wrong codes in a row after which there is a pause.
 const FREE_FAILURES: u32 = 5;
 
-/// The pause after the first wrong code that is not free. Each further one doubles it.
+/// The first pause. Each further wrong code doubles it.
 const FIRST_PAUSE: Duration = Duration::seconds(30);
 
 /// The longest pause. Of a million codes three are right at a time, so that who has stolen a key guesses for
