@@ -535,7 +535,8 @@ impl Reader {
         }
         sql.push(" ORDER BY created DESC, id LIMIT ")
             .push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        let rows = sql.build().fetch_all(&self.pool).await?;
+        let mut turn = self.turn().await?;
+        let rows = sql.build().fetch_all(&mut *turn.connection).await?;
         rows.iter().map(|row| parsed("request", row)).collect()
     }
 
