@@ -1029,7 +1029,7 @@ fn automatic(view: &View) -> Vec<(&'static str, View)> {
     let allowance = Allowance {
         id: AllowanceId::from_uuid(uuid::Uuid::from_u128(1)),
         author: user("dan"),
-        key: key(4),
+        key: key(6),
         user: user("alice"),
         covers: Covers::Nodes {
             labels: BTreeMap::from([("env".to_owned(), "staging".to_owned())]),

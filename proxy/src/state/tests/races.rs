@@ -444,3 +444,73 @@ async fn a_user_who_is_removed_in_a_race_leaves_nothing_open() {
         assert!(!reached.contains(&state), "{reached:?}");
     }
 }
+
+#[tokio::test]
+async fn any_race_over_one_request_has_one_outcome() {
+    for round in 0..8_u64 {
+        let world = world().await;
+        let reviewers: Vec<String> = (0..12).map(|number| format!("judge{number}")).collect();
+        let people = reviewers
+            .iter()
+            .map(|judge| Object::User(user(judge, &["judge"])))
+            .collect();
+        world
+            .state
+            .put(&admin(), people, Existing::Refuse)
+            .await
+            .unwrap();
+        let id = world.file("root").await;
+        let expires = world.state.view().request(&id).unwrap().request_expires;
+        let mut racing = tokio::task::JoinSet::new();
+        for (number, judge) in reviewers.into_iter().enumerate() {
+            let state = world.state.clone();
+            let verdict = if number % 2 == 0 {
+                approval()
+            } else {
+                Verdict::Deny
+            };
+            racing.spawn(async move {
+                state
+                    .review(&me(&judge), id, verdict, "", None)
+                    .await
+                    .is_ok()
+            });
+        }
+        for _ in 0..4 {
+            let state = world.state.clone();
+            let alice = By::user(me("alice"), None);
+            racing.spawn(async move { state.apply(&alice, id, Action::Cancel).await.is_ok() });
+        }
+        let clock = Arc::clone(&world.clock);
+        racing.spawn(async move {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            clock.set(expires);
+            false
+        });
+        let won = racing
+            .join_all()
+            .await
+            .into_iter()
+            .filter(|won| *won)
+            .count();
+        world.state.expire_due().await.unwrap();
+        let request = Arc::clone(world.state.view().request(&id).unwrap());
+        let stored = world.state.reader().request(id).await.unwrap().unwrap();
+        assert_eq!(*request, stored);
+        assert_ne!(request.state, RequestState::Pending);
+        let settled: Vec<(String, bool)> = world
+            .events()
+            .await
+            .into_iter()
+            .filter(|(event, done)| {
+                *done
+                    && ["access_request.review", "access_request.update"].contains(&event.as_str())
+            })
+            .collect();
+        assert_eq!(settled.len(), won, "round {round}: {settled:?}");
+        assert!(won <= 1, "round {round}: {won} winners");
+        world.verify().await.unwrap();
+    }
+}
