@@ -246,8 +246,7 @@ fn authorities_in_an_ssh_agent_serve_and_come_back_with_it() {
     carol.access(&["ls"]).run().exits(0);
     session.say("still here\n");
     session.expect_out("still here\n");
-    let log = world.proxy_log();
-    assert!(log.contains("ca.sock` cannot be asked"), "{log}");
+    world.proxy().expect_err("ca.sock` cannot be asked");
     let failed: Vec<_> = world
         .events("cert.create")
         .into_iter()
@@ -261,8 +260,7 @@ fn authorities_in_an_ssh_agent_serve_and_come_back_with_it() {
         .ssh(Way::OneHop, &[], &target(), &["true"])
         .run()
         .exits(69);
-    let log = world.proxy_log();
-    assert!(log.contains("does not have the key SHA256:"), "{log}");
+    world.proxy().expect_err("does not have the key SHA256:");
     load(&world, &ALL);
     enters(&world);
     carol.access(&["login"]).run().exits(0);
