@@ -36,7 +36,7 @@ fn a_quick_run_measures_every_part_against_its_goal() {
         "a request filed and approved by the last of 256 rules",
         "2000 nodes: nodes to ask for, 20 roles and 20 to search as",
         "2000 nodes: `ls`, 20 roles",
-        "2000 nodes: memory of each of eight `ls` that nobody reads",
+        "2000 nodes: memory of an `ls` that nobody reads",
         "1000 nodes created from one text",
         "`serve` with 2000 nodes, start to listening",
     ] {

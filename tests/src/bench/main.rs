@@ -426,17 +426,14 @@ fn scale(size: &Size) -> Vec<Row> {
         }
     }));
     eprintln!("bench:   commands");
+    rows.push(Row::for_comparison(
+        format!("{} nodes: memory of an `ls` that nobody reads", size.nodes),
+        format!("{:.1} MiB", live.unread_listing_kib() / 1024.0),
+    ));
     let (seconds, memory) = live.restart();
     rows.push(Row::for_comparison(
         format!("`serve` with {} nodes, start to listening", size.nodes),
         format!("{:.0} ms; {} MiB resident", seconds * 1e3, memory / 1024),
-    ));
-    rows.push(Row::for_comparison(
-        format!(
-            "{} nodes: memory of each of eight `ls` that nobody reads",
-            size.nodes
-        ),
-        format!("{:.1} MiB", live.unread_listing_kib() / 1024.0),
     ));
     rows
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anteroom_tests::Cmd;
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::resource::{UsageWho, getrusage};
 
 /// How much the kernel counts as a second of processor time in `/proc`: `USER_HZ`, which is 100
 /// on every architecture that Debian runs on (proc(5)).
@@ -68,17 +68,20 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
 
 /// Processor seconds that this thread has used: what a computation costs, whatever else runs.
 pub(crate) fn own_thread_seconds() -> f64 {
-    own_seconds(ClockId::CLOCK_THREAD_CPUTIME_ID)
+    own_seconds(UsageWho::RUSAGE_THREAD)
 }
 
 /// Processor seconds that this process has used.
 pub(crate) fn own_process_seconds() -> f64 {
-    own_seconds(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+    own_seconds(UsageWho::RUSAGE_SELF)
 }
 
-fn own_seconds(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock).expect("Linux has these clocks");
-    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
+fn own_seconds(of: UsageWho) -> f64 {
+    let usage = getrusage(of).expect("a process may ask this of itself");
+    [usage.user_time(), usage.system_time()]
+        .iter()
+        .map(|time| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6)
+        .sum()
 }
 
 /// The processes that `pid` started and their children, and so on, without itself.
