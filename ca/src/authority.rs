@@ -13,7 +13,7 @@ use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, PublicKey, Signature};
 use thiserror::Error;
 
-use crate::cert::is_certifiable;
+use crate::cert::{is_algorithm_of, is_certifiable};
 use crate::key::{Key, fingerprint};
 
 /// The authority whose access certificates every node's sshd trusts (`TrustedUserCAKeys`).
@@ -179,14 +179,14 @@ impl ToSign {
     /// # Errors
     /// [`WrongSignature`].
     pub fn signed(self, signature: Signature) -> Result<Signed, WrongSignature> {
-        let verified = self.authority.key_data().verify(&self.message, &signature);
-        match verified {
-            Ok(()) => Ok(Signed {
-                message: self.message,
-                signature,
-            }),
-            Err(_) => Err(WrongSignature),
+        let key = self.authority.key_data();
+        if !is_algorithm_of(key, &signature) || key.verify(&self.message, &signature).is_err() {
+            return Err(WrongSignature);
         }
+        Ok(Signed {
+            message: self.message,
+            signature,
+        })
     }
 }
 
@@ -206,7 +206,7 @@ pub struct Signed {
 
 /// The signature is not the authority's, or not for these bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("what came back is not the signature of this key")]
+#[error("what came back is not the signature of this key, with SHA-2 where it is an RSA key")]
 pub struct WrongSignature;
 
 /// Whether a key elsewhere can be an authority's: a kind that sshd takes signatures of, and whose

@@ -13,7 +13,7 @@ use rand::CryptoRng;
 use sha2::{Digest, Sha256};
 use ssh_key::certificate::{Builder, CertType};
 use ssh_key::public::KeyData;
-use ssh_key::{Certificate as Wire, PublicKey};
+use ssh_key::{Algorithm, Certificate as Wire, PublicKey, Signature};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
@@ -558,6 +558,15 @@ pub(crate) fn is_certifiable(key: &KeyData) -> bool {
     }
 }
 
+/// Whether a signature is made with the key's own algorithm, as sshd wants it: with RSA that is SHA-2
+/// (RFC 8332), and never `ssh-rsa`, which is SHA-1.
+pub(crate) fn is_algorithm_of(key: &KeyData, signature: &Signature) -> bool {
+    if key.rsa().is_some() {
+        return matches!(signature.algorithm(), Algorithm::Rsa { hash: Some(_) });
+    }
+    signature.algorithm() == key.algorithm()
+}
+
 fn lint_keys(cert: &Wire, ca: &PublicKey) -> Result<(), LintError> {
     if !is_certifiable(cert.public_key()) {
         let found = cert.public_key().algorithm().to_string();
@@ -566,7 +575,10 @@ fn lint_keys(cert: &Wire, ca: &PublicKey) -> Result<(), LintError> {
     if cert.public_key() == ca.key_data() {
         return Err(LintError::SelfSigned);
     }
-    match cert.signature_key() == ca.key_data() && cert.verify_signature().is_ok() {
+    let signed = cert.signature_key() == ca.key_data()
+        && is_algorithm_of(ca.key_data(), cert.signature())
+        && cert.verify_signature().is_ok();
+    match signed {
         true => Ok(()),
         false => Err(LintError::Signature),
     }
@@ -1002,6 +1014,23 @@ mod tests {
         assert!(matches!(weak, Err(LintError::Subject { .. })));
         let strong = PublicKey::from_openssh(include_str!("../tests/keys/rsa2048.pub")).unwrap();
         assert_eq!(Hand::access().with(|c| c.subject = strong).lint(), Ok(()));
+    }
+
+    #[test]
+    fn a_signature_is_of_the_keys_own_algorithm_and_with_rsa_never_sha_1() {
+        use ssh_key::HashAlg::{Sha256, Sha512};
+        let rsa = PublicKey::from_openssh(include_str!("../tests/keys/rsa2048.pub")).unwrap();
+        let with = |hash| Signature::new(Algorithm::Rsa { hash }, vec![1; 256]).unwrap();
+        for (hash, is) in [(None, false), (Some(Sha256), true), (Some(Sha512), true)] {
+            assert_eq!(is_algorithm_of(rsa.key_data(), &with(hash)), is, "{hash:?}");
+        }
+        let ed25519 = Signature::new(Algorithm::Ed25519, vec![1; 64]).unwrap();
+        assert!(is_algorithm_of(ca().public_key().key_data(), &ed25519));
+        assert!(!is_algorithm_of(rsa.key_data(), &ed25519));
+        assert!(!is_algorithm_of(
+            ca().public_key().key_data(),
+            &with(Some(Sha512))
+        ));
     }
 
     #[test]

@@ -6,11 +6,11 @@
 use anteroom_core::id::NodeId;
 use rand::CryptoRng;
 use ssh_key::certificate::CertType;
-use ssh_key::{Algorithm, Certificate as Wire, Fingerprint, HashAlg, PublicKey};
+use ssh_key::{Certificate as Wire, Fingerprint, HashAlg, PublicKey};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use crate::cert::{Certificate, Class, Draft, MAX_BYTES, SignError};
+use crate::cert::{Certificate, Class, Draft, MAX_BYTES, SignError, is_algorithm_of};
 use crate::key::{HostCa, fingerprint};
 use crate::names::{AdmittedName, HostName, HostNames};
 use crate::serial::Serial;
@@ -284,14 +284,9 @@ fn verify_origin(cert: &Wire, trusted: &[PublicKey]) -> Result<(), HostRefused> 
             found: ca.fingerprint(HashAlg::Sha256),
         });
     }
-    // The key type must be the signature's own, and RSA with SHA-1 (RFC 8332 section 1) is none.
-    let algorithm = cert.signature().algorithm();
-    if algorithm != ca.algorithm() && !matches!(algorithm, Algorithm::Rsa { hash: Some(_) })
-        || algorithm == WEAK
-    {
-        return Err(HostRefused::SignatureAlgorithm {
-            found: algorithm.to_string(),
-        });
+    if !is_algorithm_of(ca, cert.signature()) {
+        let found = cert.signature().algorithm().to_string();
+        return Err(HostRefused::SignatureAlgorithm { found });
     }
     cert.verify_signature().map_err(|_| HostRefused::Signature)
 }
@@ -417,9 +412,6 @@ fn date(seconds: u64) -> String {
         |date| date.to_string(),
     )
 }
-
-/// RSA with SHA-1.
-const WEAK: Algorithm = Algorithm::Rsa { hash: None };
 
 /// Characters: two names of the longest kind.
 const SHOWN: usize = 128;

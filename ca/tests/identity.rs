@@ -204,7 +204,7 @@ fn restricted_means_restricted_and_dropping_restores_the_rest_until_the_very_sam
     assert!(policy::requestable_nodes(&view, &who, NOW).is_empty());
 
     let later = NOW + Duration::minutes(20);
-    let dropped = policy::drop_requests(&view, &who, &BTreeSet::new(), later).unwrap();
+    let dropped = policy::drop_requests(&view, &who, &BTreeSet::new(), None, later).unwrap();
     assert_eq!(dropped.valid_before(), permit.valid_before());
     assert_eq!(dropped.subject(), who.credential().unwrap().subject);
     assert_eq!(dropped.presented(), Some(1));
@@ -303,7 +303,7 @@ fn no_certificate_for_requests_that_are_not_ones_own_open_and_held() {
         Err(LoginRefused::NotHeld(id))
     );
     assert_eq!(
-        policy::drop_requests(&view, &identity("carol"), &BTreeSet::new(), NOW),
+        policy::drop_requests(&view, &identity("carol"), &BTreeSet::new(), None, NOW),
         Err(LoginRefused::NoCertificate)
     );
 }

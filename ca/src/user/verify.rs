@@ -14,7 +14,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::claims;
-use crate::cert::{Class, MAX_BYTES, from_seconds, is_certifiable};
+use crate::cert::{Class, MAX_BYTES, from_seconds, is_algorithm_of, is_certifiable};
 use crate::serial::Serial;
 
 /// Under which conditions a certificate is presented.
@@ -179,6 +179,9 @@ fn check_signature(cert: &Wire, conditions: &Conditions<'_>) -> Result<(), Refus
             true => Refused::RetiredAuthority(by.fingerprint(HashAlg::Sha256)),
             false => Refused::ForeignAuthority,
         });
+    }
+    if !is_algorithm_of(by, cert.signature()) {
+        return Err(Refused::Signature);
     }
     cert.verify_signature().map_err(|_| Refused::Signature)
 }
