@@ -13,6 +13,11 @@ fn identity(who: &str) -> Identity {
 
 /// erin files and cancels requests until memory has let go of everything that ended before.
 async fn many_of_erins(world: &World) {
+    let settings = anteroom_core::view::Settings {
+        filed_per_hour: usize::MAX,
+        ..world.ctx.state.view().settings().clone()
+    };
+    world.ctx.state.configure(settings).await.unwrap();
     let erin = identity("erin");
     let by = crate::state::By::user(erin.clone(), SocketAddr::from(([203, 0, 113, 5], 1)));
     let node = format!("/example.com/node/{IOT}");
