@@ -80,7 +80,7 @@ impl<I: CommandIo> Run<'_, I> {
         let proof = if known.devices.is_empty() {
             Proof::Key
         } else {
-            self.proof(args.code.as_deref(), Proof::Connection).await?
+            self.proof(args.code.as_deref()).await?
         };
         let secret = Arc::new(Secret::random(&mut rand::rng()));
         let cluster = self.ctx.state.cluster().to_string();
@@ -162,28 +162,21 @@ impl<I: CommandIo> Run<'_, I> {
         Ok(Some(text))
     }
 
-    /// What stands behind a change of one's devices: a code where one is given or can be asked for and the
-    /// connection's own second factor is not enough.
-    async fn proof(&mut self, code: Option<&str>, enough: Proof) -> Result<Proof, Stop> {
+    /// What stands behind a change of one's devices: a code, where one is given or can be asked for.
+    async fn proof(&mut self, code: Option<&str>) -> Result<Proof, Stop> {
         let identity = self.identity("mfa")?.clone();
         let Caller::Ssh { remote_addr, .. } = self.caller else {
             return Ok(Proof::Key);
         };
-        let connection = if identity.second_factor().is_some() {
-            Proof::Connection
-        } else {
-            Proof::Key
-        };
         let code = match code {
             Some(code) => code.to_owned(),
-            None if connection >= enough => return Ok(connection),
             None if self.io.terminal().is_some() => {
                 match self.code("Code of a device that is set up: ").await? {
                     Some(code) => code,
-                    None => return Ok(connection),
+                    None => return Ok(Proof::Key),
                 }
             }
-            None => return Ok(connection),
+            None => return Ok(Proof::Key),
         };
         let sealer = &self.ctx.second_factors.sealer;
         let taken = self
@@ -266,15 +259,7 @@ impl<I: CommandIo> Run<'_, I> {
         if known.device(&name).is_none() {
             return Err(MfaError::NoSuch(name).into());
         }
-        let last = known.devices.len() == 1;
-        let demanded =
-            anteroom_core::policy::demands_second_factor(&view, &user, self.ctx.state.now());
-        let enough = if last && demanded {
-            Proof::Code
-        } else {
-            Proof::Connection
-        };
-        let proof = self.proof(code, enough).await?;
+        let proof = self.proof(code).await?;
         let by = self.by();
         self.ctx
             .state

@@ -51,10 +51,9 @@ pub struct Confirmed {
 /// What stands behind a change of one's own devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
-    /// The key alone.
+    /// The key alone. A second factor that was given as the connection began, or minutes before, is no more here:
+    /// others may share the connection, or come from the same address with the same key.
     Key,
-    /// A second factor, given as the connection began.
-    Connection,
     /// A code for this very change.
     Code,
 }
@@ -265,18 +264,10 @@ fn remove_own(draft: &mut Draft, by: &By, name: &DeviceName, proof: Proof) -> Re
     by.admit(draft)?;
     not_from_a_node(draft, by.from)?;
     let user = own(by)?;
-    let known = draft.second_factors(&user);
-    if known.device(name).is_none() {
+    if draft.second_factors(&user).device(name).is_none() {
         return Err(MfaError::NoSuch(name.clone()));
     }
-    let last = known.devices.len() == 1;
-    let demanded = policy::demands_second_factor(draft.view(), &user, draft.now());
-    let needed = if last && demanded {
-        Proof::Code
-    } else {
-        Proof::Connection
-    };
-    if proof < needed {
+    if proof == Proof::Key {
         return Err(MfaError::NeedsCode);
     }
     draft.remove_device(&user, name);
@@ -308,6 +299,7 @@ fn reset(
             .map(|device| device.name)
             .collect(),
     };
+    draft.forget_wrong_codes(user);
     for name in &removed {
         draft.remove_device(user, name);
         draft.log(by.entry(Event::MfaDelete).name(owner(user, name)));

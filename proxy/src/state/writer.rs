@@ -331,6 +331,15 @@ impl Draft {
         self.turn(|view| view.with_second_factors([(user.clone(), known)]));
     }
 
+    /// Begins the count of wrong codes anew.
+    pub(super) fn forget_wrong_codes(&mut self, user: &UserName) {
+        let mut known = self.second_factors(user);
+        if known.failures.take().is_some() {
+            self.push(Change::SetFailures(user.clone(), None));
+            self.turn(|view| view.with_second_factors([(user.clone(), known)]));
+        }
+    }
+
     /// Spends the codes of a device up to `step`, and forgets the wrong ones.
     pub(super) fn spend_step(&mut self, user: &UserName, device: &Device, step: u64) {
         let spent = Device {

@@ -135,13 +135,13 @@ async fn a_key_alone_adds_the_first_device_and_no_other() {
     assert!(matches!(twice, MfaError::Exists(_)), "{twice}");
     for n in 2..=8 {
         world
-            .add("alice", &format!("d{n}"), Proof::Connection)
+            .add("alice", &format!("d{n}"), Proof::Code)
             .await
             .unwrap();
     }
     let more = world.add("alice", "d9", Proof::Code).await.unwrap_err();
     assert!(matches!(more, MfaError::TooMany), "{more}");
-    remove(Proof::Connection).await.unwrap();
+    remove(Proof::Code).await.unwrap();
     let gone = remove(Proof::Code).await.unwrap_err();
     assert!(matches!(gone, MfaError::NoSuch(_)), "{gone}");
     // Somebody else's are not hers.
