@@ -183,6 +183,7 @@ pub fn drop_requests(
     view: &View,
     identity: &Identity,
     ids: &BTreeSet<RequestId>,
+    from: Option<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<LoginPermit, LoginRefused> {
     let presented = identity.credential().ok_or(LoginRefused::NoCertificate)?;
@@ -197,14 +198,11 @@ pub fn drop_requests(
         .filter(|id| !ids.is_empty() && !ids.contains(id))
         .filter_map(|id| assumable(view, &subject, identity, id, now).ok())
         .collect::<Vec<_>>();
-    let mut permit = compose(
-        view,
-        &subject,
-        identity,
-        &kept,
-        &LoginWanted::default(),
-        now,
-    )?;
+    let wanted = LoginWanted {
+        from,
+        ..LoginWanted::default()
+    };
+    let mut permit = compose(view, &subject, identity, &kept, &wanted, now)?;
     permit.valid_before = presented.valid_before;
     Ok(permit)
 }

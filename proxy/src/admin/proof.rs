@@ -3,7 +3,7 @@
 
 use anteroom_core::policy::{self, Reason};
 
-use super::args::Command;
+use super::args::{Command, Request};
 use super::io::{Caller, CommandIo};
 use super::run::{Run, Stop};
 use crate::say::clean;
@@ -27,6 +27,8 @@ fn needs(command: &Command) -> Needs {
         | Command::Status(_)
         | Command::Whoami(_)
         | Command::Config(_) => Needs::AKey,
+        // The decisions of an administrator by another name.
+        Command::Request(Request::Approve(_) | Request::Deny(_)) => Needs::Everything,
         Command::Login(_) | Command::Request(_) | Command::Explain(_) => Needs::NoCertificate,
         Command::Ls(_)
         | Command::Requests(_)

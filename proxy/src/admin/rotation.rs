@@ -249,9 +249,10 @@ impl From<RotateError> for Stop {
             RotateError::NotAdmitted(_) | RotateError::FromNode(_) | RotateError::NotAllowed(_) => {
                 return Self::by_state(Exit::Denied, clean(&error.to_string()));
             }
-            RotateError::Stage { .. } | RotateError::Unlearnt { .. } | RotateError::Changed(_) => {
-                Exit::Failed
-            }
+            RotateError::Stage { .. }
+            | RotateError::Unlearnt { .. }
+            | RotateError::StillHeld { .. }
+            | RotateError::Changed(_) => Exit::Failed,
             RotateError::Keyring(error) if error.is_of_the_configuration() => Exit::Config,
             RotateError::Keyring(_) => Exit::Failed,
             RotateError::Agent(_) => Exit::Unavailable,

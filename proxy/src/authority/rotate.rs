@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::files::Slot;
 use super::{
     Authorities, Authority, AuthorityKind, CaAgentError, Keyring, KeyringError, Record, Retired,
-    Signer, Stage, Unavailable,
+    Signer, Stage, Unavailable, print,
 };
 use crate::keys::HostKeys;
 use crate::say;
@@ -141,6 +141,9 @@ impl Rotator {
                 kind,
                 nodes: unlearnt.into_iter().map(|node| node.name).collect(),
             });
+        }
+        if step == Step::Retire && !wish.force && kind == AuthorityKind::User {
+            still_held(state, &before).await?;
         }
         let turn = self.prepare(&all, kind, step, state.now()).await?;
         let retired = turn.retired.clone();
@@ -288,6 +291,19 @@ impl Authorities {
     }
 }
 
+/// Refuses to retire a user CA whose certificates people still hold.
+async fn still_held(state: &State, record: &Record) -> Result<(), RotateError> {
+    let Some(old) = record.stage.other() else {
+        return Ok(());
+    };
+    let reader = state.reader();
+    let (valid, last) = reader.identities_by(&print(old), state.now()).await?;
+    match last {
+        Some(last) if valid > 0 => Err(RotateError::StillHeld { valid, last }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Why a step was not taken.
 #[derive(Debug, Error)]
 pub enum RotateError {
@@ -306,6 +322,14 @@ pub enum RotateError {
         kind: AuthorityKind,
         /// The names of the nodes.
         nodes: Vec<String>,
+    },
+    /// Identity certificates of the old user CA are still valid.
+    #[error("{}", say::still_held(*valid, *last))]
+    StillHeld {
+        /// How many.
+        valid: i64,
+        /// When the last of them ends.
+        last: OffsetDateTime,
     },
     /// Keys that can't be used.
     #[error(transparent)]

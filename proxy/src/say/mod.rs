@@ -29,7 +29,7 @@ pub use self::outcome::{
 };
 pub use self::pieces::{documents_in_pieces, json_in_pieces, table_in_pieces, yaml_in_pieces};
 pub use self::rotation::{
-    after_retiring, node_has_to_learn, step_taken, unlearnt, what_next, wrong_stage,
+    after_retiring, node_has_to_learn, step_taken, still_held, unlearnt, what_next, wrong_stage,
 };
 pub use self::session::{
     SCOPE_NOT_TEXT, connection_broke, node_refused, only_one_command, scope_needs_command,

@@ -2,7 +2,10 @@
 
 use anteroom_ca::export::NODE_CA_FILE;
 
+use time::OffsetDateTime;
+
 use super::text::clean;
+use super::when::stamp;
 use crate::authority::{AuthorityKind, Record, Stage, Step, print};
 
 /// Names that a sentence lists; a few say enough.
@@ -50,6 +53,19 @@ pub fn unlearnt(kind: AuthorityKind, nodes: &[String]) -> String {
             "{are} not known to trust the new {kind} CA: {names}; write what `auth export --type node` prints into {NODE_CA_FILE} there, connect once, and look at `auth status`; with `--force` the old CA is retired all the same"
         ),
     }
+}
+
+/// Identity certificates that would be void.
+#[must_use]
+pub fn still_held(valid: i64, last: OffsetDateTime) -> String {
+    let are = match valid {
+        1 => "1 identity certificate of the old user CA is".to_owned(),
+        more => format!("{more} identity certificates of the old user CA are"),
+    };
+    format!(
+        "{are} still valid, the last until {}; retire it then, or have people log in again; with `--force` the old CA is retired all the same, and these are refused",
+        stamp(last)
+    )
 }
 
 /// What a step has come to.

@@ -10,6 +10,7 @@ use anteroom_core::request::Actor;
 use ssh_key::PublicKey;
 use time::{Duration, OffsetDateTime};
 
+use super::objects::proven;
 use super::{By, NotAllowed, State, not_from_a_node};
 use crate::audit::{Entry, Event, PROXY};
 use crate::authority::{
@@ -261,7 +262,7 @@ impl State {
 fn may_rotate(draft: &super::Draft, by: &By, kind: AuthorityKind) -> Result<(), NotAllowed> {
     let (verb, object) = (AdminVerb::Update, AdminObject::CertAuthority(kind.as_str()));
     let may = match &by.actor {
-        Actor::User(name) => allowed(draft.view(), name, verb, object),
+        Actor::User(name) => allowed(draft.view(), name, verb, object) && proven(draft.view(), by),
         Actor::LocalAdministrator => true,
         Actor::Clock | Actor::Rule(_) => false,
     };

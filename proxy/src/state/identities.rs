@@ -286,7 +286,9 @@ fn drop_and_issue(
 ) -> Result<LoggedIn, LoginError> {
     let now = draft.now();
     let signing = who_signs(draft, ticket)?;
-    let dropped = |now| policy::drop_requests(draft.view(), identity, &dropping.requests, now);
+    let address = Some(from.ip().to_canonical());
+    let dropped =
+        |now| policy::drop_requests(draft.view(), identity, &dropping.requests, address, now);
     dropped(now)?;
     let permit = dropped(signing.at.now())?;
     let carried = identity

@@ -569,7 +569,7 @@ pub(super) fn judge(
 }
 
 /// Whether a user has proven what her roles demand, while a command of hers waited for its input as well.
-fn proven(view: &View, by: &By) -> bool {
+pub(super) fn proven(view: &View, by: &By) -> bool {
     let identity = by.identity.as_ref();
     identity.is_some_and(|identity| policy::unproven_of_stored(view, identity).is_none())
 }

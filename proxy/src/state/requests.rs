@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::allowances::{review_by_allowances, review_joined};
 use super::monitoring::review_by_rule;
+use super::objects::proven;
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event};
@@ -452,7 +453,10 @@ fn may_act(
     }
     let view = draft.view();
     match &by.actor {
-        Actor::User(name) if allowed(view, name, verb, AdminObject::AccessRequest(request)) => {
+        Actor::User(name)
+            if allowed(view, name, verb, AdminObject::AccessRequest(request))
+                && proven(view, by) =>
+        {
             Ok(())
         }
         Actor::LocalAdministrator | Actor::Clock => Ok(()),

@@ -214,7 +214,12 @@ fn identity_certificates_are_good_until_their_ca_is_retired_and_no_longer() {
     let row = status(&world, "user");
     assert_eq!(row["old_certificates"]["valid"], 1, "{row}");
     let old = by("old");
-    stage(&world, "user", "retire").prints_part(&format!("{old} is retired"));
+    rotate(&world, "user", &["--stage", "retire"])
+        .exits(1)
+        .says("1 identity certificate of the old user CA is still valid");
+    rotate(&world, "user", &["--stage", "retire", "--force"])
+        .exits(0)
+        .prints_part(&format!("{old} is retired"));
     assert!(!has_certificate(&held), "ssh goes on with the plain key");
     assert!(has_certificate(&new));
     let refusal = |entry: &Value| {
