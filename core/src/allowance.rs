@@ -41,6 +41,9 @@ pub struct Allowance {
     /// The registered key that he gave it with: once it is not his any more, or locked, nothing that
     /// was done with it goes on approving.
     pub key: KeyFingerprint,
+    /// The identity certificate that he gave it with, if he did: the same holds for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<GivenBy>,
     /// Whose requests it reviews; never the author.
     pub user: UserName,
     /// Which of them.
@@ -53,6 +56,15 @@ pub struct Allowance {
     /// When it ends (exclusive), and with it what it opened.
     #[serde(with = "time::serde::rfc3339")]
     pub ends: OffsetDateTime,
+}
+
+/// An identity certificate that something was done with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenBy {
+    /// Its serial number.
+    pub serial: u64,
+    /// The key that it certifies.
+    pub key: KeyFingerprint,
 }
 
 /// Which requests an allowance covers.
@@ -242,8 +254,17 @@ impl Allowance {
         let author = view.user(&self.author);
         // Before every lock ends: one that has ended counts until it is removed.
         let always = OffsetDateTime::UNIX_EPOCH;
+        let locks = view.locks();
+        let certificate_is_good = self.certificate.as_ref().is_none_or(|given| {
+            // One that has ended, or is forgotten after that, was good; one that was revoked was not.
+            let issued = view.credential(given.serial);
+            locks.on_serial(given.serial, always).is_none()
+                && locks.on_key(&given.key, always).is_none()
+                && issued.is_none_or(|issued| issued.revoked.is_none())
+        });
         author.is_some_and(|author| author.has_key(&self.key))
-            && view.locks().on_key(&self.key, always).is_none()
+            && locks.on_key(&self.key, always).is_none()
+            && certificate_is_good
     }
 
     /// Whether it can be given at `now`, when it begins: its author may review some of what it

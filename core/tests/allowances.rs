@@ -13,7 +13,7 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anteroom_core::allowance::{
-    AllowError, Allowance, Covers, LONGEST, MOST_FOR_USER, MOST_NAMES, MOST_OF_AUTHOR,
+    AllowError, Allowance, Covers, GivenBy, LONGEST, MOST_FOR_USER, MOST_NAMES, MOST_OF_AUTHOR,
 };
 use anteroom_core::id::{AllowanceId, Login, ResourceId};
 use anteroom_core::lock::{Lock, LockTarget};
@@ -48,6 +48,7 @@ fn allowance(covers: Covers) -> Allowance {
         id: AllowanceId::from_uuid(Uuid::from_u128(7)),
         author: user("bob"),
         key: key(2),
+        certificate: None,
         user: user("alice"),
         covers,
         reason: "on call".to_owned(),
@@ -240,6 +241,29 @@ fn an_author_who_may_not_review_any_more_is_not_heard() {
             State::Pending,
             "{target}"
         );
+    }
+    // Of the certificate that it was given with as well.
+    let certified = || {
+        view().with_allowances([Allowance {
+            certificate: Some(GivenBy {
+                serial: 77,
+                key: key(8),
+            }),
+            ..allowance(staging())
+        }])
+    };
+    assert_eq!(becomes(&certified(), T0), State::Approved);
+    for target in [LockTarget::Serial(77), LockTarget::Key(key(8))] {
+        let lock = Lock {
+            id: anteroom_core::id::LockId::from_uuid(Uuid::from_u128(9)),
+            target: target.clone(),
+            message: String::new(),
+            created: T0,
+            created_by: "erin".to_owned(),
+            expires: None,
+        };
+        let state = becomes(&certified().with_lock(lock), T0);
+        assert_eq!(state, State::Pending, "{target}");
     }
     let denied = with_roles(
         view(),

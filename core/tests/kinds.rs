@@ -22,7 +22,7 @@ use anteroom_core::policy::{
     Extent, Identity, KubeFilter, known_resources, requestable_objects, requestable_resources,
 };
 use anteroom_core::request::{
-    AccessRequest, Filed, FilingError, Terms, Verdict, Wanted, file, review,
+    AccessRequest, Action, Actor, Filed, FilingError, Terms, Verdict, Wanted, apply, file, review,
 };
 use anteroom_core::resource::Kind;
 use anteroom_core::view::View;
@@ -457,6 +457,36 @@ fn what_an_approval_gives_works_and_only_until_it_ends() {
     // The right to ask is taken away, and with it what was approved.
     let stripped = after.with_user(a_user("alice", &[0], &[], &[]));
     assert_eq!(answer(&stripped, "db/orders"), "unknown");
+}
+
+/// An administrator gives `support`, which nobody could have asked for, in place of `dba`.
+const SUPPORT: &str = "kind: role\nmetadata: {name: support}\nspec: {allow: {db_labels: {'*': '*'}}}\n---\nkind: role\nmetadata: {name: dba}\n---\nkind: role\nmetadata: {name: asks-dba}\nspec: {allow: {request: {roles: [dba]}}}\n---\nkind: role\nmetadata: {name: no-support}\nspec: {deny: {request: {roles: [support]}}}\n";
+
+#[test]
+fn what_an_administrator_put_in_gives_databases_as_it_gives_nodes() {
+    let erin = a_user("erin", &[4], &["editor"], &[]);
+    let view = with_roles(kinds(), SUPPORT).with_user(erin);
+    let view = holding(&view, &["asks-dba"]);
+    let request = filed(&view, &alice(), &Wanted::roles(roles(&["dba"])), 1, T0);
+    let action = Action::Override {
+        roles: roles(&["support"]),
+        terms: Terms::default(),
+        reason: String::new(),
+    };
+    let given = apply(&request, &action, &Actor::User(user("erin")), T0).unwrap();
+    assert_eq!(answer(&view, "db/orders"), "unknown");
+    let view = view.with_request(given);
+    let again = file(&view, &alice(), &wanted(&["db/orders"]), request_id(2), T0);
+    assert!(
+        matches!(
+            again,
+            Ok(Filed::Covered(_)) | Err(FilingError::Reachable(_))
+        ),
+        "{again:?}"
+    );
+    // What her roles deny her to ask for is not given like this either.
+    let denied = holding(&view, &["asks-dba", "no-support"]);
+    assert_eq!(answer(&denied, "db/orders"), "unknown");
 }
 
 #[test]

@@ -1030,6 +1030,7 @@ fn automatic(view: &View) -> Vec<(&'static str, View)> {
         id: AllowanceId::from_uuid(uuid::Uuid::from_u128(1)),
         author: user("dan"),
         key: key(6),
+        certificate: None,
         user: user("alice"),
         covers: Covers::Nodes {
             labels: BTreeMap::from([("env".to_owned(), "staging".to_owned())]),

@@ -58,7 +58,6 @@ use authorities::Learning;
 use writer::{Draft, Message, Work, Writer};
 
 pub use addresses::NodeAddresses;
-pub(crate) use allowances::sees_allowance;
 pub use allowances::{AllowError, Allowed, DisallowError};
 pub use authorities::{Adopted, Learner};
 pub use certificates::{IssueError, Issued, Subject};

@@ -94,6 +94,15 @@ pub(super) struct Open<'a> {
     pub(super) locked: bool,
 }
 
+/// A role that an open request gives.
+pub(crate) struct OpenedRole<'a> {
+    /// How far the request reaches.
+    pub(crate) reach: &'a Reach,
+    pub(crate) role: &'a Role,
+    /// Whether an administrator put it in; nobody could have asked for it then.
+    pub(crate) overridden: bool,
+}
+
 /// The answer, before anything is made of it.
 pub(crate) enum Verdict<'a> {
     Grant(Granted<'a>),
@@ -819,10 +828,23 @@ impl<'a> Subject<'a> {
     pub(crate) fn opened(
         &self,
         denied: impl Fn(&Role) -> bool,
-    ) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
+    ) -> impl Iterator<Item = OpenedRole<'a>> {
         self.giving()
             .filter(move |open| !open.refuses(&denied))
-            .flat_map(Open::each_role)
+            .flat_map(|open| self.given_by(open))
+    }
+
+    /// The roles that an open request still gives.
+    fn given_by(&self, open: &Open<'a>) -> Vec<OpenedRole<'a>> {
+        let given = open.roles.iter().copied();
+        given
+            .filter(|role| self.gives(open, &role.name))
+            .map(|role| OpenedRole {
+                reach: open.reach,
+                role,
+                overridden: open.granted.overridden.contains(&role.name),
+            })
+            .collect()
     }
 
     /// Of these the ones that extend to `wanted`, which is no node.
@@ -830,11 +852,11 @@ impl<'a> Subject<'a> {
         &self,
         wanted: &Compared<'_>,
         denied: impl Fn(&Role) -> bool,
-    ) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
+    ) -> impl Iterator<Item = OpenedRole<'a>> {
         self.giving()
             .filter(|open| *open.reach == Reach::Roles || open.lists(wanted))
             .filter(move |open| !open.refuses(&denied))
-            .flat_map(Open::each_role)
+            .flat_map(|open| self.given_by(open))
     }
 
     /// Whether resources may be asked for through the role, which exists.
@@ -1033,11 +1055,6 @@ impl<'a> Open<'a> {
     /// Whether one of its roles speaks against what it would give.
     fn refuses(&self, denied: impl Fn(&Role) -> bool) -> bool {
         self.roles.iter().any(|role| denied(role))
-    }
-
-    fn each_role(&self) -> impl Iterator<Item = (&'a Reach, &'a Role)> {
-        let reach = self.reach;
-        self.roles.iter().map(move |role| (reach, *role))
     }
 
     /// `None` for a request that was approved without a grant, which no transition makes: it

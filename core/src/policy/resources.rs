@@ -18,7 +18,7 @@ use crate::user::User;
 use crate::view::View;
 
 use super::Identity;
-use super::evaluate::Subject;
+use super::evaluate::{OpenedRole, Subject};
 
 /// A registered resource, or objects inside a Kubernetes cluster, that somebody speaks of.
 pub(crate) struct Thing<'a> {
@@ -161,11 +161,11 @@ impl<'a> Subject<'a> {
         let denied = |role: &Role| thing.denied_by(role, self.user);
         let opened = self
             .opened_for(&wanted, denied)
-            .filter(|(reach, role)| match reach {
-                Reach::Roles => self.may_request(reach, &role.name),
-                Reach::Resources(_) => self.asks_through(thing, role),
+            .filter(|opened| match opened.reach {
+                Reach::Roles => true,
+                Reach::Resources(_) => opened.overridden || self.asks_through(thing, opened.role),
             });
-        let opened: Vec<&'a Role> = opened.map(|(_, role)| role).collect();
+        let opened: Vec<&'a Role> = opened.map(|opened| opened.role).collect();
         standing
             .chain(opened)
             .filter(|role| thing.granted_by(role, self.user))
@@ -228,14 +228,14 @@ impl<'a> Subject<'a> {
             return false;
         }
         let inside = |id: &ResourceId| id.registered() == whole.id.registered();
-        let opened = |(reach, role): (&Reach, &Role)| {
-            let listed = match reach {
+        let opened = |opened: OpenedRole<'_>| {
+            let listed = match opened.reach {
                 Reach::Roles => true,
                 Reach::Resources(ids) => ids
                     .iter()
                     .any(|id| id.cluster() == whole.id.cluster() && inside(id)),
             };
-            listed && self.may_request(reach, &role.name) && selects(role, resource, self.user)
+            listed && selects(opened.role, resource, self.user)
         };
         self.standing
             .iter()

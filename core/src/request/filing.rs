@@ -370,7 +370,13 @@ pub fn file_for(
         holder: key.map_or(Holder::AnyKey, Holder::Key),
         by: Some(by),
     };
-    let filed = file_as(view, &filer, wanted, id, now)?;
+    let about_her = |rights: &Rights<'_>| rights.cover(AdminObject::RequestsOf(user));
+    let filed = match file_as(view, &filer, wanted, id, now) {
+        Ok(filed) => filed,
+        // Why she can't have it tells what she has, which is for those who may know it.
+        Err(_) if !rights.as_ref().is_none_or(about_her) => return Err(FilingError::NotAllowed),
+        Err(error) => return Err(error),
+    };
     // Judged with the request that comes out: before, there is nothing that rules could see.
     let request = match &filed {
         Filed::New(new) => Some(&new.request),

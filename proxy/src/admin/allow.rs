@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anteroom_core::admin::{AdminObject, AdminVerb};
 use anteroom_core::allowance::{AllowError as Unallowed, Allowance, Covers};
 use anteroom_core::id::AllowanceId;
 use anteroom_core::request::{AccessRequest, State as RequestState};
@@ -14,7 +15,7 @@ use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;
 use crate::say::{self, RequestBlock, Table, clean};
-use crate::state::{AllowError, DisallowError, sees_allowance};
+use crate::state::{AllowError, DisallowError};
 
 /// A pre-approval as scripts see it.
 #[derive(Debug, Serialize)]
@@ -147,9 +148,16 @@ impl<I: CommandIo> Run<'_, I> {
 
     /// Those that the caller gave or was given, and all for administrators of requests.
     fn allowances(&self, view: &View) -> Vec<Arc<Allowance>> {
-        let (who, now) = (self.by().actor, self.ctx.state.now());
+        let (user, now) = (self.user(), self.ctx.state.now());
+        let theirs = |allowance: &Allowance| {
+            user.is_some_and(|user| allowance.author == *user || allowance.user == *user)
+        };
+        let sees = |allowance: &Allowance| {
+            let object = AdminObject::RequestsOf(&allowance.user);
+            theirs(allowance) || self.may(AdminVerb::Read, object)
+        };
         view.allowances()
-            .filter(|allowance| allowance.is_in_force(now) && sees_allowance(view, &who, allowance))
+            .filter(|allowance| allowance.is_in_force(now) && sees(allowance))
             .cloned()
             .collect()
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminObject, AdminVerb, allowed};
-use anteroom_core::allowance::{AllowError as Unallowed, Allowance, Covers};
+use anteroom_core::allowance::{AllowError as Unallowed, Allowance, Covers, GivenBy};
 use anteroom_core::id::{AllowanceId, RequestId, UserName};
 use anteroom_core::policy::Identity;
 use anteroom_core::request::{
@@ -92,6 +92,10 @@ impl State {
     ) -> Result<Allowed, AllowError> {
         let by = By::user(author.clone(), from);
         let key = author.key().clone();
+        let certificate = author.credential().map(|held| GivenBy {
+            serial: held.serial,
+            key: held.key.clone(),
+        });
         let (author, user, reason) = (author.user().clone(), user.clone(), reason.to_owned());
         self.write(move |draft| {
             let now = draft.now();
@@ -99,6 +103,7 @@ impl State {
                 id: AllowanceId::from_uuid(Uuid::new_v4()),
                 author,
                 key,
+                certificate,
                 user,
                 covers,
                 reason,
@@ -190,7 +195,7 @@ fn disallow(draft: &mut Draft, by: &By, ids: &[AllowanceId]) -> Result<(), Disal
 }
 
 /// Whether somebody may know of a pre-approval: its author, its user, and administrators of requests.
-pub(crate) fn sees_allowance(view: &View, who: &Actor, allowance: &Allowance) -> bool {
+fn sees_allowance(view: &View, who: &Actor, allowance: &Allowance) -> bool {
     match who {
         Actor::User(name) => {
             allowance.author == *name

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anteroom_core::admin::{AdminObject, AdminVerb, allowed};
+use anteroom_core::admin::{AdminObject, AdminVerb};
 use anteroom_core::id::{RequestId, ResourceId, UserName};
 use anteroom_core::policy::{self, Preview};
 use anteroom_core::request::{AccessRequest, State as RequestState, may_review};
@@ -40,12 +40,7 @@ impl<I: CommandIo> Run<'_, I> {
         let Some(user) = self.user() else { return true };
         request.user == *user
             || may_review(view, user, request).is_ok()
-            || allowed(
-                view,
-                user,
-                AdminVerb::Read,
-                AdminObject::AccessRequest(request),
-            )
+            || self.may(AdminVerb::Read, AdminObject::AccessRequest(request))
     }
 
     pub(crate) async fn request_ls(&mut self, args: &RequestLs) -> run::Ended {
