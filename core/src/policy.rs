@@ -40,9 +40,7 @@ pub use explain::{
 };
 pub use locked::locked_out;
 pub use preview::{Preview, previews};
-pub use proof::{
-    asks_second_factor, demands_second_factor, unproven, unproven_for_review, unproven_of_stored,
-};
+pub use proof::{asks_second_factor, unproven, unproven_for_review, unproven_of_stored};
 
 /// A person who has proven to hold a registered key, or the key of an identity certificate that
 /// she got with one.

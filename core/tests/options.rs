@@ -12,7 +12,8 @@ mod world;
 
 use anteroom_core::documents;
 use anteroom_core::policy::{
-    Ask, Decision, Grant, Permit, Reason, Visibility, decide, requestable_nodes, visible_nodes,
+    Ask, Decision, Grant, Permit, Reason, Visibility, decide, drop_requests, requestable_nodes,
+    visible_nodes,
 };
 use anteroom_core::request::{Filed, FilingError, Wanted, file};
 use anteroom_core::role::{Demand, Options, ReasonMode, RequestAccess};
@@ -98,6 +99,11 @@ fn a_demand_counts_whichever_role_says_it_and_is_met_by_nothing_less() {
         assert_eq!(enters(&view, &alice()), Ok(()));
         let (view, unpinned) = certified(view, held, Unrestricted);
         assert_eq!(enters(&view, &unpinned).unwrap_err(), pin);
+        // What takes its place is pinned, or it would open nothing either.
+        let here: std::net::IpAddr = "192.0.2.7".parse().unwrap();
+        let none = std::collections::BTreeSet::new();
+        let next = drop_requests(&view, &unpinned, &none, Some(here), at(1)).unwrap();
+        assert_eq!(next.claims().pinned, Some(here));
         let view = with_strict("require_session_mfa: true, require_certificate: true");
         let (view, with_certificate) = certified(view, held, Unrestricted);
         for who in [alice(), with_certificate.clone()] {

@@ -351,6 +351,26 @@ fn who_files_for_others_files_what_her_rules_cover() {
 }
 
 #[test]
+fn why_somebody_can_not_have_something_is_told_where_the_rules_cover_her() {
+    let only_alice = rule(
+        "access_request",
+        "create",
+        "resource.spec.user == \"alice\"",
+    );
+    let view = view(&only_alice, "");
+    let ada = Actor::User(user("ada"));
+    // carol has it, and alice may not ask for it.
+    let wanted = Wanted::roles(roles(&["access"]));
+    let files = |who: &str| file_for(&view, &user(who), &ada, &wanted, request_id(1), T0);
+    assert_eq!(files("carol"), Err(FilingError::NotAllowed));
+    let why = files("alice");
+    assert!(
+        matches!(why, Err(FilingError::RoleNotRequestable(_))),
+        "{why:?}"
+    );
+}
+
+#[test]
 fn an_override_takes_the_right_to_write_that_very_role() {
     let own = rule(
         "role",

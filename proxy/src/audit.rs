@@ -583,16 +583,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// The line as it is listed and exported: the stored text with `prev` and `hash` at its end.
-    #[must_use]
-    pub fn to_json_line(&self) -> String {
-        let open = self.text.strip_suffix('}').unwrap_or(&self.text);
-        format!(
-            "{open},\"prev\":\"{}\",\"hash\":\"{}\"}}",
-            self.prev, self.hash
-        )
-    }
-
     /// The entry's fields. Empty where the text is no JSON object, which `verify` reports.
     #[must_use]
     pub fn fields(&self) -> serde_json::Map<String, serde_json::Value> {

@@ -10,7 +10,7 @@ use crate::id::UserName;
 use crate::role::{Demand, Role};
 use crate::view::View;
 
-use super::evaluate::{Holder, Subject};
+use super::evaluate::Subject;
 use super::{Ask, Identity, Reason};
 
 /// What `role` demands for nodes and `identity` has not proven.
@@ -99,18 +99,6 @@ pub fn asks_second_factor(view: &View, identity: &Identity, now: OffsetDateTime)
         || subject
             .stored()
             .any(|role| demands(role, Demand::ReviewMfa))
-}
-
-/// Whether some role of the user's demands a second factor, with whichever of her keys.
-#[must_use]
-pub fn demands_second_factor(view: &View, user: &UserName, now: OffsetDateTime) -> bool {
-    let Ok(subject) = Subject::new(view, user, Holder::AnyKey, now) else {
-        return false;
-    };
-    let demands = |role: &Role, demand| role.options.demands.contains(&demand);
-    subject
-        .held()
-        .any(|role| demands(role, Demand::SessionMfa) || demands(role, Demand::ReviewMfa))
 }
 
 fn stored<'a>(view: &'a View, user: &UserName) -> impl Iterator<Item = &'a Role> {

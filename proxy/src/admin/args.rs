@@ -1032,7 +1032,7 @@ pub(crate) struct AuthRotate {
         hide_possible_values = true
     )]
     pub(crate) stage: Option<RotateStage>,
-    /// Retire the old key although nodes are not known to go by the new one
+    /// Retire the old key although nodes are not known to go by the new one, or certificates of it are valid
     #[arg(long)]
     pub(crate) force: bool,
 }

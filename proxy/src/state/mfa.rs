@@ -49,7 +49,7 @@ pub struct Confirmed {
 }
 
 /// What stands behind a change of one's own devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// The key alone. A second factor that was given as the connection began, or minutes before, is no more here:
     /// others may share the connection, or come from the same address with the same key.

@@ -58,6 +58,8 @@ fn where_a_role_demands_a_certificate_a_plain_key_is_good_for_getting_one_alone(
         &["users", "ls"],
         &["lock", "--user", "alice"],
         &["requests", "ls"],
+        &["request", "approve", "--reason=no", "00000000"],
+        &["request", "deny", "--reason=no", "00000000"],
         &["audit", "ls"],
         &["get", "role"],
         &["cert", "root@iot"],

@@ -345,6 +345,16 @@ const READING: [&str; 13] = [
 #[tokio::test]
 async fn reading_administration_from_a_nodes_address_is_refused_and_ones_own_is_not() {
     let world = world().await;
+    world.filed("iot").await;
+    let given = "request allow --user alice --labels env=staging --for 1h";
+    assert_eq!(world.says("bob", given).await.code, 0);
+    // nina sees them by her rules alone: she may review nothing.
+    let editor = "users update nina --roles editor";
+    assert_eq!(world.says("ctl", editor).await.code, 0);
+    for line in ["request ls -f json", "request allows ls -f json"] {
+        let said = world.says("nina", line).await;
+        assert!(said.out.contains("alice"), "{line}: {said:?}");
+    }
     for line in READING {
         let said = world.says("erin", line).await;
         assert_eq!(said.code, 0, "{line}: {said:?}");
@@ -369,6 +379,11 @@ async fn reading_administration_from_a_nodes_address_is_refused_and_ones_own_is_
         let said = world.says("erin", line).await;
         assert_eq!((said.code, said.out.as_str()), (77, ""), "{line}: {said:?}");
         assert!(said.err.contains("`hostile`"), "{line}: {said:?}");
+    }
+    // What only her rules would show is not shown in listings for everybody either.
+    for line in ["request ls -f json", "request allows ls -f json"] {
+        let said = world.says("nina", line).await;
+        assert_eq!((said.code, said.out.trim()), (0, "[]"), "{line}: {said:?}");
     }
     for line in ["ls", "status", "request ls", "whoami"] {
         let said = world.says("erin", line).await;

@@ -185,6 +185,15 @@ async fn only_administrators_of_users_reset_and_removing_the_user_removes_her_de
     assert!(world.state.view().second_factors(&name("alice")).is_none());
     world.add("alice", "phone", Proof::Key).await.unwrap();
     assert_eq!(world.take("alice", "000000").await, Err(CodeRefused::Wrong));
+    // One of several is enough for the count of wrong codes to begin anew.
+    world.add("alice", "other", Proof::Code).await.unwrap();
+    let failures =
+        |view: &anteroom_core::view::View| view.second_factors(&name("alice")).unwrap().failures;
+    assert!(failures(&world.state.view()).is_some());
+    let one = Some(name("other"));
+    let reset = world.state.reset_devices(&local, name("alice"), one).await;
+    reset.unwrap();
+    assert_eq!(failures(&world.state.view()), None);
     let gone = world
         .state
         .remove(&local, vec![ObjectId::User(name("alice"))])
