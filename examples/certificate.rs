@@ -68,6 +68,7 @@ fn permit(cluster: &ClusterName, now: OffsetDateTime) -> Result<Permit, Box<dyn 
         name: NodeName::parse("iot")?,
         addr: NodeAddr::parse("192.0.2.7:22")?,
         labels: [("env".to_owned(), "staging".to_owned())].into(),
+        said_labels: Default::default(),
         host_proof: HostProof::HostCa,
         egress_addresses: Vec::new(),
     };

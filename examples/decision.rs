@@ -190,6 +190,7 @@ fn stored_node(document: NodeDocument, id: NodeId) -> Node {
         name: document.name,
         addr: document.addr,
         labels: document.labels,
+        said_labels: Default::default(),
         host_proof: document.host_proof,
         egress_addresses: document.egress_addresses,
     }

@@ -144,6 +144,7 @@ impl Story {
             name: NodeName::parse("iot")?,
             addr: NodeAddr::parse("192.0.2.7:22")?,
             labels: [("env".to_owned(), "staging".to_owned())].into(),
+            said_labels: Default::default(),
             host_proof: HostProof::HostCa,
             egress_addresses: Vec::new(),
         };

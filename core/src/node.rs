@@ -1,6 +1,6 @@
 //! SSH servers, as they are stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -16,10 +16,15 @@ pub struct Node {
     pub id: NodeId,
     /// What people call it. Two nodes may share a name; then it is ambiguous.
     pub name: NodeName,
-    /// Where it is dialled, as the operator registered it.
+    /// Where it is dialled, as the operator registered it, or that it dials us.
     pub addr: NodeAddr,
-    /// What roles select by.
+    /// What roles select by: what an operator or a token set, and beside it what the node says of
+    /// itself.
     pub labels: BTreeMap<String, String>,
+    /// The keys of those labels that stand on the node's word alone. Changed by
+    /// [`set_labels`](Self::set_labels) and [`say_labels`](Self::say_labels).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub said_labels: BTreeSet<String>,
     /// How the node proves that it is the node.
     pub host_proof: HostProof,
     /// The addresses (CIDR) as which the node sees the proxy, for `source-address`; empty means
@@ -38,6 +43,36 @@ pub enum HostProof {
 }
 
 impl Node {
+    /// Takes what an operator or a token says; it wins over what the node said under the same key.
+    pub fn set_labels(&mut self, labels: BTreeMap<String, String>) {
+        let mut said = std::mem::take(&mut self.labels);
+        let keys = std::mem::take(&mut self.said_labels);
+        said.retain(|key, _| keys.contains(key));
+        self.labels = labels;
+        self.say_labels(said);
+    }
+
+    /// Takes what the node says of itself, in the place of what it said before. Where an operator or a
+    /// token has spoken, the node is not heard.
+    pub fn say_labels(&mut self, said: BTreeMap<String, String>) {
+        for key in std::mem::take(&mut self.said_labels) {
+            self.labels.remove(&key);
+        }
+        for (key, value) in said {
+            if !self.labels.contains_key(&key) {
+                self.said_labels.insert(key.clone());
+                self.labels.insert(key, value);
+            }
+        }
+    }
+
+    /// The labels that an operator or a token set.
+    pub fn labels_set(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.labels
+            .iter()
+            .filter(|(key, _)| !self.said_labels.contains(*key))
+    }
+
     /// The host keys that it is known by, each as type and key without its comment.
     pub fn pinned_keys(&self) -> impl Iterator<Item = &str> {
         let lines: &[String] = match &self.host_proof {
@@ -66,27 +101,42 @@ pub fn same_host(a: &str, b: &str) -> bool {
     }
 }
 
-/// `HOST:PORT`, where HOST is a host name, an IPv4 address or an IPv6 address in brackets.
+/// Where a node is reached: `HOST:PORT`, where HOST is a host name, an IPv4 address or an IPv6 address in
+/// brackets; or `tunnel`, for a node that is never dialled and keeps a connection to the proxy instead.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NodeAddr {
-    host: String,
-    port: u16,
+pub struct NodeAddr(Reached);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Reached {
+    At { host: String, port: u16 },
+    ByTunnel,
 }
+
+/// How an address says that there is none. No host and port reads so.
+const TUNNEL: &str = "tunnel";
 
 /// Why a text is not a node's address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not an address; write HOST:PORT, with an IPv6 address in brackets, as in 192.0.2.7:22 or [2001:db8::7]:22"
+    "`{0}` is not an address; write HOST:PORT, with an IPv6 address in brackets, as in 192.0.2.7:22 or [2001:db8::7]:22, or `tunnel` for a node that connects to the proxy by itself"
 )]
 pub struct NodeAddrError(String);
 
 impl NodeAddr {
-    /// Parses `HOST:PORT`; the port is never 0.
+    /// The address of a node that keeps a tunnel to the proxy.
+    pub const fn tunnel() -> Self {
+        Self(Reached::ByTunnel)
+    }
+
+    /// Parses `HOST:PORT` or `tunnel`; the port is never 0.
     ///
     /// # Errors
     /// [`NodeAddrError`] names the text and the form.
     pub fn parse(text: &str) -> Result<Self, NodeAddrError> {
+        if text == TUNNEL {
+            return Ok(Self::tunnel());
+        }
         let malformed = || NodeAddrError(crate::id::printable(text));
         let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
         let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
@@ -98,24 +148,28 @@ impl NodeAddr {
             None => Some(host).filter(|host| is_host(host)),
         };
         match (host, port) {
-            (Some(host), Some(port)) => Ok(Self {
+            (Some(host), Some(port)) => Ok(Self(Reached::At {
                 host: host.to_owned(),
                 port,
-            }),
+            })),
             (Some(_) | None, _) => Err(malformed()),
         }
     }
 
-    /// The host name or address, an IPv6 address without brackets.
+    /// Host name or address (an IPv6 address without brackets) and TCP port; `None` where the node is
+    /// never dialled.
     #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
+    pub fn dialled(&self) -> Option<(&str, u16)> {
+        match &self.0 {
+            Reached::At { host, port } => Some((host, *port)),
+            Reached::ByTunnel => None,
+        }
     }
 
-    /// The TCP port.
+    /// The host name or address, where the node is dialled.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn host(&self) -> Option<&str> {
+        self.dialled().map(|(host, _)| host)
     }
 }
 
@@ -132,10 +186,10 @@ fn is_host(text: &str) -> bool {
 
 impl fmt::Display for NodeAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            f.pad(&format!("[{}]:{}", self.host, self.port))
-        } else {
-            f.pad(&format!("{}:{}", self.host, self.port))
+        match &self.0 {
+            Reached::ByTunnel => f.pad(TUNNEL),
+            Reached::At { host, port } if host.contains(':') => f.pad(&format!("[{host}]:{port}")),
+            Reached::At { host, port } => f.pad(&format!("{host}:{port}")),
         }
     }
 }
@@ -159,5 +213,60 @@ impl TryFrom<String> for NodeAddr {
 impl From<NodeAddr> for String {
     fn from(addr: NodeAddr) -> Self {
         addr.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs.map(|(k, v)| ((*k).into(), (*v).into())).collect()
+    }
+
+    fn node(set: &[(&str, &str)]) -> Node {
+        Node {
+            id: NodeId::parse("b1168402-9340-421a-a344-af66a6675738").unwrap(),
+            name: NodeName::parse("iot").unwrap(),
+            addr: NodeAddr::tunnel(),
+            labels: labels(set),
+            said_labels: BTreeSet::new(),
+            host_proof: HostProof::HostCa,
+            egress_addresses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_an_operator_set_wins_over_what_a_node_says() {
+        let mut node = node(&[("env", "staging")]);
+        node.say_labels(labels(&[("env", "prod"), ("kernel", "6.1")]));
+        assert_eq!(
+            node.labels,
+            labels(&[("env", "staging"), ("kernel", "6.1")])
+        );
+        node.set_labels(labels(&[("kernel", "any"), ("team", "a")]));
+        assert_eq!(node.labels, labels(&[("kernel", "any"), ("team", "a")]));
+        node.say_labels(labels(&[("kernel", "6.1")]));
+        assert_eq!(node.labels, labels(&[("kernel", "any"), ("team", "a")]));
+    }
+
+    #[test]
+    fn what_a_node_no_longer_says_is_gone_and_the_operators_labels_stay() {
+        let mut node = node(&[("env", "staging")]);
+        node.say_labels(labels(&[("kernel", "6.1")]));
+        node.say_labels(labels(&[]));
+        assert_eq!(node.labels, labels(&[("env", "staging")]));
+        assert_eq!(node.labels_set().count(), 1);
+    }
+
+    #[test]
+    fn a_tunnel_is_an_address_without_host_and_port() {
+        let addr = NodeAddr::parse("tunnel").unwrap();
+        assert_eq!(
+            (addr.dialled(), addr.to_string().as_str()),
+            (None, "tunnel")
+        );
+        assert_eq!(NodeAddr::parse("tunnel:22").unwrap().host(), Some("tunnel"));
     }
 }

@@ -113,6 +113,7 @@ fn a_node_document_goes_there_and_back_with_its_uuid() {
         name: document.name.clone(),
         addr: document.addr.clone(),
         labels: document.labels.clone(),
+        said_labels: Default::default(),
         host_proof: document.host_proof.clone(),
         egress_addresses: vec!["192.0.2.0/24".to_owned()],
     };

@@ -57,7 +57,7 @@ pub(crate) async fn follow(proxy: Arc<Proxy>) {
 
 /// The host names that nodes are registered by.
 fn names(view: &View) -> BTreeSet<String> {
-    let hosts = view.nodes().map(|node| node.addr.host());
+    let hosts = view.nodes().filter_map(|node| node.addr.host());
     let names = hosts.filter(|host| host.parse::<IpAddr>().is_err());
     names.map(str::to_owned).collect()
 }
@@ -114,6 +114,7 @@ mod tests {
             name: "iot".parse().unwrap(),
             addr: "localhost:22".parse().unwrap(),
             labels: Default::default(),
+            said_labels: Default::default(),
             host_proof: HostProof::HostCa,
             egress_addresses: Vec::new(),
         };

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::exit::Exit;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd, SessionEnd};
-use crate::ssh::{Channel, ChannelRequest, Event, Inbox, Outbox, RequestKind};
+use anteroom_ssh::{Channel, ChannelRequest, Event, Inbox, Outbox, RequestKind};
 
 /// A peer that does not read gets this long to take the sentence that explains the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -496,7 +496,7 @@ async fn refused(
     request: RequestKind,
     user: &Outbox,
     line_end: LineEnd,
-) -> Result<(), crate::ssh::Gone> {
+) -> Result<(), anteroom_ssh::Gone> {
     let what = match request {
         RequestKind::Pty => "a terminal",
         RequestKind::Shell => "a shell",

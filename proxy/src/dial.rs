@@ -27,11 +27,11 @@ use crate::keys;
 use crate::learning;
 use crate::proxy::Proxy;
 use crate::say::{self, Stage};
-use crate::ssh::{
-    self, Channel, ConnectError, HostAlgorithms, HostProof, NodeConnection, TcpTarget,
-};
 use crate::state::{IssueError, Subject};
 use crate::store::HostCertificate;
+use anteroom_ssh::{
+    self as ssh, Channel, ConnectError, HostAlgorithms, HostProof, NodeConnection, TcpTarget,
+};
 
 /// Connecting, logging in and opening a channel: this long each (INTERFACE section 1).
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -154,13 +154,15 @@ async fn log_in(
         let node = node.name.to_string();
         move |why: String| DialError::Node { node, stage, why }
     };
-    let address = (node.addr.host(), node.addr.port());
-    let tcp = step(TcpStream::connect(address))
+    let Some((host, port)) = node.addr.dialled() else {
+        return Err(failed(Stage::Connecting)(say::NO_TUNNEL.to_owned()));
+    };
+    let tcp = step(TcpStream::connect((host, port)))
         .await
         .map_err(failed(Stage::Connecting))?;
     if let Ok(there) = tcp.peer_addr() {
         let (addresses, now) = (proxy.state.addresses(), proxy.state.now());
-        addresses.seen(node.addr.host(), [there.ip()], now);
+        addresses.seen(host, [there.ip()], now);
     }
     ssh::prepare(&tcp).map_err(|error| failed(Stage::Connecting)(error.to_string()))?;
     let source_addresses =

@@ -33,7 +33,6 @@ pub mod say;
 mod scan;
 pub mod serve;
 pub mod session;
-pub mod ssh;
 pub mod state;
 pub mod store;
 pub mod waiting;

@@ -9,7 +9,7 @@ use ssh_key::{Algorithm, EcdsaCurve, PublicKey};
 use tokio::net::TcpStream;
 
 use crate::admin::Scanner;
-use crate::ssh;
+use anteroom_ssh as ssh;
 
 /// One kind of key is asked for on one connection; each may take this long.
 const KIND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,10 +43,12 @@ impl Scanner for NetworkScanner {
 }
 
 async fn scan(addr: &NodeAddr) -> Result<Vec<PublicKey>, String> {
+    let there = addr.dialled();
+    let (host, port) = there.ok_or("a node that comes by a tunnel is not dialled")?;
     let mut keys = Vec::new();
     for kind in KINDS {
         let asking = async {
-            let tcp = TcpStream::connect((addr.host(), addr.port()))
+            let tcp = TcpStream::connect((host, port))
                 .await
                 .map_err(|error| format!("cannot reach {addr}: {error}"))?;
             ssh::scan(tcp, kind)

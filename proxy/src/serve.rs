@@ -19,9 +19,9 @@ use crate::keys::{Keys, KeysError};
 use crate::mfa::{SealError, Sealer};
 use crate::proxy::Proxy;
 use crate::session;
-use crate::ssh;
 use crate::state::{State, SystemClock};
 use crate::store::OpenError;
+use anteroom_ssh as ssh;
 
 /// After an accept error (out of file descriptors, mostly) the loop takes this breath instead of
 /// spinning; connections that end meanwhile free what was missing.

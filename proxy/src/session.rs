@@ -36,9 +36,9 @@ use crate::config::DoorLimits;
 use crate::limits::{Offence, Place};
 use crate::proxy::Proxy;
 use crate::say;
-use crate::ssh::{
-    self, Answer, Answered, Challenge, ChannelRequest, Connection, Front, Opening, ServerConfig,
-    TcpTarget, Verdict,
+use anteroom_ssh::{
+    self as ssh, Answer, Answered, Challenge, ChannelRequest, Connection, Front, Opening,
+    ServerConfig, TcpTarget, Verdict,
 };
 
 /// `-R` may wait this long for the node; its answer blocks the client's later global requests.

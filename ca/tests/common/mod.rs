@@ -120,6 +120,7 @@ fn node(id: &str, name: &str) -> Node {
         name: NodeName::parse(name).unwrap(),
         addr: NodeAddr::parse("127.0.0.1:22").unwrap(),
         labels: BTreeMap::new(),
+        said_labels: Default::default(),
         host_proof: HostProof::HostCa,
         egress_addresses: Vec::new(),
     }

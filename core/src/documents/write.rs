@@ -1,5 +1,7 @@
 //! Stored objects as documents again, so that what `get` prints goes back into `create`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::lock::Lock;
@@ -38,7 +40,9 @@ pub fn node_to_json(node: &Node) -> Value {
             spec.insert("egress_addresses".to_owned(), json!(node.egress_addresses));
         }
     }
-    let metadata = json!({"name": node.id, "labels": node.labels});
+    // What the node says of itself would be the operator's word when this is read again.
+    let labels: BTreeMap<_, _> = node.labels_set().collect();
+    let metadata = json!({"name": node.id, "labels": labels});
     json!({"kind": "node", "version": "v2", "metadata": metadata, "spec": spec})
 }
 

@@ -23,7 +23,9 @@ pub(super) struct Nodes {
 impl Nodes {
     pub(super) fn insert(&mut self, node: Node) {
         self.remove(&node.id);
-        self.by_host.insert((host_hash(node.addr.host()), node.id));
+        if let Some(host) = node.addr.host() {
+            self.by_host.insert((host_hash(host), node.id));
+        }
         for key in node.pinned_keys() {
             self.by_host_key.insert((hash(key), node.id));
         }
@@ -38,7 +40,9 @@ impl Nodes {
             return;
         };
         self.by_name.remove(&(old.name.clone(), *id));
-        self.by_host.remove(&(host_hash(old.addr.host()), *id));
+        if let Some(host) = old.addr.host() {
+            self.by_host.remove(&(host_hash(host), *id));
+        }
         for key in old.pinned_keys() {
             self.by_host_key.remove(&(hash(key), *id));
         }
@@ -46,7 +50,7 @@ impl Nodes {
 
     pub(super) fn at<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Arc<Node>> {
         self.hashed(&self.by_host, host_hash(host))
-            .filter(move |node| same_host(node.addr.host(), host))
+            .filter(move |node| node.addr.host().is_some_and(|own| same_host(own, host)))
     }
 
     pub(super) fn with_host_key<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Arc<Node>> {

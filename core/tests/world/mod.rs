@@ -73,6 +73,7 @@ pub fn a_node(n: u128, name: &str, labels: &[(&str, &str)]) -> Node {
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect(),
+        said_labels: Default::default(),
         host_proof: HostProof::HostCa,
         egress_addresses: Vec::new(),
     }

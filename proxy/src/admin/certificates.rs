@@ -181,7 +181,10 @@ impl<I: CommandIo> Run<'_, I> {
     fn names_of(&self, node: &Node) -> Vec<AdmittedName> {
         let names = &self.ctx.place.names;
         let mut found: Vec<AdmittedName> = Vec::new();
-        for text in [node.name.as_str(), node.addr.host()] {
+        for text in [Some(node.name.as_str()), node.addr.host()]
+            .into_iter()
+            .flatten()
+        {
             // An address is no name, and what reads as one would be compared as an address.
             if text.parse::<IpAddr>().is_ok() {
                 continue;

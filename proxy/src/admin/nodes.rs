@@ -410,7 +410,7 @@ pub(crate) fn node_cells(node: &Node, verbose: bool, cells: &mut Cells) {
     if verbose {
         cells.push_shown(node.id);
     }
-    cells.push_shown(&node.addr);
+    cells.push_shown(say::address(&node.addr));
     cells.push_with(|text| say::write_labels(text, &node.labels));
 }
 
@@ -476,7 +476,7 @@ fn search_cells(view: &View, found: &RequestableNode, verbose: bool, cells: &mut
     cells.push_shown(node.id);
     cells.push(node.name.as_str());
     if verbose {
-        cells.push_shown(&node.addr);
+        cells.push_shown(say::address(&node.addr));
     }
     cells.push_with(|text| say::write_labels(text, &node.labels));
     if verbose {

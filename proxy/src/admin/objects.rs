@@ -455,6 +455,7 @@ impl<I: CommandIo> Run<'_, I> {
             name: args.name,
             addr: args.addr,
             labels: args.labels.into_iter().collect(),
+            said_labels: Default::default(),
             host_proof: proof.unwrap_or(HostProof::HostCa),
             egress_addresses: args.egress_addresses,
         };
@@ -565,7 +566,7 @@ impl<I: CommandIo> Run<'_, I> {
                 node.addr = addr;
             }
             if let Some(labels) = args.labels {
-                node.labels = labels.0.into_iter().collect();
+                node.set_labels(labels.0.into_iter().collect());
             }
             if let Some(networks) = args.egress_addresses {
                 node.egress_addresses = networks.0;
@@ -653,7 +654,7 @@ fn node_text(view: &View, node: &Node, certified: Option<OffsetDateTime>) -> Str
         field("Node", node.name.as_str()),
         field("Node ID", &node.id.to_string()),
         field("Resource ID", &resource_id(view, node).to_string()),
-        field("Address", &node.addr.to_string()),
+        field("Address", &say::address(&node.addr)),
         field("Labels", &say::labels(&node.labels)),
     ];
     match &node.host_proof {
@@ -1125,6 +1126,7 @@ fn node_of(view: &View, document: NodeDocument, existing: Existing) -> Result<No
         name: document.name,
         addr: document.addr,
         labels: document.labels,
+        said_labels: Default::default(),
         host_proof,
         egress_addresses,
     })

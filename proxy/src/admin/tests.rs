@@ -162,7 +162,7 @@ impl Scanner for OneHost {
         addr: &'a NodeAddr,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<PublicKey>, String>> + Send + 'a>> {
         Box::pin(async move {
-            if addr.port() == 2201 {
+            if addr.dialled().is_some_and(|(_, port)| port == 2201) {
                 Ok(vec![key("scanned")])
             } else {
                 Err("connection refused\x1b[2J".to_owned())
@@ -212,6 +212,7 @@ fn node(called: &str, id: &str, labels: &[(&str, &str)]) -> Object {
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
+        said_labels: Default::default(),
         host_proof: HostProof::HostCa,
         egress_addresses: Vec::new(),
     })

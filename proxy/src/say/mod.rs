@@ -24,8 +24,9 @@ pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml};
 pub use self::filing::{filing_for, name_of};
 pub use self::outcome::{
-    KUBE_OBJECTS_NOT_LISTED, ambiguous_name, barred, connecting_comes_later, connecting_not_served,
-    denial, joined, labels_of, no_such_node, no_such_resource, outcome, own_lock,
+    KUBE_OBJECTS_NOT_LISTED, address, ambiguous_name, barred, connecting_comes_later,
+    connecting_not_served, denial, joined, labels_of, no_such_node, no_such_resource, outcome,
+    own_lock,
 };
 pub use self::pieces::{documents_in_pieces, json_in_pieces, table_in_pieces, yaml_in_pieces};
 pub use self::rotation::{
@@ -39,15 +40,15 @@ pub use self::table::{Cells, Columns, Table};
 pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote, width};
 pub use self::waiting::{
     Audience, CREATING, HOST_NEVER_ISSUED, LOCAL_FORWARDING_REFUSED, NO_SECOND_FACTOR_NOW,
-    NOTHING_FILED, SessionEnd, Stage, TOO_MANY_CONNECTIONS, TOO_MANY_HELD, access_denied,
-    access_over, ambiguous_node, approval_received, approved_for_later, approved_without_this,
-    assumable, assumable_by_login, attempting, certificate_without, connection_too_old, cut_short,
-    denied_meanwhile, file_copy_refused, filed_and_left, host_is_locked, host_is_revoked,
-    host_never_issued, joining, left_pending, no_access, node_unavailable, reason_prompt,
-    reason_required, reason_required_at_login, request_canceled, request_deleted, request_denied,
-    request_expired, request_id, request_revoked, requests_left_out, seeking, session_ended,
-    shutting_down, too_many_connections, too_many_sessions, waiting, waiting_for_start,
-    wanted_sooner,
+    NO_TUNNEL, NOTHING_FILED, SessionEnd, Stage, TOO_MANY_CONNECTIONS, TOO_MANY_HELD,
+    access_denied, access_over, ambiguous_node, approval_received, approved_for_later,
+    approved_without_this, assumable, assumable_by_login, attempting, certificate_without,
+    connection_too_old, cut_short, denied_meanwhile, file_copy_refused, filed_and_left,
+    host_is_locked, host_is_revoked, host_never_issued, joining, left_pending, no_access,
+    node_unavailable, reason_prompt, reason_required, reason_required_at_login, request_canceled,
+    request_deleted, request_denied, request_expired, request_id, request_revoked,
+    requests_left_out, seeking, session_ended, shutting_down, too_many_connections,
+    too_many_sessions, waiting, waiting_for_start, wanted_sooner,
 };
 pub use anteroom_core::duration::parse as parse_duration;
 

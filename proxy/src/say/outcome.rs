@@ -1,12 +1,13 @@
 //! Decisions and requests of the domain in words.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anteroom_core::duration::format as format_duration;
 use anteroom_core::id::{ClusterName, Login, ResourceId, UserName};
 use anteroom_core::lock::{Lock, LockTarget};
-use anteroom_core::node::Node;
+use anteroom_core::node::{Node, NodeAddr};
 use anteroom_core::policy::{Denial, Reason, Visibility};
 use anteroom_core::request::{
     AccessRequest, Actor, Annotations, Author, Effect, Reach, Resolution, Review, State, Terms,
@@ -402,6 +403,15 @@ fn other_than_a_node(id: &ResourceId) -> Option<String> {
     ))
 }
 
+/// A node's address as listings show it.
+#[must_use]
+pub fn address(addr: &NodeAddr) -> Cow<'static, str> {
+    match addr.dialled() {
+        Some(_) => Cow::Owned(addr.to_string()),
+        None => Cow::Borrowed("⟵ Tunnel"),
+    }
+}
+
 /// The sentence for a name that several nodes have, with those nodes: only such as the asker may see.
 #[must_use]
 pub fn ambiguous_name(name: &str, cluster: &ClusterName, nodes: &[Arc<Node>]) -> String {
@@ -409,7 +419,7 @@ pub fn ambiguous_name(name: &str, cluster: &ClusterName, nodes: &[Arc<Node>]) ->
     for node in nodes {
         table.row([
             node.name.to_string(),
-            node.addr.to_string(),
+            super::address(&node.addr).to_string(),
             super::labels(&node.labels),
             ResourceId::node(cluster.clone(), node.id).to_string(),
         ]);

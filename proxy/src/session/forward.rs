@@ -12,7 +12,7 @@ use crate::bridge::{self, Uses, Watch};
 use crate::dial::{self, DialError};
 use crate::hold::Refusal;
 use crate::say;
-use crate::ssh::{
+use anteroom_ssh::{
     Channel, Incoming, IncomingQueue, NodeConnection, OpenRefusal, Opening, TcpTarget,
 };
 

@@ -11,7 +11,7 @@ use crate::admin::{
 };
 use crate::environment::Environment;
 use crate::hold::{Answer, Left, Voice};
-use crate::ssh::{Channel, Connection, Event, WindowSize};
+use anteroom_ssh::{Channel, Connection, Event, WindowSize};
 
 /// How long a client may take to open its agent: it asks nobody, and is near.
 const AGENT_OPENS: Duration = Duration::from_secs(10);

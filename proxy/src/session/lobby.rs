@@ -16,8 +16,8 @@ use crate::admin::{self, Caller, CommandLine};
 use crate::exit::Exit;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd};
-use crate::ssh::{self, Connection, OpenRefusal, Opening, TcpTarget};
 use crate::state::IssueError;
+use anteroom_ssh::{self as ssh, Connection, OpenRefusal, Opening, TcpTarget};
 
 /// What a known user finds behind the front door.
 pub(super) struct Lobby {

@@ -32,9 +32,9 @@ use crate::exit::{Exit, Exits};
 use crate::hold::{self, Need, Refusal, Voice};
 use crate::proxy::{NodePlace, Proxy};
 use crate::say;
-use crate::ssh::{Channel, Connection, NodeConnection, Opening};
 use crate::state::SessionEnded;
 use crate::store::StoreError;
+use anteroom_ssh::{Channel, Connection, NodeConnection, Opening};
 
 /// How long until the end of a session is recorded again after the store failed.
 const RECORD_AGAIN: Duration = Duration::from_secs(2);

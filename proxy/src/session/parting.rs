@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::proxy::Proxy;
 use crate::say;
-use crate::ssh::Connection;
+use anteroom_ssh::Connection;
 
 /// How long channels have to say what they have to say to somebody who is shut out. They do so at
 /// once, unless their client does not read.

@@ -12,8 +12,8 @@ use anteroom_core::policy::{self, Identity};
 use super::Purpose;
 use crate::proxy::Proxy;
 use crate::say;
-use crate::ssh::Challenge;
 use crate::state::CodeRefused;
+use anteroom_ssh::Challenge;
 
 /// What is asked.
 const PROMPT: &str = "Second factor code: ";

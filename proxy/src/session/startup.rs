@@ -5,7 +5,7 @@ use anteroom_core::request::Scope;
 use crate::audit;
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::ssh::{ChannelRequest, Event, Inbox, PtyRequest, WindowSize, X11Request};
+use anteroom_ssh::{ChannelRequest, Event, Inbox, PtyRequest, WindowSize, X11Request};
 
 /// The requests of a session channel up to the one that starts its program (RFC 4254 section 6).
 #[derive(Debug, Default)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::hold::{Answer, Left, Voice};
 use crate::say::{self, LineEnd};
-use crate::ssh::{ChannelRequest, Connection, Event, Inbox, Outbox, WindowSize};
+use anteroom_ssh::{ChannelRequest, Connection, Event, Inbox, Outbox, WindowSize};
 
 /// Ctrl-C, Ctrl-D and the keys that edit a line, as a terminal in raw mode sends them.
 const CTRL_C: u8 = 3;

@@ -694,12 +694,11 @@ const TWINS_NAMED: usize = 3;
 
 /// Other nodes at the same address or with the same host key: allowed, and worth a word.
 fn twins(view: &View, node: &Node) -> Vec<String> {
-    let at_host = view.nodes_at(node.addr.host());
-    let mut warnings = shared(
-        node,
-        at_host.filter(|other| other.addr == node.addr),
-        &format!("same address {}", node.addr),
-    );
+    let mut warnings = Vec::new();
+    if let Some(host) = node.addr.host() {
+        let there = view.nodes_at(host).filter(|other| other.addr == node.addr);
+        warnings = shared(node, there, &format!("same address {}", node.addr));
+    }
     for key in node.pinned_keys() {
         warnings.extend(shared(node, view.nodes_with_host_key(key), "same host key"));
     }

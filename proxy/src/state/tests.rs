@@ -145,6 +145,7 @@ fn node(called: &str) -> Node {
         name: name(called),
         addr: name("192.0.2.7:22"),
         labels: Default::default(),
+        said_labels: Default::default(),
         host_proof: HostProof::HostCa,
         egress_addresses: Vec::new(),
     }

@@ -206,6 +206,7 @@ pub(crate) fn node(n: usize, team: &str) -> Node {
             label("os", "linux"),
             label("rack", &format!("r{}", n / 40)),
         ]),
+        said_labels: Default::default(),
         host_proof: HostProof::HostCa,
         egress_addresses: Vec::new(),
     }

@@ -268,8 +268,8 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    use super::super::flow::Caps;
     use super::*;
+    use crate::flow::Caps;
 
     /// Takes one write at once, and is done with it only at the third flush: as a
     /// channel that waits for its window.

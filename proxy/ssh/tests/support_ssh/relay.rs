@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anteroom_proxy::ssh::{
+use anteroom_ssh::{
     Answer, Channel, ChannelRequest, Connection, Event, Front, HostAlgorithms, Incoming,
     IncomingQueue, Limits, NodeConnection, OpenRefusal, Opening, ServerConfig, TcpTarget, Verdict,
     connect, prepare, serve,
@@ -345,7 +345,7 @@ async fn splice(near: Channel, far: Channel) {
 }
 
 /// One direction of a channel, until it is over.
-async fn pump(mut from: anteroom_proxy::ssh::Inbox, to: anteroom_proxy::ssh::Outbox) {
+async fn pump(mut from: anteroom_ssh::Inbox, to: anteroom_ssh::Outbox) {
     while let Some(event) = from.next().await {
         let passed = match event {
             Event::Data(data) => to.data(data).await,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use anteroom_proxy::ssh::{
+use anteroom_ssh::{
     ChannelRequest, ConnectError, Event, HostAlgorithms, HostProof, NodeConnection, OpenError,
     RequestKind, TcpTarget, connect, prepare,
 };
@@ -311,7 +311,7 @@ async fn a_node_that_is_silent_or_talks_nonsense_is_at_fault_itself() {
 }
 
 /// A session whose output nobody takes, so that the connection stands.
-async fn standing(lab: &Lab) -> (NodeConnection, anteroom_proxy::ssh::Channel) {
+async fn standing(lab: &Lab) -> (NodeConnection, anteroom_ssh::Channel) {
     let node = log_in(lab).await;
     let channel = node.open_session().await.unwrap();
     channel
@@ -338,7 +338,7 @@ async fn a_disconnect_ends_a_connection_that_stands() {
     );
     assert_eq!(
         channel.outbox.data("late".into()).await,
-        Err(anteroom_proxy::ssh::Gone)
+        Err(anteroom_ssh::Gone)
     );
     while channel.inbox.next().await.is_some() {}
     assert_eq!(node.open_session().await.unwrap_err(), OpenError::Gone);

@@ -296,6 +296,22 @@ impl Connection {
             .await
     }
 
+    /// Whether the client answers within `patience`: it is offered a session, which clients of SSH refuse
+    /// at once (RFC 4254 section 6.1) and OpenSSH without a word to its user. The engine tells nobody of
+    /// the answers to its own keepalives. Cancel-safe.
+    pub async fn is_alive(&self, patience: Duration) -> bool {
+        let answered = tokio::time::timeout(patience, self.handle.channel_open_session());
+        tokio::select! {
+            biased;
+            () = self.flow.ended.wait() => false,
+            answer = answered => match answer {
+                // A refusal is an answer; a channel is one as well, and nobody's.
+                Ok(Ok(_) | Err(russh::Error::ChannelOpenFailure(_))) => true,
+                Ok(Err(_)) | Err(_) => false,
+            },
+        }
+    }
+
     async fn open(
         &self,
         opening: impl Future<Output = Result<russh::Channel<russh::server::Msg>, russh::Error>>

@@ -1,6 +1,6 @@
 //! Flow control, with the real `ssh` and a stock `sshd`: what must go through does,
 //! nothing delays what it should not, and memory stays bounded. The last tests show
-//! the limits that remain (L1, L2, L3 of `proxy/src/ssh/flow.rs`), so that we notice
+//! the limits that remain (L1, L2, L3 of `proxy/ssh/flow.rs`), so that we notice
 //! when one of them falls.
 
 #![allow(
