@@ -282,7 +282,7 @@ pub enum DocumentProblem {
         /// The path.
         field: String,
         /// What is wrong.
-        problem: NodeAddrError,
+        problem: String,
     },
     /// A duration beyond its limit.
     #[error("`{field}` is {value}; the limit is {limit}")]
@@ -691,10 +691,10 @@ fn read_node(top: &Map<'_>) -> Result<NodeDocument, Mistake> {
         None => (None, metadata.name),
     };
     let addr = spec.required("addr", HINT)?;
-    let problem = |problem| {
+    let problem = |problem: NodeAddrError| {
         addr.mistake(DocumentProblem::Address {
             field: addr.path(),
-            problem,
+            problem: problem.to_string(),
         })
     };
     Ok(NodeDocument {

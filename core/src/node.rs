@@ -101,43 +101,28 @@ pub fn same_host(a: &str, b: &str) -> bool {
     }
 }
 
-/// Where a node is reached: `HOST:PORT`, where HOST is a host name, an IPv4 address or an IPv6 address in
-/// brackets; or `tunnel`, for a node that is never dialled and keeps a connection to the proxy instead.
+/// `HOST:PORT`, where HOST is a host name, an IPv4 address or an IPv6 address in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NodeAddr(Reached);
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Reached {
-    At { host: String, port: u16 },
-    ByTunnel,
+pub struct HostPort {
+    host: String,
+    port: u16,
 }
 
-/// How an address says that there is none. No host and port reads so.
-const TUNNEL: &str = "tunnel";
-
-/// Why a text is not a node's address.
+/// Why a text is not [`HostPort`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not an address; write HOST:PORT, with an IPv6 address in brackets, as in 192.0.2.7:22 or [2001:db8::7]:22, or `tunnel` for a node that connects to the proxy by itself"
+    "`{0}` is not an address; write HOST:PORT, with an IPv6 address in brackets, as in 192.0.2.7:22 or [2001:db8::7]:22"
 )]
-pub struct NodeAddrError(String);
+pub struct HostPortError(String);
 
-impl NodeAddr {
-    /// The address of a node that keeps a tunnel to the proxy.
-    pub const fn tunnel() -> Self {
-        Self(Reached::ByTunnel)
-    }
-
-    /// Parses `HOST:PORT` or `tunnel`; the port is never 0.
+impl HostPort {
+    /// Parses `HOST:PORT`; the port is never 0.
     ///
     /// # Errors
-    /// [`NodeAddrError`] names the text and the form.
-    pub fn parse(text: &str) -> Result<Self, NodeAddrError> {
-        if text == TUNNEL {
-            return Ok(Self::tunnel());
-        }
-        let malformed = || NodeAddrError(crate::id::printable(text));
+    /// [`HostPortError`] names the text and the form.
+    pub fn parse(text: &str) -> Result<Self, HostPortError> {
+        let malformed = || HostPortError(crate::id::printable(text));
         let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
         let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         let port = port.parse::<u16>().ok().filter(|port| digits && *port != 0);
@@ -148,28 +133,24 @@ impl NodeAddr {
             None => Some(host).filter(|host| is_host(host)),
         };
         match (host, port) {
-            (Some(host), Some(port)) => Ok(Self(Reached::At {
+            (Some(host), Some(port)) => Ok(Self {
                 host: host.to_owned(),
                 port,
-            })),
+            }),
             (Some(_) | None, _) => Err(malformed()),
         }
     }
 
-    /// Host name or address (an IPv6 address without brackets) and TCP port; `None` where the node is
-    /// never dialled.
+    /// The host name or address, an IPv6 address without brackets.
     #[must_use]
-    pub fn dialled(&self) -> Option<(&str, u16)> {
-        match &self.0 {
-            Reached::At { host, port } => Some((host, *port)),
-            Reached::ByTunnel => None,
-        }
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
-    /// The host name or address, where the node is dialled.
+    /// The TCP port.
     #[must_use]
-    pub fn host(&self) -> Option<&str> {
-        self.dialled().map(|(host, _)| host)
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -184,12 +165,91 @@ fn is_host(text: &str) -> bool {
         })
 }
 
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            f.pad(&format!("[{}]:{}", self.host, self.port))
+        } else {
+            f.pad(&format!("{}:{}", self.host, self.port))
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = HostPortError;
+
+    fn from_str(text: &str) -> Result<Self, HostPortError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for HostPort {
+    type Error = HostPortError;
+
+    fn try_from(text: String) -> Result<Self, HostPortError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<HostPort> for String {
+    fn from(addr: HostPort) -> Self {
+        addr.to_string()
+    }
+}
+
+/// Where a node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum NodeAddr {
+    /// It is dialled there.
+    At(HostPort),
+    /// It is never dialled, and keeps a connection to the proxy instead. Written `tunnel`, which no
+    /// [`HostPort`] is.
+    Tunnel,
+}
+
+/// Why a text is not a node's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; `tunnel` is for a node that connects to the proxy by itself")]
+pub struct NodeAddrError(#[from] HostPortError);
+
+/// How an address says that there is none.
+const TUNNEL: &str = "tunnel";
+
+impl NodeAddr {
+    /// Parses `HOST:PORT` or `tunnel`.
+    ///
+    /// # Errors
+    /// [`NodeAddrError`] names the text and the forms.
+    pub fn parse(text: &str) -> Result<Self, NodeAddrError> {
+        if text == TUNNEL {
+            return Ok(Self::Tunnel);
+        }
+        Ok(Self::At(HostPort::parse(text)?))
+    }
+
+    /// Host name or address (an IPv6 address without brackets) and TCP port; `None` where the node is
+    /// never dialled.
+    #[must_use]
+    pub fn dialled(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::At(at) => Some((&at.host, at.port)),
+            Self::Tunnel => None,
+        }
+    }
+
+    /// The host name or address, where the node is dialled.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.dialled().map(|(host, _)| host)
+    }
+}
+
 impl fmt::Display for NodeAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Reached::ByTunnel => f.pad(TUNNEL),
-            Reached::At { host, port } if host.contains(':') => f.pad(&format!("[{host}]:{port}")),
-            Reached::At { host, port } => f.pad(&format!("{host}:{port}")),
+        match self {
+            Self::At(at) => at.fmt(f),
+            Self::Tunnel => f.pad(TUNNEL),
         }
     }
 }
@@ -229,7 +289,7 @@ mod tests {
         Node {
             id: NodeId::parse("b1168402-9340-421a-a344-af66a6675738").unwrap(),
             name: NodeName::parse("iot").unwrap(),
-            addr: NodeAddr::tunnel(),
+            addr: NodeAddr::Tunnel,
             labels: labels(set),
             said_labels: BTreeSet::new(),
             host_proof: HostProof::HostCa,

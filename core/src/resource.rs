@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::AdminResource;
 use crate::id::{ClusterName, ResourceId, ResourceKind, ResourceName};
-use crate::node::NodeAddr;
+use crate::node::HostPort;
 
 /// A kind of registered resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,7 +125,7 @@ pub enum Spec {
     /// A desktop.
     WindowsDesktop {
         /// Where it is.
-        addr: NodeAddr,
+        addr: HostPort,
         /// The Active Directory domain that it is in.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         domain: Option<String>,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::id::ResourceName;
-use crate::node::NodeAddr;
+use crate::node::{HostPort, HostPortError};
 use crate::resource::{Kind, Resource, Spec};
 
 use super::tree::{At, Fields, Map, alternatives};
@@ -139,14 +139,14 @@ fn read_spec(kind: Kind, spec: &Map<'_>) -> Result<Spec, Mistake> {
         Kind::KubeCluster => Spec::KubeCluster {},
         Kind::WindowsDesktop => {
             let addr = required("addr")?;
-            let problem = |problem| {
+            let problem = |problem: HostPortError| {
                 addr.mistake(DocumentProblem::Address {
                     field: addr.path(),
-                    problem,
+                    problem: problem.to_string(),
                 })
             };
             Spec::WindowsDesktop {
-                addr: NodeAddr::parse(addr.text()?).map_err(problem)?,
+                addr: HostPort::parse(addr.text()?).map_err(problem)?,
                 domain: spec.text("domain")?,
             }
         }
