@@ -1,16 +1,18 @@
-//! The client side: connections to nodes.
+//! The client side: connections to nodes, and of the node agent to its proxy.
 //!
 //! A node connection is read only while little of it waits in our queues, so that
 //! everything on it stops when one of its channels is not consumed. Hence one
 //! connection per session channel, owned and ended by its session; forwards may
-//! share some.
+//! share some. What comes through an agent's tunnel is SSH again, whose server
+//! reads on whatever its own channels do: there nothing stands for long.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{AuthResult, Handle, Msg};
+use russh::keys::PrivateKeyWithHashAlg;
 use russh::{Disconnect, SshId};
-use ssh_key::{Algorithm, Certificate, PrivateKey, PublicKey};
+use ssh_key::{Algorithm, Certificate, HashAlg, PrivateKey, PublicKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -32,8 +34,15 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Channels that a node may have opened at once (agent, X11, remote forwards).
 const CHANNELS: usize = 64;
 
+/// Sessions that a proxy may have opened at once through an agent's tunnel. Each is
+/// a connection of somebody whom the proxy let in; the bound is for a proxy gone wrong.
+const TUNNELLED: usize = 1024;
+
 /// Openings by the node that may wait to be looked at; more are refused.
 const INCOMING: usize = 16;
+
+/// The same in a tunnel: after a restart of the proxy everybody comes back at once.
+const TUNNELLED_INCOMING: usize = 128;
 
 /// How long a goodbye may take before the connection is simply cut.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -60,7 +69,7 @@ pub enum ConnectError {
     /// The node has no host key of a kind that we would accept.
     #[error("the node has no acceptable host key or algorithm: {0}")]
     NoCommonAlgorithm(String),
-    /// The node does not take the certificate for this login.
+    /// The node does not take the certificate (or what else was shown) for this login.
     #[error("the node refused the certificate")]
     CertificateRefused,
     /// The node ended the connection; its own words, untrusted.
@@ -114,11 +123,42 @@ pub enum ForwardError {
     Gone,
 }
 
+/// What is shown at a login.
+#[derive(Clone)]
+pub enum Credential {
+    /// A user certificate, with the key in it.
+    Certificate(Arc<PrivateKey>, Box<Certificate>),
+    /// A plain key.
+    Key(Arc<PrivateKey>),
+    /// Nothing (RFC 4252 section 5.2): for a server that asks for what it wants later.
+    Nothing,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credential::Certificate(..) => "Certificate",
+            Credential::Key(_) => "Key",
+            Credential::Nothing => "Nothing",
+        })
+    }
+}
+
+/// What a connection is made for, which says how many channels the peer may open on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A user's session or forwards on a node.
+    Session,
+    /// The tunnel of a node agent: everybody's sessions come through it.
+    Tunnel,
+}
+
 /// A login on a node. Dropping it ends the connection.
 pub struct NodeConnection {
     flow: Arc<Flow>,
     handle: Arc<Handle<Handler>>,
     incoming: mpsc::Receiver<Incoming>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 /// Logs in on a node over `stream`, whose timeouts are the caller's: dropping the
@@ -139,35 +179,59 @@ pub async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let credential = Credential::Certificate(key, Box::new(certificate));
+    connect_as(stream, check, hosts, login, credential, Purpose::Session).await
+}
+
+/// As [`connect`], with any credential and for any purpose.
+pub async fn connect_as<S>(
+    stream: S,
+    check: impl FnMut(&HostProof) -> bool + Send + 'static,
+    hosts: &HostAlgorithms,
+    login: &str,
+    credential: Credential,
+    purpose: Purpose,
+) -> Result<NodeConnection, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut greeted = greet(stream, check, hosts, purpose).await?;
+    let handle = &mut greeted.handle;
+    let result = match credential {
+        Credential::Certificate(key, certificate) => {
+            handle
+                .authenticate_openssh_cert(login, key, *certificate)
+                .await
+        }
+        Credential::Key(key) => {
+            // The hash matters to RSA only; SHA-1 is not among what we speak.
+            let hash = matches!(key.algorithm(), Algorithm::Rsa { .. }).then_some(HashAlg::Sha512);
+            let key = PrivateKeyWithHashAlg::new(key, hash);
+            handle.authenticate_publickey(login, key).await
+        }
+        Credential::Nothing => handle.authenticate_none(login).await,
+    };
+    match greeted.outcome(result).await? {
+        AuthResult::Success => {}
+        AuthResult::Failure { .. } => {
+            greeted.goodbye().await;
+            return Err(ConnectError::CertificateRefused);
+        }
+    }
     let Greeted {
         flow,
-        mut handle,
+        handle,
         incoming,
         seen,
         cut,
-    } = greet(stream, check, hosts).await?;
-    let result = handle
-        .authenticate_openssh_cert(login, key, certificate)
-        .await;
-    match result {
-        Ok(AuthResult::Success) => {}
-        // A lost connection reads as a refusal too.
-        Ok(AuthResult::Failure { .. }) if handle.is_closed() => {
-            flow.ended.wait().await;
-            return Err(blame(&seen, russh::Error::Disconnect));
-        }
-        Ok(AuthResult::Failure { .. }) => {
-            let _ = timeout(GOODBYE, goodbye(&flow, &handle)).await;
-            return Err(ConnectError::CertificateRefused);
-        }
-        Err(error) => return Err(blame(&seen, error)),
-    }
+    } = greeted;
     cut.disarm();
     flow.authenticated.set();
     Ok(NodeConnection {
         flow,
         handle: Arc::new(handle),
         incoming,
+        seen,
     })
 }
 
@@ -185,7 +249,8 @@ where
         }
         false
     };
-    match greet(stream, check, &HostAlgorithms::Pinned(vec![kind])).await {
+    let kinds = HostAlgorithms::Pinned(vec![kind]);
+    match greet(stream, check, &kinds, Purpose::Session).await {
         // The check says no to whatever is shown: it has what it came for.
         Ok(_) | Err(ConnectError::HostRefused) => {
             Ok(shown.lock().unwrap_or_else(PoisonError::into_inner).take())
@@ -196,30 +261,57 @@ where
 }
 
 /// A node whose host key was checked, before any login.
-struct Greeted {
+pub(super) struct Greeted {
     flow: Arc<Flow>,
-    handle: Handle<Handler>,
+    pub(super) handle: Handle<Handler>,
     incoming: mpsc::Receiver<Incoming>,
     seen: Arc<Mutex<Seen>>,
     cut: Cut,
 }
 
-async fn greet<S>(
+impl Greeted {
+    /// What an attempt to log in came to; a connection that was lost reads as a refusal to the engine.
+    pub(super) async fn outcome(
+        &self,
+        result: Result<AuthResult, russh::Error>,
+    ) -> Result<AuthResult, ConnectError> {
+        match result {
+            Ok(AuthResult::Failure { .. }) if self.handle.is_closed() => {
+                self.flow.ended.wait().await;
+                Err(blame(&self.seen, russh::Error::Disconnect))
+            }
+            Ok(result) => Ok(result),
+            Err(error) => Err(blame(&self.seen, error)),
+        }
+    }
+
+    /// Leaves without a login.
+    pub(super) async fn goodbye(&self) {
+        let _ = timeout(GOODBYE, goodbye(&self.flow, &self.handle)).await;
+    }
+}
+
+pub(super) async fn greet<S>(
     stream: S,
     check: impl FnMut(&HostProof) -> bool + Send + 'static,
     hosts: &HostAlgorithms,
+    purpose: Purpose,
 ) -> Result<Greeted, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (channels, waiting) = match purpose {
+        Purpose::Session => (CHANNELS, INCOMING),
+        Purpose::Tunnel => (TUNNELLED, TUNNELLED_INCOMING),
+    };
     let caps = Caps {
-        channels: CHANNELS,
+        channels,
         sessions: 0,
     };
     let flow = Flow::new(Side::Node, caps);
     // Ends the engine if the caller's future is dropped half-way.
     let cut = Cut(Some(Arc::clone(&flow)));
-    let (sender, incoming) = mpsc::channel(INCOMING);
+    let (sender, incoming) = mpsc::channel(waiting);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let handler = Handler {
         flow: Arc::clone(&flow),
@@ -338,6 +430,24 @@ impl NodeConnection {
         goodbye(&self.flow, &self.handle).await;
     }
 
+    /// Whether the peer answers within `patience`, whatever it thinks of being asked. While we hold
+    /// the connection back ourselves its answers cannot be heard, and it counts as alive. Cancel-safe.
+    pub async fn is_alive(&self, patience: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.flow.ended.wait() => false,
+            answer = timeout(patience, self.handle.send_ping()) => {
+                let heard = answer.is_ok_and(|sent| sent.is_ok()) || self.flow.is_held();
+                heard && !self.flow.ended.is_set()
+            }
+        }
+    }
+
+    /// What the peer said when it ended the connection; its own words, untrusted.
+    pub fn parting(&self) -> Option<String> {
+        seen(&self.seen).disconnect.clone()
+    }
+
     /// Whether the connection is over.
     pub fn is_closed(&self) -> bool {
         self.flow.ended.is_set()
@@ -402,7 +512,7 @@ async fn goodbye(flow: &Flow, handle: &Handle<Handler>) {
 }
 
 /// Cuts a connection whose maker gave up.
-struct Cut(Option<Arc<Flow>>);
+pub(super) struct Cut(Option<Arc<Flow>>);
 
 impl Cut {
     fn disarm(mut self) {

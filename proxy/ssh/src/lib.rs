@@ -10,6 +10,7 @@
 //!                     │                      │ into_stream(): serve() again, for an
 //!                     │                      ▼ SSH connection inside a channel
 //!   node ◄── TCP ── connect(…) ─► NodeConnection ─ open_session ─► Channel
+//!   node ◄── TCP ── Offers::greet(…)                        questions, and no login
 //! ```
 //!
 //! **What it promises.** No peer delays another, and none makes memory grow: a
@@ -50,6 +51,7 @@ mod flow;
 #[cfg(test)]
 mod flow_tests;
 mod latch;
+mod offer;
 mod open;
 mod opening;
 mod queue;
@@ -65,8 +67,10 @@ pub use auth::{Answered, Challenge, Verdict};
 pub use channel::{Channel, Gone, Inbox, Outbox};
 pub use channel_stream::ChannelStream;
 pub use client::{
-    ConnectError, ForwardError, HostProof, Incoming, IncomingQueue, NodeConnection, connect, scan,
+    ConnectError, Credential, ForwardError, HostProof, Incoming, IncomingQueue, NodeConnection,
+    Purpose, connect, connect_as, scan,
 };
+pub use offer::{Method, Offered, Offers};
 pub use open::OpenError;
 pub use opening::{OpenRefusal, Opening};
 pub use requests::MAX_COMMAND;
