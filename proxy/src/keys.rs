@@ -181,6 +181,11 @@ async fn adopt(keyring: &Keyring, state: &State) -> Result<Origin, KeysError> {
 }
 
 impl HostKeys {
+    /// The proxy's own host key, by which it is known where no certificate is.
+    pub fn public_key(&self) -> &PublicKey {
+        self.outer.public_key()
+    }
+
     /// The proxy's host key and its certificate.
     pub fn outer(&self) -> (PrivateKey, Certificate) {
         (self.outer.clone(), self.outer_certificate().0.clone())

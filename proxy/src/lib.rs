@@ -35,4 +35,5 @@ pub mod serve;
 pub mod session;
 pub mod state;
 pub mod store;
+pub mod tunnel_unit;
 pub mod waiting;

@@ -93,6 +93,7 @@ impl Proxy {
                 host,
                 port,
                 names: keys.hosts.names().clone(),
+                host_key: keys.hosts.public_key().clone(),
             }),
             scanner: Arc::new(NetworkScanner),
             waiting: Waiting::default(),

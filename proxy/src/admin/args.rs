@@ -793,6 +793,8 @@ pub(crate) enum Nodes {
     SshdConfig(SshdConfig),
     /// Sign a node's host key for its names
     HostCert(HostCert),
+    /// Print the systemd unit that keeps a node's tunnel up
+    TunnelUnit(TunnelUnit),
 }
 
 /// How the node proves that it is the node.
@@ -815,8 +817,8 @@ pub(crate) struct NodesAdd {
     /// The node's name
     #[arg(value_parser = NodeName::parse)]
     pub(crate) name: NodeName,
-    /// Where it is dialled
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Where it is dialled, or `tunnel` where the node connects by itself
+    #[arg(long, value_name = "HOST:PORT|tunnel")]
     pub(crate) addr: NodeAddr,
     /// Labels that roles select by
     #[arg(long, value_delimiter = ',', value_parser = label, value_name = "KEY=VALUE,...")]
@@ -867,8 +869,8 @@ pub(crate) struct NodesUpdate {
     /// A new name; approvals stay bound to the UUID
     #[arg(long, value_parser = NodeName::parse)]
     pub(crate) name: Option<NodeName>,
-    /// A new address
-    #[arg(long, value_name = "HOST:PORT")]
+    /// A new address, or `tunnel` where the node connects by itself
+    #[arg(long, value_name = "HOST:PORT|tunnel")]
     pub(crate) addr: Option<NodeAddr>,
     /// Replaces all labels; `--labels ''` takes all away
     #[arg(long, value_parser = labels, value_name = "KEY=VALUE,...")]
@@ -888,6 +890,16 @@ pub(crate) struct SshdConfig {
     /// Close the node's other doors: no authorized_keys files, no passwords
     #[arg(long)]
     pub(crate) exclusive: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TunnelUnit {
+    /// The node's name, UUID or resource ID
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Where sshd listens on the node's loopback address
+    #[arg(long, value_name = "PORT", default_value_t = crate::tunnel_unit::SSHD_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) sshd_port: u16,
 }
 
 #[derive(Debug, Args)]
@@ -1298,7 +1310,13 @@ impl Command {
             | Self::Users(
                 Users::Ls(_) | Users::Show(_) | Users::Rm(_) | Users::Lock(_) | Users::Unlock(_),
             )
-            | Self::Nodes(Nodes::Ls(_) | Nodes::Show(_) | Nodes::Rm(_) | Nodes::SshdConfig(_))
+            | Self::Nodes(
+                Nodes::Ls(_)
+                | Nodes::Show(_)
+                | Nodes::Rm(_)
+                | Nodes::SshdConfig(_)
+                | Nodes::TunnelUnit(_),
+            )
             | Self::Get(_)
             | Self::Rm(_)
             | Self::Login(_)

@@ -6,11 +6,12 @@ use anteroom_core::node::{HostProof, Node};
 use ssh_key::PublicKey;
 
 use super::Context;
-use super::args::{AuthExport, Authority, SshdConfig};
+use super::args::{self, AuthExport, Authority, SshdConfig};
 use super::io::CommandIo;
 use super::run::{Ended, Run, Stop};
 use crate::authority::{AuthorityKind, Unavailable};
 use crate::exit::Exit;
+use crate::tunnel_unit::{TUNNEL_UNIT_FILE, TunnelUnit};
 
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn auth_export(&mut self, args: &AuthExport) -> Ended {
@@ -50,6 +51,28 @@ impl<I: CommandIo> Run<'_, I> {
     }
 }
 
+impl<I: CommandIo> Run<'_, I> {
+    /// The unit alone on standard output.
+    pub(crate) async fn tunnel_unit(&mut self, args: &args::TunnelUnit) -> Ended {
+        let view = self.ctx.state.view();
+        let node = self.administered_node(AdminVerb::Read, &view, &args.node)?;
+        if node.addr.dialled().is_some() {
+            return Err(Stop::usage(format!(
+                "node `{0}` is dialled at {1}; `nodes update {0} --addr tunnel` has it connect by itself",
+                node.name, node.addr
+            )));
+        }
+        let unit = TunnelUnit::of(&node, &self.ctx.place, args.sshd_port);
+        self.print(unit.text().trim_end()).await?;
+        self.note(&format!(
+            "Write it on the node into {TUNNEL_UNIT_FILE}, then:\n\
+             systemctl daemon-reload && systemctl enable --now anteroom-tunnel"
+        ))
+        .await?;
+        Ok(Exit::Done)
+    }
+}
+
 /// What an operator does on a node that was just registered.
 pub(crate) fn node_setup(ctx: &Context, node: &Node) -> Result<String, Stop> {
     let lines = export::sshd_config_lines(&node.id, OtherDoors::Keep);
@@ -59,6 +82,13 @@ pub(crate) fn node_setup(ctx: &Context, node: &Node) -> Result<String, Stop> {
         node.name,
         lines.trim_end(),
     );
+    if node.addr.dialled().is_none() {
+        text.push_str(&format!(
+            "\n\nIt connects by itself. Write there what `nodes tunnel-unit {}` prints into {TUNNEL_UNIT_FILE}, then:\n\
+             systemctl daemon-reload && systemctl enable --now anteroom-tunnel",
+            node.name
+        ));
+    }
     match node.host_proof {
         HostProof::Pinned(_) => {}
         HostProof::HostCa => text.push_str(&format!(

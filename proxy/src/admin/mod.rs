@@ -110,6 +110,8 @@ pub struct Place {
     pub port: u16,
     /// The names of the proxy, and the domains of its nodes.
     pub names: HostNames,
+    /// The proxy's own host key.
+    pub host_key: PublicKey,
 }
 
 /// Asks an SSH server for its host keys, as `ssh-keyscan` does: a hook, because only the SSH layer speaks the protocol.
@@ -282,6 +284,7 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Nodes::Update(args) => run.nodes_update(args).await,
             Nodes::SshdConfig(args) => run.sshd_config(&args).await,
             Nodes::HostCert(args) => run.host_cert(&args).await,
+            Nodes::TunnelUnit(args) => run.tunnel_unit(&args).await,
         },
         Command::Create(args) => run.create(&args).await,
         Command::Get(args) => run.get(&args).await,

@@ -263,6 +263,7 @@ async fn world() -> World {
             host: "proxy.example.com".to_owned(),
             port: 2222,
             names: HostNames::new(["example.com", "access"], ["nodes.example.com"]).unwrap(),
+            host_key: signer("host key").public_key().clone(),
         }),
         scanner: Arc::new(OneHost),
         rotator: None,

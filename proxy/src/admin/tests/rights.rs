@@ -24,6 +24,7 @@ const ADMINISTRATION: &[(&str, bool)] = &[
     ("nodes rm iot", false),
     ("nodes update iot --labels env=x", false),
     ("nodes sshd-config iot", false),
+    ("nodes tunnel-unit iot", false),
     ("create -f -", false),
     ("get roles", false),
     ("get user/bob", false),
