@@ -584,6 +584,25 @@ fn lint_keys(cert: &Wire, ca: &PublicKey) -> Result<(), LintError> {
     }
 }
 
+/// Why bytes that were presented are not looked at.
+pub(crate) enum Unreadable {
+    Size { found: usize },
+    Malformed,
+}
+
+/// The certificate, if the bytes are one in its one spelling and nothing more.
+pub(crate) fn read_canonical(blob: &[u8]) -> Result<Wire, Unreadable> {
+    let found = blob.len();
+    if found > MAX_BYTES {
+        return Err(Unreadable::Size { found });
+    }
+    let cert = Wire::from_bytes(blob).map_err(|_| Unreadable::Malformed)?;
+    match cert.to_bytes() {
+        Ok(again) if again == blob => Ok(cert),
+        Ok(_) | Err(_) => Err(Unreadable::Malformed),
+    }
+}
+
 pub(crate) fn from_seconds(seconds: u64) -> Option<OffsetDateTime> {
     i64::try_from(seconds)
         .ok()

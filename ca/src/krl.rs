@@ -1,7 +1,10 @@
 //! Key revocation lists in OpenSSH's format (PROTOCOL.krl), which sshd reads as `RevokedKeys` and
 //! `ssh-keygen -Q` answers questions about.
 //!
-//! A pure writer: what is to be refused goes in, bytes come out, the same bytes for the same input.
+//! The writer is pure: what is to be refused goes in, bytes come out, the same bytes for the same input. The
+//! reader, [`Revoked`], is for the node agent, which has no sshd to read them.
+
+mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
@@ -9,6 +12,8 @@ use std::num::NonZeroU64;
 use ssh_key::PublicKey;
 use thiserror::Error;
 use time::OffsetDateTime;
+
+pub use read::{KrlReadError, Revoked};
 
 /// What is to be refused, whatever is presented to prove it.
 #[derive(Debug, Clone, Default)]

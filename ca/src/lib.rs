@@ -10,9 +10,11 @@
 //!
 //!  what a person presents ──► user::verify ──► VerifiedIdentity, or the reason
 //!
+//!  what a node agent is shown ──► node::verify ──► VerifiedAccess, or the reason
+//!
 //!  what a dialled node shows ──► host::verify ──► Ok, or the reason
 //!  public halves ──► export: authorized_keys, known_hosts, sshd_config
-//!  what is locked or revoked ──► krl: the list that sshd reads as RevokedKeys
+//!  what is locked or revoked ──► krl: the list that sshd reads as RevokedKeys, and its reader
 //! ```
 //!
 //! A [`Certificate`] is made in one place, behind the linter. The caller commits its issuance row before the

@@ -4,6 +4,8 @@
 //! `LOGIN@NODE_UUID`, and the critical options `source-address` and, under a grant for one command, `force-command`:
 //! sshd then runs that command, whatever is asked for. The extensions say what the session may do.
 
+mod verify;
+
 use anteroom_core::id::{ClusterName, ResourceId, SessionId};
 use anteroom_core::policy::{Capabilities, Capability, Permit};
 use rand::CryptoRng;
@@ -16,6 +18,8 @@ use crate::key::NodeCa;
 use crate::serial::Serial;
 use crate::source::SourceAddresses;
 use crate::time_of_issue::IssueTime;
+
+pub use verify::{Conditions, Refused, Rights, VerifiedAccess, verify};
 
 /// What an access certificate needs besides the permit and the key.
 #[derive(Debug, Clone)]

@@ -41,6 +41,15 @@ impl SourceAddresses {
             .collect::<Result<_, _>>()
             .map(Self)
     }
+
+    /// Whether an address is in one of the blocks. An IPv4 address of a dual-stack socket is one of IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|block| {
+            bits(address) == bits(block.address) && mask(address, block.prefix) == block.address
+        })
+    }
 }
 
 /// The value of the option: `192.0.2.7/32,2001:db8::/32`.
@@ -184,6 +193,30 @@ mod tests {
     fn an_ipv4_address_of_a_dual_stack_socket_is_written_as_ipv4() {
         let local = SourceAddresses::local("::ffff:192.0.2.7".parse().unwrap());
         assert_eq!(local.to_string(), "192.0.2.7/32");
+    }
+
+    #[test]
+    fn an_address_is_in_the_blocks_of_its_own_family() {
+        let list = SourceAddresses::parse(&["192.0.2.0/24", "::1", "203.0.113.9"]).unwrap();
+        for inside in [
+            "192.0.2.0",
+            "192.0.2.255",
+            "::ffff:192.0.2.7",
+            "::1",
+            "203.0.113.9",
+        ] {
+            assert!(list.contains(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in [
+            "192.0.3.0",
+            "203.0.113.8",
+            "::2",
+            "::",
+            "0.0.0.1",
+            "127.0.0.1",
+        ] {
+            assert!(!list.contains(outside.parse().unwrap()), "{outside}");
+        }
     }
 
     #[test]

@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anteroom_ca::key::Key;
-use anteroom_ca::krl::{Edition, RevocationList, RevokedCertificates};
+use anteroom_ca::krl::{Edition, RevocationList, Revoked, RevokedCertificates};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use ssh_key::PublicKey;
 use ssh_key::certificate::{Builder, CertType};
+use ssh_key::{Certificate, PublicKey};
 use time::macros::datetime;
 
 fn edition() -> Edition {
@@ -69,6 +69,13 @@ fn asked(dir: &Path, list: &[u8], lines: &[String]) -> Vec<bool> {
         .collect();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(verdicts.len(), lines.len(), "{said}{complaint}");
+    // The node agent reads the same list, and finds the same certificates on it.
+    let revoked = Revoked::parse(list).unwrap();
+    for (line, verdict) in lines.iter().zip(&verdicts) {
+        if let Ok(cert) = Certificate::from_openssh(line) {
+            assert_eq!(revoked.holds(&cert), *verdict, "{line}");
+        }
+    }
     verdicts
 }
 

@@ -14,7 +14,9 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::claims;
-use crate::cert::{Class, MAX_BYTES, from_seconds, is_algorithm_of, is_certifiable};
+use crate::cert::{
+    Class, MAX_BYTES, Unreadable, from_seconds, is_algorithm_of, is_certifiable, read_canonical,
+};
 use crate::serial::Serial;
 
 /// Under which conditions a certificate is presented.
@@ -121,7 +123,10 @@ pub fn verify(
     conditions: &Conditions<'_>,
     issued: impl FnOnce(Serial) -> Option<Arc<IssuedCredential>>,
 ) -> Result<VerifiedIdentity, Refused> {
-    let cert = parse(blob)?;
+    let cert = read_canonical(blob).map_err(|error| match error {
+        Unreadable::Size { found } => Refused::Size { found },
+        Unreadable::Malformed => Refused::Malformed,
+    })?;
     check_signature(&cert, conditions)?;
     let sha256: [u8; 32] = Sha256::digest(blob).into();
     let issued = Serial::new(cert.serial())
@@ -151,19 +156,6 @@ pub fn verify(
             login_key: issued.login_key.clone(),
             credential,
         }),
-    }
-}
-
-/// The certificate, if the bytes are one in its one spelling and nothing more.
-fn parse(blob: &[u8]) -> Result<Wire, Refused> {
-    let found = blob.len();
-    if found > MAX_BYTES {
-        return Err(Refused::Size { found });
-    }
-    let cert = Wire::from_bytes(blob).map_err(|_| Refused::Malformed)?;
-    match cert.to_bytes() {
-        Ok(again) if again == blob => Ok(cert),
-        Ok(_) | Err(_) => Err(Refused::Malformed),
     }
 }
 
