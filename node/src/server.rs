@@ -1,0 +1,198 @@
+//! Sessions on this machine: an SSH server for what comes through the tunnel, as a stock sshd would serve it.
+//!
+//! ```text
+//!  serve(stream) ──► Front: certificate ─ ca::node::verify ─► Account ─► Login
+//!                      │ session channel: env, pty, then exec, shell or sftp
+//!                      ▼
+//!                    Session ── Order, on its standard input ──► helper: becomes the user, then the program
+//!                      │ bytes both ways, window, signals            (a process of its own)
+//!                      ▼
+//!                    status, and what is left of the session is ended
+//! ```
+//!
+//! The agent itself never becomes another user: each program is started by a small process that this same
+//! executable is ([`helper_main`]), which gives up every privilege before anything of the user's runs.
+
+mod account;
+mod front;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anteroom_ca::krl::Revoked;
+use anteroom_core::id::NodeId;
+use anteroom_ssh::{Limits, ServerConfig};
+use arc_swap::ArcSwap;
+use ssh_key::{Certificate, PrivateKey, PublicKey};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use front::Front;
+
+/// Connections at once. Each holds at most a few MiB and ten sessions; whoever comes beyond is turned away,
+/// so that a flood cannot take the machine.
+const MOST_CONNECTIONS: usize = 256;
+
+/// How long a connection may be silent before it is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Whom sessions are served to, and as which node. It may change while the agent runs: a rotation of the
+/// authority, a new revocation list, a renewed certificate.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// This node's UUID, which is in every principal that opens it.
+    pub node_id: NodeId,
+    /// Node CAs: what they sign opens sessions. An empty list opens nothing.
+    pub node_ca: Vec<PublicKey>,
+    /// What they signed and is refused nevertheless.
+    pub revoked: Revoked,
+    /// The node's host key.
+    pub host_key: PrivateKey,
+    /// Its certificate, shown before the bare key.
+    pub host_certificate: Option<Certificate>,
+}
+
+/// How sessions are served; does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The program that starts sessions, with its arguments: one that does nothing but
+    /// [`helper_main`]. This very executable, as a rule.
+    pub helper: Vec<std::ffi::OsString>,
+    /// Names of environment variables that a client may set besides `LANG` and `LC_*`; a `*` at the end
+    /// stands for any rest.
+    pub accept_env: Vec<String>,
+    /// Bounds of one connection.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        // The link leads to the file that runs, also after an update has put another in its place.
+        let helper = ["/proc/self/exe", "node", HELPER].map(Into::into).into();
+        Self {
+            helper,
+            accept_env: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The hidden subcommand of `anteroom node` that is [`helper_main`].
+pub const HELPER: &str = "session-helper";
+
+/// Where a connection comes from and arrives, as programs are told in `SSH_CONNECTION`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The other end.
+    pub remote: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
+}
+
+impl Peer {
+    /// What comes through the tunnel counts as coming from this machine to its port 22, as it would if
+    /// `ssh -R 0:localhost:22` had brought it to an sshd.
+    pub fn tunnel() -> Self {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            remote: SocketAddr::new(loopback, 0),
+            local: SocketAddr::new(loopback, 22),
+        }
+    }
+}
+
+/// Serves sessions; one for all connections.
+pub struct Server {
+    trusted: ArcSwap<Trusted>,
+    options: Options,
+    places: Semaphore,
+    connections: AtomicU64,
+}
+
+/// What a connection is served with: taken once, when it begins.
+struct Trusted {
+    trust: Trust,
+    config: Arc<ServerConfig>,
+}
+
+impl Server {
+    /// Ready to serve.
+    pub fn new(trust: Trust, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            trusted: ArcSwap::from_pointee(Trusted::new(trust, &options)),
+            options,
+            places: Semaphore::new(MOST_CONNECTIONS),
+            connections: AtomicU64::new(0),
+        })
+    }
+
+    /// Serves the connections that begin from now on with another trust; those that are there have been
+    /// judged already.
+    pub fn set_trust(&self, trust: Trust) {
+        self.trusted
+            .store(Arc::new(Trusted::new(trust, &self.options)));
+    }
+
+    /// Changes a part of the trust.
+    pub fn change_trust(&self, change: impl FnOnce(&mut Trust)) {
+        let mut trust = self.trusted.load().trust.clone();
+        change(&mut trust);
+        self.set_trust(trust);
+    }
+
+    /// What is trusted now.
+    pub fn trust(&self) -> Trust {
+        self.trusted.load().trust.clone()
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Trusted {
+    fn new(trust: Trust, options: &Options) -> Self {
+        let config = ServerConfig::new(
+            vec![trust.host_key.clone()],
+            trust.host_certificate.iter().cloned().collect(),
+            KEEPALIVE,
+            options.limits.clone(),
+        );
+        Self {
+            config: Arc::new(config),
+            trust,
+        }
+    }
+}
+
+/// Serves one SSH connection that came through the tunnel, until it is over.
+pub async fn serve<S>(stream: S, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    serve_from(stream, Peer::tunnel(), server).await;
+}
+
+/// Serves one SSH connection from `peer`, until it is over.
+pub async fn serve_from<S>(stream: S, peer: Peer, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ok(_place) = server.places.try_acquire() else {
+        warn!("a connection is turned away: {MOST_CONNECTIONS} are open already");
+        return;
+    };
+    let number = server.connections.fetch_add(1, Ordering::Relaxed) + 1;
+    let trusted = server.trusted.load_full();
+    let config = Arc::clone(&trusted.config);
+    let front = Front::new(number, peer, trusted, Arc::clone(&server));
+    match anteroom_ssh::serve(stream, config, front).await {
+        Ok(_) => info!(connection = number, "connection ended"),
+        Err(error) => info!(connection = number, %error, "connection ended"),
+    }
+}
