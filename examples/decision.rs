@@ -162,6 +162,7 @@ fn world(now: OffsetDateTime) -> Result<View, Box<dyn Error>> {
             Document::Lock(_) => return Err("nothing is locked here".into()),
             Document::MonitoringRule(rule) => view.with_monitoring_rules([*rule]),
             Document::Resource(resource) => view.with_resource(resource),
+            Document::Token(_) => return Err("nothing is enrolled here".into()),
         };
     }
     Ok(view)

@@ -156,6 +156,7 @@ impl Story {
                 | Document::Node(_)
                 | Document::Lock(_)
                 | Document::MonitoringRule(_)
+                | Document::Token(_)
                 | Document::Resource(_) => None,
             });
         Ok(Self {

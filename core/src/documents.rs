@@ -11,6 +11,7 @@ mod nothing;
 mod options;
 mod resource;
 mod role;
+mod token;
 mod tree;
 mod unmatched;
 mod words;
@@ -31,8 +32,9 @@ use tree::{At, Fields, Map, Yaml};
 
 pub use lock::{LockDocument, parse_serial};
 pub use resource::resource_to_json;
+pub use token::{Life, TokenDocument};
 pub use unmatched::{Unmatched, check_role_patterns};
-pub use write::{lock_to_json, node_to_json, to_yaml, user_to_json};
+pub use write::{lock_to_json, node_to_json, to_yaml, token_to_json, user_to_json};
 
 /// One checked document.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +51,8 @@ pub enum Document {
     Resource(Resource),
     /// `kind: access_monitoring_rule`.
     MonitoringRule(Box<MonitoringRule>),
+    /// `kind: token`.
+    Token(TokenDocument),
 }
 
 /// A user as a document describes her. Fingerprints are computed where keys are parsed.
@@ -177,14 +181,6 @@ pub enum DocumentProblem {
         field: String,
         /// Its name.
         name: String,
-    },
-    /// A kind that is planned.
-    #[error("kind `{kind}` is not served yet; the kinds are {kinds}")]
-    KindNotServed {
-        /// Its word.
-        kind: String,
-        /// The words of those that are.
-        kinds: String,
     },
     /// A field that only `allow` may have.
     #[error("`{field}` has no meaning under deny; write it under allow")]
@@ -333,6 +329,9 @@ pub enum DocumentProblem {
         "`spec.target` names one thing; write one of user, key, role, request, login, node and serial"
     )]
     OneTarget,
+    /// A token that ends at two times.
+    #[error("`spec` has both `ttl` and `expires`; write one of them")]
+    TwoLives,
     /// The same document twice.
     #[error("`{0}` is in the text twice; remove one")]
     Twice(String),
@@ -415,6 +414,7 @@ pub fn parse_role(text: &str) -> Result<Role, DocumentError> {
                 | Document::Node(_)
                 | Document::Lock(_)
                 | Document::Resource(_)
+                | Document::Token(_)
                 | Document::MonitoringRule(_),
             )
             | None,
@@ -439,6 +439,7 @@ pub fn parse_monitoring_rule(text: &str) -> Result<MonitoringRule, DocumentError
                 | Document::Node(_)
                 | Document::Lock(_)
                 | Document::Resource(_)
+                | Document::Token(_)
                 | Document::MonitoringRule(_),
             )
             | None,
@@ -474,6 +475,7 @@ impl Document {
             Self::Lock(lock) => format!("lock on {}", lock.target),
             Self::Resource(resource) => format!("{}/{}", resource.kind(), resource.name),
             Self::MonitoringRule(rule) => format!("access_monitoring_rule/{}", rule.name),
+            Self::Token(token) => format!("token/{}", token.id),
         }
     }
 
@@ -484,7 +486,8 @@ impl Document {
             | Self::User(_)
             | Self::Node(_)
             | Self::Resource(_)
-            | Self::MonitoringRule(_) => true,
+            | Self::MonitoringRule(_)
+            | Self::Token(_) => true,
             Self::Lock(lock) => lock.id.is_some(),
         }
     }
@@ -563,6 +566,7 @@ enum Kind {
     Lock,
     Resource(ResourceKind),
     MonitoringRule,
+    Token,
 }
 
 fn read(tree: &Yaml) -> Result<Document, Mistake> {
@@ -571,7 +575,7 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
         read_kind(&top.required("kind", "write `kind: role`, `kind: user` or `kind: node`")?)?;
     let versions: &[&str] = match kind {
         Kind::Role => &["v3", "v4", "v5", "v6", "v7", "v8"],
-        Kind::User | Kind::Node | Kind::Lock => &["v1", "v2"],
+        Kind::User | Kind::Node | Kind::Lock | Kind::Token => &["v1", "v2"],
         Kind::Resource(_) => &["v3"],
         Kind::MonitoringRule => &["v1"],
     };
@@ -582,6 +586,7 @@ fn read(tree: &Yaml) -> Result<Document, Mistake> {
         Kind::User => read_user(&top).map(Document::User),
         Kind::Node => read_node(&top).map(Document::Node),
         Kind::Lock => lock::read(&top).map(Document::Lock),
+        Kind::Token => token::read(&top).map(Document::Token),
         Kind::Resource(kind) => resource::read(kind, &top).map(Document::Resource),
         Kind::MonitoringRule => {
             monitoring::read(&top, tree).map(|rule| Document::MonitoringRule(Box::new(rule)))
@@ -596,22 +601,15 @@ fn read_kind(at: &At<'_>) -> Result<Kind, Mistake> {
         "user" => Some(Kind::User),
         "node" => Some(Kind::Node),
         "lock" => Some(Kind::Lock),
+        "token" => Some(Kind::Token),
         "access_monitoring_rule" => Some(Kind::MonitoringRule),
         text => ResourceKind::of_word(text).map(Kind::Resource),
     };
-    let later = ["token"];
     served.ok_or_else(|| {
-        at.mistake(if later.contains(&text) {
-            DocumentProblem::KindNotServed {
-                kind: text.to_owned(),
-                kinds: resource::kinds(),
-            }
-        } else {
-            DocumentProblem::Value {
-                field: at.path(),
-                value: crate::id::printable(text),
-                wanted: resource::kinds(),
-            }
+        at.mistake(DocumentProblem::Value {
+            field: at.path(),
+            value: crate::id::printable(text),
+            wanted: resource::kinds(),
         })
     })
 }
@@ -627,27 +625,30 @@ fn read_metadata<'a>(top: &Map<'a>) -> Result<Metadata<'a>, Mistake> {
     const HINT: &str = "write `metadata:` and below it `name:`";
     let metadata = top.required("metadata", HINT)?.map(&METADATA)?;
     let name = metadata.required("name", HINT)?;
-    let mut labels = BTreeMap::new();
-    if let Some(at) = metadata.get("labels") {
-        for (label, value) in at.entries()? {
-            if label.starts_with("anteroom/") {
-                return Err(value.mistake(DocumentProblem::ReservedLabel {
-                    field: value.path(),
-                }));
-            }
-            if label.is_empty() || label.chars().any(char::is_control) {
-                return Err(value.mistake(DocumentProblem::Control {
-                    field: value.path(),
-                }));
-            }
-            labels.insert(label.to_owned(), value.text()?.to_owned());
-        }
-    }
+    let labels = metadata.get("labels").map(|at| read_labels(&at));
     Ok(Metadata {
         name,
         description: metadata.text("description")?,
-        labels,
+        labels: labels.transpose()?.unwrap_or_default(),
     })
+}
+
+fn read_labels(at: &At<'_>) -> Result<BTreeMap<String, String>, Mistake> {
+    let mut labels = BTreeMap::new();
+    for (label, value) in at.entries()? {
+        if label.starts_with("anteroom/") {
+            return Err(value.mistake(DocumentProblem::ReservedLabel {
+                field: value.path(),
+            }));
+        }
+        if label.is_empty() || label.chars().any(char::is_control) {
+            return Err(value.mistake(DocumentProblem::Control {
+                field: value.path(),
+            }));
+        }
+        labels.insert(label.to_owned(), value.text()?.to_owned());
+    }
+    Ok(labels)
 }
 
 fn read_user(top: &Map<'_>) -> Result<UserDocument, Mistake> {

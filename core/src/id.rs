@@ -277,6 +277,12 @@ text_id!(
     is_name
 );
 text_id!(
+    /// What a token is called, which opens nothing: `[a-z0-9][a-z0-9._-]{0,63}`.
+    TokenId, "token ID", 64,
+    "a token ID is 1 to 64 of a-z 0-9 . _ - and starts with a letter or digit",
+    is_name
+);
+text_id!(
     /// The name of a cluster: a host name or a name, without `/`.
     ClusterName, "cluster name", 253,
     "a cluster name is a host name, or 1 to 64 of a-z 0-9 . _ - that start with a letter or digit",
@@ -296,6 +302,9 @@ impl UserName {
     pub fn reserved(&self) -> Option<&'static str> {
         if self.as_str() == "anteroom" {
             return Some("the audit log has called the proxy itself so");
+        }
+        if self.as_str() == crate::target::ENROLL {
+            return Some("machines that become nodes come in by it");
         }
         crate::target::Target::is_reserved(self.as_str())
             .then_some("names that start with `enroll+` and `node+` are spoken by node agents")

@@ -83,6 +83,62 @@ impl Node {
     }
 }
 
+/// Labels that a node may say of itself.
+pub const MOST_SAID_LABELS: usize = 64;
+
+/// Bytes of a key or a value that a node says of itself.
+pub const LONGEST_SAID_LABEL: usize = 256;
+
+/// Why what a node says of itself is not taken. What it said is not repeated but where it can do no harm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SaidLabelError {
+    /// More than there may be.
+    #[error("a node says at most {MOST_SAID_LABELS} labels of itself; leave some out")]
+    TooMany,
+    /// A key or value is too long, or a key is empty.
+    #[error(
+        "a label has a key of 1 to {LONGEST_SAID_LABEL} bytes and a value of at most as many; shorten it"
+    )]
+    Size,
+    /// A character that people would not see.
+    #[error("labels are plain text; leave control characters out")]
+    Control,
+    /// A label of Anteroom's own.
+    #[error("labels that start with `anteroom/` are reserved; choose another key")]
+    Reserved,
+    /// The same key twice.
+    #[error("the label `{0}` is there twice; leave one out")]
+    Twice(String),
+}
+
+/// What a node says of itself, held to what a node may say.
+///
+/// # Errors
+/// [`SaidLabelError`] names the first mistake.
+pub fn said_labels(
+    said: impl IntoIterator<Item = (String, String)>,
+) -> Result<BTreeMap<String, String>, SaidLabelError> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in said {
+        if labels.len() == MOST_SAID_LABELS {
+            return Err(SaidLabelError::TooMany);
+        }
+        if key.is_empty() || key.len().max(value.len()) > LONGEST_SAID_LABEL {
+            return Err(SaidLabelError::Size);
+        }
+        if !key.chars().chain(value.chars()).all(crate::id::is_plain) {
+            return Err(SaidLabelError::Control);
+        }
+        if key.starts_with("anteroom/") {
+            return Err(SaidLabelError::Reserved);
+        }
+        if let Some(_before) = labels.insert(key.clone(), value) {
+            return Err(SaidLabelError::Twice(key));
+        }
+    }
+    Ok(labels)
+}
+
 /// Type and key of an OpenSSH public key line.
 fn without_comment(line: &str) -> &str {
     line.match_indices(' ')

@@ -22,6 +22,7 @@ pub fn presets() -> Vec<Role> {
         | Document::Node(_)
         | Document::Lock(_)
         | Document::MonitoringRule(_)
+        | Document::Token(_)
         | Document::Resource(_) => None,
     });
     roles.collect()

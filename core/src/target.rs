@@ -29,6 +29,9 @@ pub struct Target {
     pub node: NodeRef,
 }
 
+/// The user name of a machine that wants to become a node.
+pub const ENROLL: &str = "enroll";
+
 /// What node agents put before their name.
 const RESERVED: [&str; 2] = ["enroll+", "node+"];
 

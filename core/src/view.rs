@@ -6,6 +6,7 @@
 
 mod allowances;
 mod nodes;
+mod tokens;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use crate::user::User;
 
 use allowances::Allowances;
 use nodes::Nodes;
+use tokens::Tokens;
 
 /// Limits and defaults of the domain that an operator may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,7 @@ pub struct View {
     monitoring: Arc<BTreeMap<RuleName, Arc<MonitoringRule>>>,
     credentials: Credentials,
     allowances: Allowances,
+    tokens: Tokens,
     second_factors: OrdMap<UserName, Arc<SecondFactors>>,
 }
 
@@ -173,6 +176,7 @@ impl View {
             monitoring: Arc::default(),
             credentials: Credentials::default(),
             allowances: Allowances::default(),
+            tokens: Tokens::default(),
             second_factors: OrdMap::new(),
         }
     }

@@ -59,7 +59,8 @@ fn view(kind: Kind, spec: &str, sought: &str, held: &str) -> View {
         | Document::User(_)
         | Document::Node(_)
         | Document::Lock(_)
-        | Document::MonitoringRule(_)) => panic!("{other:?}"),
+        | Document::MonitoringRule(_)
+        | Document::Token(_)) => panic!("{other:?}"),
     });
     let roles = format!(
         "kind: role\nmetadata: {{name: sought}}\nspec:\n{sought}\n---\n\

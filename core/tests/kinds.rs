@@ -236,7 +236,8 @@ fn kinds() -> View {
         | Document::User(_)
         | Document::Node(_)
         | Document::Lock(_)
-        | Document::MonitoringRule(_)) => {
+        | Document::MonitoringRule(_)
+        | Document::Token(_)) => {
             panic!("{other:?}")
         }
     });

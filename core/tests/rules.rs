@@ -252,7 +252,8 @@ fn a_name_is_refused_when_it_is_saved_where_evaluating_it_would_be_a_fault() {
             | Document::User(_)
             | Document::Node(_)
             | Document::Lock(_)
-            | Document::MonitoringRule(_)) => panic!("{other:?}"),
+            | Document::MonitoringRule(_)
+            | Document::Token(_)) => panic!("{other:?}"),
         })
         .collect();
     let target = LockTarget::Role(role("access"));

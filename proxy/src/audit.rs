@@ -110,6 +110,12 @@ pub enum Event {
     ResourceUpdate(Kind),
     /// One was removed.
     ResourceDelete(Kind),
+    /// A machine became a node by a token, or was not let in.
+    InstanceJoin,
+    /// A token was made.
+    TokenCreate,
+    /// A token was removed, or ended.
+    TokenDelete,
     /// A second factor was set up.
     MfaAdd,
     /// A second factor was removed.
@@ -162,6 +168,9 @@ const EVENTS: &[(Event, &str, &str)] = &[
     ),
     (Event::PreApprovalCreate, "pre_approval.create", "A1000"),
     (Event::PreApprovalDelete, "pre_approval.delete", "A1001"),
+    (Event::InstanceJoin, "instance.join", "TJ001"),
+    (Event::TokenCreate, "join_token.create", "TJT00"),
+    (Event::TokenDelete, "join_token.delete", "A1100"),
     (Event::MfaAdd, "mfa.add", "T1006"),
     (Event::MfaDelete, "mfa.delete", "T1007"),
     (Event::RoleCreate, "role.create", "T9000"),

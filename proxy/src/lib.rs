@@ -20,6 +20,7 @@ pub mod config;
 pub mod demo;
 pub mod dial;
 pub mod doctor;
+pub mod enrol;
 pub mod environment;
 pub mod exit;
 pub mod hold;

@@ -35,6 +35,7 @@ mod sessions;
 mod signing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod writer;
 
 use std::net::SocketAddr;
@@ -71,6 +72,7 @@ pub use objects::{
 };
 pub use requests::{ApplyError, FileError, ReviewError};
 pub use sessions::SessionEnded;
+pub use tokens::{EnrolError, Enrolled, TokenError};
 
 /// Users, roles, nodes, requests and the log, shared by everything in the proxy. Cloning it is
 /// cheap, and gives the same state.

@@ -132,7 +132,7 @@ fn read_message(spec: &Map<'_>) -> Result<String, Mistake> {
     }
 }
 
-fn read_time(at: &At<'_>) -> Result<OffsetDateTime, Mistake> {
+pub(super) fn read_time(at: &At<'_>) -> Result<OffsetDateTime, Mistake> {
     let text = at.text()?;
     let at_utc = OffsetDateTime::parse(text, &Rfc3339).ok();
     // In UTC the first hours of the year 0 and the last of 9999 can be beyond the calendar.

@@ -199,9 +199,16 @@ fn with(mut spec: Value, field: &str, value: &Option<String>) -> Value {
 
 /// The words of all kinds, for an error.
 pub(super) fn kinds() -> String {
-    let words: Vec<&str> = ["role", "user", "node", "lock", "access_monitoring_rule"]
-        .into_iter()
-        .chain(Kind::ALL.map(Kind::as_str))
-        .collect();
+    let words: Vec<&str> = [
+        "role",
+        "user",
+        "node",
+        "lock",
+        "token",
+        "access_monitoring_rule",
+    ]
+    .into_iter()
+    .chain(Kind::ALL.map(Kind::as_str))
+    .collect();
     alternatives(&words)
 }

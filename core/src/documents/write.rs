@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::lock::Lock;
 use crate::node::{HostProof, Node};
+use crate::token::Token;
 use crate::user::User;
 
 /// `user` as a document. Everything is in it but the fingerprints, which follow from the keys.
@@ -57,6 +58,36 @@ pub fn lock_to_json(lock: &Lock) -> Value {
         spec.insert("expires".to_owned(), json!(end.unwrap_or_default()));
     }
     json!({"kind": "lock", "version": "v2", "metadata": {"name": lock.id}, "spec": spec})
+}
+
+/// `token` as a document. Its secret is in nobody's hands but its bearer's, and what is left of its uses is of
+/// this one token.
+#[must_use]
+pub fn token_to_json(token: &Token) -> Value {
+    let end = token
+        .expires
+        .format(&time::format_description::well_known::Rfc3339);
+    let mut spec = json!({
+        "type": token.kind,
+        "uses": token.uses,
+        "labels": token.labels,
+        "expires": end.unwrap_or_default(),
+    });
+    if let Some(spec) = spec.as_object_mut() {
+        spec.extend(
+            token
+                .node
+                .as_ref()
+                .map(|node| ("node".to_owned(), json!(node))),
+        );
+        spec.extend(
+            token
+                .addr
+                .as_ref()
+                .map(|addr| ("addr".to_owned(), json!(addr))),
+        );
+    }
+    json!({"kind": "token", "version": "v2", "metadata": {"name": token.id}, "spec": spec})
 }
 
 /// A document as YAML, with a newline at the end.

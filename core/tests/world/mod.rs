@@ -88,7 +88,8 @@ pub fn with_roles(view: View, text: &str) -> View {
         | Document::Node(_)
         | Document::Lock(_)
         | Document::Resource(_)
-        | Document::MonitoringRule(_) => panic!("roles only"),
+        | Document::MonitoringRule(_)
+        | Document::Token(_) => panic!("roles only"),
     }))
 }
 

@@ -2,12 +2,13 @@
 //! Values are parsed here, once; what runs a command sees checked types only.
 
 use anteroom_core::duration;
-use anteroom_core::id::{DeviceName, Login, NodeName, RoleName, UserName};
+use anteroom_core::id::{DeviceName, Login, NodeName, RoleName, TokenId, UserName};
 use anteroom_core::node::NodeAddr;
 use anteroom_core::predicate::{Predicate, Resource};
 use anteroom_core::request::State;
 use anteroom_core::resource;
 use anteroom_core::target::Target;
+use anteroom_core::token::MOST_USES;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use time::{Duration, OffsetDateTime};
 
@@ -65,6 +66,9 @@ pub(crate) enum Command {
     /// Administer nodes
     #[command(subcommand)]
     Nodes(Nodes),
+    /// Let machines become nodes by themselves
+    #[command(subcommand)]
+    Tokens(Tokens),
     /// Create roles, users, nodes, locks and other resources from YAML documents, all of them or none
     Create(Create),
     /// Show roles, users, nodes, locks and other resources as documents that `create` reads
@@ -915,6 +919,61 @@ pub(crate) struct HostCert {
     pub(crate) ttl: Duration,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tokens {
+    /// Make a token, and print the line that makes a machine a node with it
+    Add(TokensAdd),
+    /// List tokens, without their secrets
+    Ls(Listing),
+    /// Remove tokens; what came in by them stays
+    Rm(TokensRm),
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenType {
+    Node,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokensAdd {
+    /// What it is for: node
+    #[arg(
+        long = "type",
+        value_enum,
+        hide_possible_values = true,
+        value_name = "node"
+    )]
+    pub(crate) kind: TokenType,
+    /// The one name that a node may take by it; without it nodes name themselves
+    #[arg(long, value_parser = NodeName::parse, value_name = "NODE")]
+    pub(crate) name: Option<NodeName>,
+    /// How long it is good, at most 7 days
+    #[arg(long, value_parser = duration::parse, default_value = "1h", allow_hyphen_values = true, value_name = "DURATION")]
+    pub(crate) ttl: Duration,
+    /// How many nodes may come in by it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_USES)))]
+    pub(crate) uses: u32,
+    /// Labels of what comes in by it; they win over what a node says of itself
+    #[arg(long, value_delimiter = ',', value_parser = label, value_name = "KEY=VALUE,...")]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Where the node is dialled, or that it keeps a tunnel; without it, where it comes from
+    #[arg(long, value_name = "HOST:PORT|tunnel")]
+    pub(crate) addr: Option<NodeAddr>,
+    /// Print the line for the node agent
+    #[arg(long)]
+    pub(crate) agent: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokensRm {
+    /// Their IDs, which `tokens ls` shows
+    #[arg(required = true, value_delimiter = ',', value_parser = TokenId::parse, value_name = "ID")]
+    pub(crate) ids: Vec<TokenId>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Cert {
     /// The login on the node, like root@iot
@@ -962,6 +1021,7 @@ pub(crate) enum ObjectKind {
     Node,
     Lock,
     MonitoringRule,
+    Token,
     Resource(resource::Kind),
     All,
 }
@@ -1239,6 +1299,7 @@ fn object(text: &str) -> Result<Object, String> {
         "user" | "users" => ObjectKind::User,
         "node" | "nodes" => ObjectKind::Node,
         "lock" | "locks" => ObjectKind::Lock,
+        "token" | "tokens" => ObjectKind::Token,
         "access_monitoring_rule" | "access_monitoring_rules" => ObjectKind::MonitoringRule,
         "all" if name.is_none() => ObjectKind::All,
         word => {
@@ -1246,7 +1307,7 @@ fn object(text: &str) -> Result<Object, String> {
             let one = word.strip_suffix('s').unwrap_or(word);
             let kind = resource::Kind::of_word(word).or_else(|| resource::Kind::of_word(one));
             kind.map(ObjectKind::Resource).ok_or(
-                "write role, user, node, lock, access_monitoring_rule, app, db, kube_cluster or windows_desktop, alone or with a name, like role/access",
+                "write role, user, node, lock, token, access_monitoring_rule, app, db, kube_cluster or windows_desktop, alone or with a name, like role/access",
             )?
         }
     };
@@ -1307,6 +1368,7 @@ impl Command {
             | Self::Help(_)
             | Self::Version
             | Self::Audit(_)
+            | Self::Tokens(_)
             | Self::Users(
                 Users::Ls(_) | Users::Show(_) | Users::Rm(_) | Users::Lock(_) | Users::Unlock(_),
             )

@@ -17,7 +17,8 @@ const GROUPS: [(&str, &[&str]); 3] = [
     (
         "Administration, for those whose roles allow it",
         &[
-            "requests", "users", "nodes", "lock", "locks", "create", "get", "rm", "auth", "audit",
+            "requests", "users", "nodes", "tokens", "lock", "locks", "create", "get", "rm", "auth",
+            "audit",
         ],
     ),
     ("This program", &["help", "version"]),
@@ -110,6 +111,6 @@ mod tests {
             text.contains("Usage: anteroom ctl request create [OPTIONS]"),
             "{text}"
         );
-        assert!(help_text(Channel::Ssh, &["tokens".to_owned()]).is_err());
+        assert!(help_text(Channel::Ssh, &["sessions".to_owned()]).is_err());
     }
 }

@@ -45,6 +45,7 @@ mod run;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -63,7 +64,9 @@ use crate::say::{self, LineEnd};
 use crate::state::State;
 use crate::waiting::Waiting;
 
-use self::args::{Allows, Audit, Auth, Command, Locks, Mfa, Nodes, Request, Requests, Users};
+use self::args::{
+    Allows, Audit, Auth, Command, Locks, Mfa, Nodes, Request, Requests, Tokens, Users,
+};
 pub use self::io::{
     AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
     TerminalSize, Typed,
@@ -200,12 +203,14 @@ fn lists(command: &Command) -> bool {
         | Command::Requests(Requests::Ls(_))
         | Command::Users(Users::Ls(_))
         | Command::Nodes(Nodes::Ls(_))
+        | Command::Tokens(Tokens::Ls(_))
         | Command::Locks(Locks::Ls(_)) => true,
         Command::Request(_)
         | Command::Requests(_)
         | Command::Users(_)
         | Command::Nodes(_)
         | Command::Locks(_)
+        | Command::Tokens(_)
         | Command::Login(_)
         | Command::Status(_)
         | Command::Whoami(_)
@@ -285,6 +290,11 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Nodes::SshdConfig(args) => run.sshd_config(&args).await,
             Nodes::HostCert(args) => run.host_cert(&args).await,
             Nodes::TunnelUnit(args) => run.tunnel_unit(&args).await,
+        },
+        Command::Tokens(command) => match command {
+            Tokens::Add(args) => run.tokens_add(args).await,
+            Tokens::Ls(listing) => run.tokens_ls(listing).await,
+            Tokens::Rm(args) => run.tokens_rm(&args).await,
         },
         Command::Create(args) => run.create(&args).await,
         Command::Get(args) => run.get(&args).await,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
 use anteroom_core::documents::{self, Document, NodeDocument, UserDocument};
 use anteroom_core::id::{
-    KeyFingerprint, LockId, NodeId, NodeName, ResourceName, RoleName, RuleName, UserName,
+    KeyFingerprint, LockId, NodeId, NodeName, ResourceName, RoleName, RuleName, TokenId, UserName,
 };
 use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::monitoring::MonitoringRule;
 use anteroom_core::node::{HostProof, Node, NodeAddr};
 use anteroom_core::resource::{Kind, Resource};
 use anteroom_core::role::Role;
+use anteroom_core::token::Token;
 use anteroom_core::user::{User, UserKey};
 use anteroom_core::view::View;
 use serde_json::Value;
@@ -31,10 +32,13 @@ use super::monitoring;
 use super::nodes::{NodeRow, Shown, all_nodes, node_cells, node_header, resource_id};
 use super::resources::all_resources;
 use super::run::{Ended, Listing, Run, Stop, some};
+use super::tokens::{self, TOKEN_HEADER, token_cells};
+use crate::enrol::Secret;
 use crate::exit::Exit;
 use crate::say::{self, Cells, clean};
 use crate::state::{
-    Existing, LockError, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
+    Existing, LockError, Object, ObjectId, PutError, RemoveError, Stored, TokenError, UpdateError,
+    Written,
 };
 
 // ---- errors, as exit statuses
@@ -45,7 +49,10 @@ impl From<PutError> for Stop {
             PutError::Store(error) => return error.into(),
             PutError::FromNode(error) => return error.into(),
             PutError::Lock(LockError::Over(_)) => Exit::Usage,
-            PutError::Lock(LockError::TooMany) | PutError::TooManyRules(_) => Exit::Failed,
+            PutError::Token(TokenError::Over(_) | TokenError::TooLong(_)) => Exit::Usage,
+            PutError::Lock(LockError::TooMany)
+            | PutError::Token(TokenError::TooMany)
+            | PutError::TooManyRules(_) => Exit::Failed,
             PutError::NotAdmitted(_) | PutError::NotAllowed(_) => Exit::Denied,
             PutError::UnknownRole { .. } => Exit::NotFound,
             PutError::Exists(_) | PutError::KeyTaken { .. } => Exit::Failed,
@@ -94,6 +101,7 @@ pub(crate) fn no_such(id: &ObjectId) -> Stop {
         ObjectId::User(_) => "users ls",
         ObjectId::Node(_) => "nodes ls",
         ObjectId::Lock(_) => "locks ls",
+        ObjectId::Token(_) => "tokens ls",
         ObjectId::MonitoringRule(_) => "get access_monitoring_rules --format text",
         ObjectId::Resource(kind, _) => {
             return Stop::not_found(format!(
@@ -683,6 +691,7 @@ impl<I: CommandIo> Run<'_, I> {
             AdminResource::User,
             AdminResource::Node,
             AdminResource::Lock,
+            AdminResource::Token,
             AdminResource::AccessMonitoringRule,
             AdminResource::App,
             AdminResource::Db,
@@ -706,15 +715,24 @@ impl<I: CommandIo> Run<'_, I> {
         };
         let view = self.ctx.state.view();
         let mut objects = Vec::with_capacity(documents.len());
+        let mut tokens = Vec::new();
         for document in documents {
-            objects.push(self.object(&view, document, existing)?);
+            objects.push(self.object(&view, document, existing, &mut tokens)?);
         }
         let stored = self.ctx.state.put(&self.by(), objects, existing).await?;
-        self.say_stored(&stored).await
+        let exit = self.say_stored(&stored).await?;
+        self.say_new_tokens(&tokens).await?;
+        Ok(exit)
     }
 
-    /// A document as an object to store, if the caller may store it.
-    fn object(&self, view: &View, document: Document, existing: Existing) -> Result<Object, Stop> {
+    /// A document as an object to store, if the caller may store it. A token gets its secret here.
+    fn object(
+        &self,
+        view: &View,
+        document: Document,
+        existing: Existing,
+        tokens: &mut Vec<(Token, Secret)>,
+    ) -> Result<Object, Stop> {
         let object = match document {
             Document::Role(role) => {
                 documents::check_role_patterns(&role)
@@ -729,6 +747,11 @@ impl<I: CommandIo> Run<'_, I> {
             Document::Lock(lock) => Object::Lock(self.lock_of(view, lock)?),
             Document::MonitoringRule(rule) => Object::MonitoringRule(*rule),
             Document::Resource(resource) => Object::Resource(resource),
+            Document::Token(token) => {
+                let made = self.new_token(token);
+                tokens.push(made.clone());
+                Object::Token(made.0)
+            }
         };
         let before = object.id().find(view);
         let verb = match before.filter(|_| existing == Existing::Replace) {
@@ -780,6 +803,7 @@ impl<I: CommandIo> Run<'_, I> {
                     ObjectKind::User,
                     ObjectKind::Node,
                     ObjectKind::Lock,
+                    // No tokens: what is kept to be created again some day should make none.
                     ObjectKind::MonitoringRule,
                 ];
                 kinds.extend(Kind::ALL.map(ObjectKind::Resource));
@@ -789,6 +813,7 @@ impl<I: CommandIo> Run<'_, I> {
             | ObjectKind::User
             | ObjectKind::Node
             | ObjectKind::Lock
+            | ObjectKind::Token
             | ObjectKind::MonitoringRule
             | ObjectKind::Resource(_)) => return Ok(vec![self.found_of(view, one, name, detail)?]),
         };
@@ -799,6 +824,7 @@ impl<I: CommandIo> Run<'_, I> {
             let skipped = match &part {
                 Found::Roles(_) | Found::Users(_) | Found::Nodes(_) | Found::Locks(_) => false,
                 Found::Rules(rules) => rules.is_empty(),
+                Found::Tokens(tokens) => tokens.is_empty(),
                 Found::Resources(_, resources) => resources.is_empty(),
             };
             if !skipped {
@@ -838,6 +864,11 @@ impl<I: CommandIo> Run<'_, I> {
                 let all = locks::named(view, name);
                 let of = (AdminResource::Lock, name, detail);
                 Found::Locks(self.shown(of, all, |lock| (*lock).into())?)
+            }
+            ObjectKind::Token => {
+                let all = tokens::named(view, name);
+                let of = (AdminResource::Token, name, detail);
+                Found::Tokens(self.shown(of, all, |_| AdminObject::Tokens)?)
             }
             ObjectKind::MonitoringRule => {
                 let all = monitoring::named(view, name);
@@ -912,6 +943,7 @@ impl<I: CommandIo> Run<'_, I> {
                 let text = self.locks_text(view);
                 self.print(&text).await
             }
+            Found::Tokens(tokens) => self.table(tokens, &TOKEN_HEADER, token_cells).await,
             Found::Rules(rules) => self.print(&monitoring::rules_text(rules, now)).await,
             Found::Resources(kind, resources) => {
                 let header = [title(*kind), "Address", "Labels", "Description"];
@@ -928,6 +960,7 @@ impl<I: CommandIo> Run<'_, I> {
             ObjectKind::User => AdminResource::User,
             ObjectKind::Node => AdminResource::Node,
             ObjectKind::Lock => AdminResource::Lock,
+            ObjectKind::Token => AdminResource::Token,
             ObjectKind::MonitoringRule => AdminResource::AccessMonitoringRule,
             ObjectKind::Resource(kind) => kind.admin(),
             ObjectKind::All => {
@@ -938,6 +971,7 @@ impl<I: CommandIo> Run<'_, I> {
         let id = match args.what.kind {
             ObjectKind::Role => ObjectId::Role(RoleName::parse(name).map_err(|e| usage(&e))?),
             ObjectKind::User => ObjectId::User(UserName::parse(name).map_err(|e| usage(&e))?),
+            ObjectKind::Token => ObjectId::Token(TokenId::parse(name).map_err(|e| usage(&e))?),
             ObjectKind::Lock => ObjectId::Lock(LockId::parse(name).map_err(|e| usage(&e))?),
             ObjectKind::MonitoringRule => {
                 ObjectId::MonitoringRule(RuleName::parse(name).map_err(|e| usage(&e))?)
@@ -990,6 +1024,7 @@ impl<I: CommandIo> Run<'_, I> {
             ObjectId::Role(_)
             | ObjectId::User(_)
             | ObjectId::Lock(_)
+            | ObjectId::Token(_)
             | ObjectId::MonitoringRule(_)
             | ObjectId::Resource(..) => id.to_string(),
             ObjectId::Node(uuid) => match self.ctx.state.view().node(uuid) {
@@ -1020,6 +1055,7 @@ enum Found<'v> {
     Users(Vec<Arc<User>>),
     Nodes(Vec<Arc<Node>>),
     Locks(Vec<&'v Lock>),
+    Tokens(Vec<Arc<Token>>),
     Rules(Vec<Arc<MonitoringRule>>),
     Resources(Kind, Vec<Arc<Resource>>),
 }
@@ -1032,6 +1068,7 @@ impl Found<'_> {
             Self::Users(users) => Box::new(users.iter().map(|user| documents::user_to_json(user))),
             Self::Nodes(nodes) => Box::new(nodes.iter().map(|node| documents::node_to_json(node))),
             Self::Locks(locks) => Box::new(locks.iter().map(|lock| documents::lock_to_json(lock))),
+            Self::Tokens(all) => Box::new(all.iter().map(|one| documents::token_to_json(one))),
             Self::Rules(rules) => Box::new(rules.iter().map(|rule| rule.source.clone())),
             Self::Resources(_, resources) => {
                 Box::new(resources.iter().map(|one| documents::resource_to_json(one)))

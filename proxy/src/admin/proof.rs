@@ -40,6 +40,7 @@ fn needs(command: &Command) -> Needs {
         | Command::Rm(_)
         | Command::Auth(_)
         | Command::Cert(_)
+        | Command::Tokens(_)
         | Command::Lock(_)
         | Command::Locks(_) => Needs::Everything,
     }

@@ -13,6 +13,7 @@ mod monitoring;
 mod rights;
 mod rules;
 mod showing;
+mod tokens;
 mod transcripts;
 mod waiting;
 

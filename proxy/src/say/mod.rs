@@ -7,6 +7,7 @@
 mod allowing;
 mod block;
 mod data;
+mod enrol;
 mod filing;
 mod outcome;
 mod pieces;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 pub use self::allowing::{allowance, covers, foreseen};
 pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml};
+pub(crate) use self::enrol::{enrol_line, join_line};
 pub use self::filing::{filing_for, name_of};
 pub use self::outcome::{
     KUBE_OBJECTS_NOT_LISTED, address, ambiguous_name, barred, connecting_comes_later,

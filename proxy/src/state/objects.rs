@@ -5,7 +5,8 @@ use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb, Rights};
 use std::sync::Arc;
 
 use anteroom_core::id::{
-    KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceName, RoleName, RuleName, UserName,
+    KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceName, RoleName, RuleName, TokenId,
+    UserName,
 };
 use anteroom_core::lock::Lock;
 use anteroom_core::monitoring::MonitoringRule;
@@ -15,6 +16,7 @@ use anteroom_core::preset::presets;
 use anteroom_core::request::{self, Action, Actor};
 use anteroom_core::resource::{Kind, Resource};
 use anteroom_core::role::Role;
+use anteroom_core::token::Token;
 use anteroom_core::user::User;
 use anteroom_core::view::View;
 use ssh_key::PublicKey;
@@ -24,6 +26,7 @@ use super::allowances::end_allowances_of;
 use super::identities::revoke_certificates_of;
 use super::locks::{LockError, about_lock, put_lock};
 use super::monitoring::{TooManyRules, put_rule, review_pending_by_rules};
+use super::tokens::{TokenError, about_token, put_token};
 use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event, PROXY};
@@ -44,6 +47,8 @@ pub enum Object {
     Resource(Resource),
     /// An access monitoring rule; its authors are written where it is stored.
     MonitoringRule(MonitoringRule),
+    /// A token; who makes it and when is written where it is stored.
+    Token(Token),
 }
 
 /// The name of something that an administrator keeps.
@@ -61,6 +66,8 @@ pub enum ObjectId {
     Resource(Kind, ResourceName),
     /// An access monitoring rule.
     MonitoringRule(RuleName),
+    /// A token.
+    Token(TokenId),
 }
 
 /// What to do where the object is there already.
@@ -168,6 +175,9 @@ pub enum PutError {
     /// The lock cannot be.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The token cannot be.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// There are too many access monitoring rules.
     #[error(transparent)]
     TooManyRules(#[from] TooManyRules),
@@ -248,6 +258,7 @@ impl std::fmt::Display for ObjectId {
             Self::Lock(id) => write!(f, "lock `{id}`"),
             Self::Resource(kind, name) => write!(f, "{kind} `{name}`"),
             Self::MonitoringRule(name) => write!(f, "access monitoring rule `{name}`"),
+            Self::Token(id) => write!(f, "token `{id}`"),
         }
     }
 }
@@ -263,6 +274,7 @@ impl Object {
             Self::Lock(lock) => ObjectId::Lock(lock.id),
             Self::Resource(resource) => ObjectId::Resource(resource.kind(), resource.name.clone()),
             Self::MonitoringRule(rule) => ObjectId::MonitoringRule(rule.name.clone()),
+            Self::Token(token) => ObjectId::Token(token.id.clone()),
         }
     }
 
@@ -276,6 +288,7 @@ impl Object {
             Self::Lock(lock) => lock.into(),
             Self::Resource(resource) => AdminObject::Resource(resource),
             Self::MonitoringRule(rule) => AdminObject::MonitoringRule(rule),
+            Self::Token(_) => AdminObject::Tokens,
         }
     }
 }
@@ -291,6 +304,7 @@ impl ObjectId {
             Self::Lock(_) => AdminResource::Lock,
             Self::Resource(kind, _) => kind.admin(),
             Self::MonitoringRule(_) => AdminResource::AccessMonitoringRule,
+            Self::Token(_) => AdminResource::Token,
         }
     }
 
@@ -310,6 +324,7 @@ impl ObjectId {
                 let found = view.monitoring_rule(name);
                 found.map(|rule| AdminObject::MonitoringRule(rule))
             }
+            Self::Token(id) => view.token(id).map(|_| AdminObject::Tokens),
         }
     }
 
@@ -519,6 +534,8 @@ fn refused(
         Some(ObjectId::Resource(kind, _)) => Event::ResourceUpdate(*kind),
         Some(ObjectId::MonitoringRule(_)) if removed => Event::MonitoringRuleDelete,
         Some(ObjectId::MonitoringRule(_)) => Event::MonitoringRuleUpdate,
+        Some(ObjectId::Token(_)) if removed => Event::TokenDelete,
+        Some(ObjectId::Token(_)) => Event::TokenCreate,
         None => Event::Admin,
     };
     let names: Vec<String> = ids.iter().take(NAMED).map(ToString::to_string).collect();
@@ -597,6 +614,10 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
                 warnings: stored,
             });
         }
+        Object::Token(token) => {
+            put_token(draft, by, token.clone())?;
+            Vec::new()
+        }
         Object::Role(_) | Object::User(_) | Object::Resource(_) | Object::MonitoringRule(_) => {
             Vec::new()
         }
@@ -613,6 +634,14 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         (Object::Resource(resource), Written::Replaced) => Event::ResourceUpdate(resource.kind()),
         (Object::MonitoringRule(_), Written::Created) => Event::MonitoringRuleCreate,
         (Object::MonitoringRule(_), Written::Replaced) => Event::MonitoringRuleUpdate,
+        // It has logged itself.
+        (Object::Token(_), _) => {
+            return Ok(Stored {
+                id,
+                written,
+                warnings,
+            });
+        }
     };
     let mut entry = named(by.entry(event), &object);
     if let Object::User(user) = &object {
@@ -632,6 +661,7 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         Object::Lock(lock) => draft.put_lock(lock),
         Object::Resource(resource) => draft.put_resource(resource),
         Object::MonitoringRule(rule) => put_rule(draft, by, rule)?,
+        Object::Token(_) => {}
     }
     Ok(Stored {
         id,
@@ -685,6 +715,7 @@ fn named(entry: Entry, object: &Object) -> Entry {
         Object::Lock(lock) => about_lock(entry, lock),
         Object::Resource(resource) => entry.name(&resource.name),
         Object::MonitoringRule(rule) => entry.name(&rule.name).state(rule.decision.as_str()),
+        Object::Token(token) => about_token(entry, token),
     }
 }
 
@@ -725,7 +756,8 @@ fn check(view: &View, id: &ObjectId) -> Result<(), PutError> {
         ObjectId::Role(_)
         | ObjectId::Lock(_)
         | ObjectId::Resource(..)
-        | ObjectId::MonitoringRule(_) => Ok(()),
+        | ObjectId::MonitoringRule(_)
+        | ObjectId::Token(_) => Ok(()),
         ObjectId::User(name) => view
             .user(name)
             .map_or(Ok(()), |user| check_user(view, user)),
@@ -853,6 +885,12 @@ fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), RemoveError> 
             draft.view().monitoring_rule(name).ok_or_else(no_such)?;
             draft.log(by.entry(Event::MonitoringRuleDelete).name(name));
             draft.remove_monitoring_rule(name);
+        }
+        ObjectId::Token(id) => {
+            let token = draft.view().token(id).ok_or_else(no_such)?;
+            let entry = about_token(by.entry(Event::TokenDelete), token);
+            draft.log(entry);
+            draft.remove_token(id);
         }
     }
     Ok(())

@@ -44,6 +44,7 @@ mod objects;
 mod races;
 mod requests;
 mod tampering;
+mod tokens;
 mod unreadable;
 
 const START: OffsetDateTime = datetime!(2026-11-20 20:00 UTC);
@@ -108,6 +109,7 @@ fn parsed_roles(text: &str) -> Vec<Object> {
             | documents::Document::Node(_)
             | documents::Document::Lock(_)
             | documents::Document::MonitoringRule(_)
+            | documents::Document::Token(_)
             | documents::Document::Resource(_)) => {
                 panic!("{other:?} is no role")
             }

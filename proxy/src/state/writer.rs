@@ -9,6 +9,7 @@
 //! differs from the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration as StdDuration;
@@ -17,7 +18,7 @@ use anteroom_core::allowance::Allowance;
 use anteroom_core::credential::IssuedCredential;
 use anteroom_core::id::{
     AllowanceId, ClusterName, DeviceName, LockId, NodeId, RequestId, ResourceName, RoleName,
-    RuleName, UserName,
+    RuleName, TokenId, UserName,
 };
 use anteroom_core::lock::Lock;
 use anteroom_core::mfa::{Device, Failures, SecondFactors};
@@ -26,6 +27,7 @@ use anteroom_core::node::Node;
 use anteroom_core::request::{self, AccessRequest, Action, Actor, State as RequestState};
 use anteroom_core::resource::{Kind as ResourceKind, Resource};
 use anteroom_core::role::Role;
+use anteroom_core::token::Token;
 use anteroom_core::user::User;
 use anteroom_core::view::{Settings, View};
 use time::OffsetDateTime;
@@ -34,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::allowances::let_allowances_end;
 use super::filings::Filings;
 use super::monitoring::review_pending_by_rules;
+use super::tokens::let_tokens_end;
 use super::{NodeAddresses, Shared};
 use crate::audit::{Entry, Event, Outcome, PROXY};
 use crate::authority::{Authorities, AuthorityKind, Record, Retired};
@@ -231,6 +234,28 @@ impl Draft {
     pub(super) fn remove_monitoring_rule(&mut self, name: &RuleName) {
         self.push(Change::RemoveMonitoringRule(name.clone()));
         self.turn(|view| view.without_monitoring_rule(name));
+    }
+
+    /// Adds a token; its ID is to be free.
+    pub(super) fn add_token(&mut self, token: Token) {
+        self.push(Change::AddToken(Arc::new(token.clone())));
+        self.turn(|view| view.with_tokens([token]));
+    }
+
+    pub(super) fn remove_token(&mut self, id: &TokenId) {
+        self.push(Change::RemoveToken(id.clone()));
+        self.turn(|view| view.without_token(id));
+    }
+
+    /// Takes one of the uses that the token has left, for a node that is registered in this transaction.
+    pub(super) fn use_token(&mut self, token: &Token, node: NodeId, from: SocketAddr) {
+        self.push(Change::UseToken {
+            token: token.id.clone(),
+            node,
+            from,
+        });
+        let used = token.used_by(node);
+        self.turn(|view| view.with_tokens([used]));
     }
 
     pub(super) fn put_allowance(&mut self, allowance: Allowance) {
@@ -494,6 +519,9 @@ impl Draft {
             | Change::RemoveResource(..)
             | Change::PutMonitoringRule(_)
             | Change::RemoveMonitoringRule(_)
+            | Change::AddToken(_)
+            | Change::RemoveToken(_)
+            | Change::UseToken { .. }
             | Change::PutAllowance(_)
             | Change::RemoveAllowance(_)
             | Change::Issue(..)
@@ -517,6 +545,7 @@ impl Draft {
     fn let_time_pass(&mut self, due: impl IntoIterator<Item = RequestId>) {
         self.let_locks_end();
         let_allowances_end(self);
+        let_tokens_end(self);
         for id in due {
             // Touched in any case, so that its next deadline is worked out.
             self.touched.push(id);
@@ -608,6 +637,7 @@ impl Memory {
             resources,
             monitoring_rules,
             allowances,
+            tokens,
             requests,
             credentials,
             second_factors,
@@ -645,6 +675,7 @@ impl Memory {
             .with_resources(resources)
             .with_monitoring_rules(monitoring_rules)
             .with_allowances(allowances)
+            .with_tokens(tokens)
             .with_requests(requests)
             .with_credentials(credentials)
             .with_second_factors(second_factors);
@@ -902,7 +933,8 @@ impl Writer {
         let lock = self.memory.view.locks().next_end();
         let allowance = self.memory.view.next_end_of_allowance();
         let shift = self.memory.opening;
-        let deadlines = [request, lock, allowance, shift];
+        let token = self.memory.view.next_end_of_token();
+        let deadlines = [request, lock, allowance, token, shift];
         let deadline = deadlines.into_iter().flatten().min();
         let time = async {
             match deadline {

@@ -17,6 +17,7 @@ use anteroom_core::node::Node;
 use anteroom_core::request::{AccessRequest, State};
 use anteroom_core::resource::Resource;
 use anteroom_core::role::Role;
+use anteroom_core::token::Token;
 use anteroom_core::user::User;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -100,6 +101,8 @@ pub struct Snapshot {
     pub monitoring_rules: Vec<MonitoringRule>,
     /// All pre-approvals.
     pub allowances: Vec<Allowance>,
+    /// All tokens.
+    pub tokens: Vec<Token>,
     /// All live requests, and the latest of those that have ended, each with its revision.
     pub requests: Vec<(AccessRequest, i64)>,
     /// The identity certificates that may still be valid, by a clock that is right within a week.
@@ -989,11 +992,37 @@ pub(super) async fn load(
         resources,
         monitoring_rules: monitoring_rules(connection).await?,
         allowances,
+        tokens: tokens(connection).await?,
         requests: requests(connection).await?,
         credentials: credentials(connection, now).await?,
         second_factors: second_factors(connection).await?,
         last_issued: last.map(from_micros),
     })
+}
+
+async fn tokens(connection: &mut SqliteConnection) -> Result<Vec<Token>, StoreError> {
+    let rows = sqlx::query("SELECT id, secret_sha256, uses_left, created, body FROM tokens")
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut tokens = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let id: String = row.try_get("id")?;
+        let mut token: Token = parsed("token", row)?;
+        token.secret_sha256 = row.try_get("secret_sha256")?;
+        token.uses_left = u32::try_from(row.try_get::<i64, _>("uses_left")?).unwrap_or_default();
+        // Of those that had the same ID before it there may be older ones.
+        let nodes: Vec<String> = sqlx::query_scalar(
+            "SELECT node_id FROM enrolments WHERE token = $1 AND at >= $2 ORDER BY at",
+        )
+        .bind(id)
+        .bind(row.try_get::<i64, _>("created")?)
+        .fetch_all(&mut *connection)
+        .await?;
+        let nodes = nodes.iter().filter_map(|node| NodeId::parse(node).ok());
+        token.enrolled = nodes.collect();
+        tokens.push(token);
+    }
+    Ok(tokens)
 }
 
 async fn objects<T: DeserializeOwned>(

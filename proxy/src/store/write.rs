@@ -1,12 +1,13 @@
 //! The one kind of writing transaction, and every statement that it knows.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anteroom_core::allowance::Allowance;
 use anteroom_core::id::{
     AllowanceId, DeviceName, KeyFingerprint, LockId, NodeId, RequestId, ResourceName, RoleName,
-    RuleName, SessionId, UserName,
+    RuleName, SessionId, TokenId, UserName,
 };
 use anteroom_core::lock::Lock;
 use anteroom_core::mfa::{Device, Failures};
@@ -15,6 +16,7 @@ use anteroom_core::node::Node;
 use anteroom_core::request::{AccessRequest, State as RequestState};
 use anteroom_core::resource::{Kind as ResourceKind, Resource};
 use anteroom_core::role::Role;
+use anteroom_core::token::Token;
 use anteroom_core::user::User;
 use serde::Serialize;
 use sqlx::SqliteConnection;
@@ -54,6 +56,19 @@ pub enum Change {
     PutMonitoringRule(Arc<MonitoringRule>),
     /// Removes the access monitoring rule.
     RemoveMonitoringRule(RuleName),
+    /// Writes a token.
+    AddToken(Arc<Token>),
+    /// Removes the token.
+    RemoveToken(TokenId),
+    /// Takes one use of a token that has one left and has not ended, for a node.
+    UseToken {
+        /// The token.
+        token: TokenId,
+        /// The node that came in by it.
+        node: NodeId,
+        /// Where it came from.
+        from: SocketAddr,
+    },
     /// Writes a pre-approval.
     PutAllowance(Arc<Allowance>),
     /// Removes the pre-approval.
@@ -345,6 +360,11 @@ impl<'a> Transaction<'a> {
             Change::RemoveResource(kind, name) => self.remove_resource(*kind, name).await,
             Change::PutMonitoringRule(rule) => self.put_monitoring_rule(rule, now).await,
             Change::RemoveMonitoringRule(name) => self.remove_monitoring_rule(name).await,
+            Change::AddToken(token) => self.add_token(token).await,
+            Change::RemoveToken(id) => self.remove_token(id).await,
+            Change::UseToken { token, node, from } => {
+                self.use_token(token, *node, *from, now).await
+            }
             Change::PutAllowance(allowance) => self.put_allowance(allowance).await,
             Change::RemoveAllowance(id) => self.remove_allowance(*id).await,
             Change::FileRequest(request) => self.file_request(request).await,
@@ -570,6 +590,57 @@ impl<'a> Transaction<'a> {
         one(done.rows_affected(), || {
             format!("access monitoring rule `{name}`")
         })
+    }
+
+    async fn add_token(&mut self, token: &Token) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO tokens (id, kind, secret_sha256, uses_left, created, expires, body) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(token.id.as_str())
+        .bind(token.kind.as_str())
+        .bind(&token.secret_sha256)
+        .bind(i64::from(token.uses_left))
+        .bind(micros(token.created))
+        .bind(micros(token.expires))
+        .bind(body(&format!("token `{}`", token.id), token)?)
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn remove_token(&mut self, id: &TokenId) -> Result<(), StoreError> {
+        let done = sqlx::query("DELETE FROM tokens WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut self.connection)
+            .await?;
+        one(done.rows_affected(), || format!("token `{id}`"))
+    }
+
+    async fn use_token(
+        &mut self,
+        token: &TokenId,
+        node: NodeId,
+        from: SocketAddr,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let done = sqlx::query(
+            "UPDATE tokens SET uses_left = uses_left - 1 \
+             WHERE id = $1 AND uses_left > 0 AND expires > $2",
+        )
+        .bind(token.as_str())
+        .bind(micros(now))
+        .execute(&mut self.connection)
+        .await?;
+        one(done.rows_affected(), || format!("token `{token}`"))?;
+        sqlx::query("INSERT INTO enrolments (token, node_id, at, addr) VALUES ($1, $2, $3, $4)")
+            .bind(token.as_str())
+            .bind(node.to_string())
+            .bind(micros(now))
+            .bind(from.to_string())
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
     }
 
     async fn put_allowance(&mut self, allowance: &Allowance) -> Result<(), StoreError> {

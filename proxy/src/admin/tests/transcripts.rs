@@ -75,6 +75,11 @@ impl<'a> Transcript<'a> {
         blank_hashes(&out).replace("\"HASH\"", "HASH")
     }
 
+    /// Blanks what is random and no UUID.
+    pub(super) fn hide(&mut self, random: &str, with: &str) {
+        self.text = self.text.replace(random, with);
+    }
+
     pub(super) fn compare(&self, file: &str) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("src/admin/transcripts")

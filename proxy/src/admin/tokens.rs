@@ -1,0 +1,224 @@
+//! `tokens`, and `kind: token` in documents: what machines become nodes by.
+
+use std::sync::Arc;
+
+use anteroom_core::admin::{AdminObject, AdminVerb};
+use anteroom_core::documents::{Life, TokenDocument};
+use anteroom_core::id::TokenId;
+use anteroom_core::token::{Token, TokenKind};
+use anteroom_core::view::View;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::{Listing, TokenType, TokensAdd, TokensRm};
+use super::io::CommandIo;
+use super::objects::no_such;
+use super::run::{Ended, Run, Stop};
+use crate::enrol::{Secret, random_word};
+use crate::exit::Exit;
+use crate::say::{self, Cells};
+use crate::state::{Existing, Object, ObjectId};
+
+/// Letters of an ID that nobody chose: enough that two of the tokens there are never share one.
+const ID_LENGTH: usize = 10;
+
+/// A token as listings show it.
+#[derive(Debug, Serialize)]
+struct TokenRow<'a> {
+    id: &'a TokenId,
+    #[serde(rename = "type")]
+    kind: TokenKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addr: Option<String>,
+    labels: Value,
+    uses: u32,
+    uses_left: u32,
+    /// The UUIDs of those who came in by it.
+    nodes: Vec<String>,
+    created: String,
+    created_by: &'a str,
+    expires: String,
+}
+
+impl<'a> TokenRow<'a> {
+    fn of(token: &'a Token) -> Self {
+        Self {
+            id: &token.id,
+            kind: token.kind,
+            node: token.node.as_ref().map(ToString::to_string),
+            addr: token.addr.as_ref().map(ToString::to_string),
+            labels: serde_json::json!(token.labels),
+            uses: token.uses,
+            uses_left: token.uses_left,
+            nodes: token.enrolled.iter().map(ToString::to_string).collect(),
+            created: say::rfc3339(token.created),
+            created_by: &token.created_by,
+            expires: say::rfc3339(token.expires),
+        }
+    }
+}
+
+/// A token that was made a moment ago: the one time that its secret is shown.
+#[derive(Debug, Serialize)]
+struct NewTokenRow<'a> {
+    #[serde(flatten)]
+    token: TokenRow<'a>,
+    /// The secret.
+    token_secret: &'a str,
+    /// What to give on the machine.
+    command: String,
+    /// The same for the node agent.
+    agent_command: String,
+}
+
+pub(crate) const TOKEN_HEADER: [&str; 7] = [
+    "ID",
+    "Type",
+    "Node",
+    "Address",
+    "Labels",
+    "Uses Left",
+    "Expires",
+];
+
+pub(crate) fn token_cells(token: &Arc<Token>, cells: &mut Cells) {
+    cells.push(token.id.as_str());
+    cells.push(token.kind.as_str());
+    cells.push(token.node.as_ref().map_or("", |node| node.as_str()));
+    cells.push(&token.addr.as_ref().map(say::address).unwrap_or_default());
+    cells.push_with(|text| say::write_labels(text, &token.labels));
+    cells.push(&format!("{} of {}", token.uses_left, token.uses));
+    cells.push(&say::stamp(token.expires));
+}
+
+/// The tokens of an ID (all without one), in the order of their IDs.
+pub(crate) fn named(view: &View, id: Option<&str>) -> Vec<Arc<Token>> {
+    let tokens = view.tokens().map(Arc::clone);
+    tokens
+        .filter(|token| id.is_none_or(|id| token.id.as_str() == id))
+        .collect()
+}
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(crate) async fn tokens_add(&mut self, args: TokensAdd) -> Ended {
+        self.require(AdminVerb::Create, AdminObject::Tokens)?;
+        let TokenType::Node = args.kind;
+        let (token, secret) = self.new_token(TokenDocument {
+            id: new_id()?,
+            kind: TokenKind::Node,
+            node: args.name,
+            addr: args.addr,
+            labels: args.labels.into_iter().collect(),
+            uses: args.uses,
+            life: Life::For(args.ttl),
+        });
+        let objects = vec![Object::Token(token.clone())];
+        let by = self.by();
+        self.ctx.state.put(&by, objects, Existing::Refuse).await?;
+        let view = self.ctx.state.view();
+        let id = ObjectId::Token(token.id.clone());
+        let token = view.token(&token.id).ok_or_else(|| no_such(&id))?;
+        let place = &self.ctx.place;
+        let command = say::enrol_line(place, token, &secret);
+        let agent_command = say::join_line(place, token, &secret);
+        let (first, second) = if args.agent {
+            (&agent_command, None)
+        } else {
+            (&command, Some(&agent_command))
+        };
+        let text = first.clone();
+        let second = second.cloned();
+        let row = NewTokenRow {
+            token: TokenRow::of(token),
+            token_secret: secret.reveal(),
+            command,
+            agent_command,
+        };
+        self.listing(args.listing.format, &row, || text).await?;
+        self.note(&format!(
+            "Token {} is good for {} until {}; give the line on the machine, and keep it to yourself: it is shown once",
+            token.id,
+            if token.uses == 1 { "one node".to_owned() } else { format!("{} nodes", token.uses) },
+            say::stamp(token.expires),
+        ))
+        .await?;
+        if let Some(second) = second {
+            self.note(&format!(
+                "On a machine without sshd, the node agent:\n{second}"
+            ))
+            .await?;
+        }
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn tokens_ls(&mut self, listing: Listing) -> Ended {
+        self.require(AdminVerb::List, AdminObject::Tokens)?;
+        let view = self.ctx.state.view();
+        let tokens = named(&view, None);
+        self.rows(
+            listing.format,
+            &tokens,
+            |token| TokenRow::of(token),
+            &TOKEN_HEADER,
+            token_cells,
+        )
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(crate) async fn tokens_rm(&mut self, args: &TokensRm) -> Ended {
+        self.require(AdminVerb::Delete, AdminObject::Tokens)?;
+        let mut ids = args.ids.clone();
+        ids.sort();
+        ids.dedup();
+        let lines: Vec<String> = ids
+            .iter()
+            .map(|id| format!("token `{id}` removed"))
+            .collect();
+        let ids = ids.into_iter().map(ObjectId::Token).collect();
+        self.ctx.state.remove(&self.by(), ids).await?;
+        self.print(&lines.join("\n")).await?;
+        Ok(Exit::Done)
+    }
+
+    /// A token to store, and its secret, which is nowhere else.
+    pub(crate) fn new_token(&self, document: TokenDocument) -> (Token, Secret) {
+        let now = self.ctx.state.now();
+        let secret = Secret::generate(&mut rand::rng());
+        let token = Token {
+            id: document.id,
+            kind: document.kind,
+            node: document.node,
+            addr: document.addr,
+            labels: document.labels,
+            uses: document.uses,
+            created: now,
+            // The state writes down who it was.
+            created_by: String::new(),
+            expires: match document.life {
+                Life::For(life) => now + life,
+                Life::Until(end) => end,
+            },
+            secret_sha256: secret.sha256(),
+            uses_left: document.uses,
+            enrolled: Vec::new(),
+        };
+        (token, secret)
+    }
+
+    /// The lines of tokens that `create` has made.
+    pub(crate) async fn say_new_tokens(&mut self, made: &[(Token, Secret)]) -> Result<(), Stop> {
+        for (token, secret) in made {
+            let line = say::enrol_line(&self.ctx.place, token, secret);
+            self.print(&line).await?;
+        }
+        Ok(())
+    }
+}
+
+fn new_id() -> Result<TokenId, Stop> {
+    TokenId::parse(&random_word(ID_LENGTH, &mut rand::rng()))
+        .map_err(|error| Stop::new(Exit::Failed, error))
+}
