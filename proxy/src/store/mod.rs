@@ -16,6 +16,7 @@ mod authorities;
 mod dir;
 mod migrate;
 mod read;
+mod verify;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -31,10 +32,10 @@ pub use authorities::Learnt;
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
 pub use read::{
-    AuditFilter, Broken, Ended, HostCertificate, Reader, Report, SessionRow, Snapshot,
-    ValidCertificate, VerifyError, Whose,
+    AuditFilter, Ended, HostCertificate, Reader, SessionRow, Snapshot, ValidCertificate, Whose,
 };
 pub(crate) use read::{MOST_REMEMBERED, RECENT, REMEMBERED};
+pub use verify::{Broken, Report, VerifyError};
 pub use write::{
     Change, HostRevocation, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart, Transaction,
 };
