@@ -1,7 +1,12 @@
 //! Access certificates at a node: the agent's verifier against a stock sshd with the three lines of
 //! configuration and a revocation list, for the same certificates.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 #![allow(
     clippy::disallowed_methods,
     reason = "sshd reads the real clock, so these tests do as well"
