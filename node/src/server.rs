@@ -14,7 +14,15 @@
 //! executable is ([`helper_main`]), which gives up every privilege before anything of the user's runs.
 
 mod account;
+mod agent_socket;
+mod environment;
+mod forward;
 mod front;
+mod helper;
+mod order;
+mod processes;
+mod session;
+mod terminal;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -31,6 +39,8 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use front::Front;
+
+pub use helper::helper_main;
 
 /// Connections at once. Each holds at most a few MiB and ten sessions; whoever comes beyond is turned away,
 /// so that a flood cannot take the machine.
@@ -81,7 +91,13 @@ impl Default for Options {
 }
 
 /// The hidden subcommand of `anteroom node` that is [`helper_main`].
-pub const HELPER: &str = "session-helper";
+const HELPER: &str = "session-helper";
+
+/// Whether this process was started to be [`helper_main`], by [`Options::default`]'s command. To be asked
+/// before anything else is done: a session waits.
+pub fn is_helper(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> bool {
+    arguments.into_iter().skip(1).eq(["node", HELPER])
+}
 
 /// Where a connection comes from and arrives, as programs are told in `SSH_CONNECTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

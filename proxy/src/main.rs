@@ -83,6 +83,9 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    if anteroom_node::server::is_helper(std::env::args_os()) {
+        return anteroom_node::server::helper_main();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

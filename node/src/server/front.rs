@@ -1,15 +1,19 @@
 //! One connection: who it is, and what is done with what it opens.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use anteroom_ca::node::{self, Conditions, VerifiedAccess};
-use anteroom_ssh::{Answer, ChannelRequest, Connection, OpenRefusal, Opening, TcpTarget, Verdict};
+use anteroom_ssh::{Answer, ChannelRequest, Connection, Opening, TcpTarget, Verdict};
 use ssh_key::{Certificate, PublicKey};
 use time::OffsetDateTime;
+use tokio::sync::OnceCell;
 use tracing::{info, warn};
 
 use super::account::{self, Account};
-use super::{Peer, Server, Trusted};
+use super::agent_socket::AgentSocket;
+use super::forward::{self, Listeners};
+use super::{Peer, Server, Trusted, environment, session};
 
 /// Bytes of somebody's text in a line of the log.
 const LONGEST_SHOWN: usize = 256;
@@ -19,16 +23,43 @@ pub(super) struct Front {
     number: u64,
     peer: Peer,
     trusted: Arc<Trusted>,
-    #[expect(dead_code, reason = "sessions are the next step")]
     server: Arc<Server>,
-    proven: Option<Login>,
+    proven: Option<Arc<Login>>,
+    listeners: Listeners,
+    sessions: u64,
 }
 
-/// Who logged in.
+/// Who logged in on a connection, and what its sessions share.
 pub(super) struct Login {
-    #[expect(dead_code, reason = "sessions are the next step")]
+    pub(super) number: u64,
+    pub(super) peer: Peer,
     pub(super) account: Account,
     pub(super) access: VerifiedAccess,
+    pub(super) server: Arc<Server>,
+    connection: OnceLock<Connection>,
+    agent: OnceCell<Option<AgentSocket>>,
+}
+
+impl Login {
+    /// The socket of the client's agent: opened when a session asks for it first, and from then on there
+    /// for every session of the connection, as in sshd.
+    pub(super) async fn agent_socket(&self, wanted: bool) -> Option<PathBuf> {
+        if wanted {
+            let open = async {
+                let connection = self.connection.get()?.clone();
+                match AgentSocket::open(&self.account, connection) {
+                    Ok(socket) => Some(socket),
+                    Err(error) => {
+                        warn!(connection = self.number, %error, "no socket for the agent");
+                        None
+                    }
+                }
+            };
+            self.agent.get_or_init(|| open).await;
+        }
+        let socket = self.agent.get()?.as_ref()?;
+        Some(socket.path().to_owned())
+    }
 }
 
 impl Front {
@@ -39,6 +70,8 @@ impl Front {
             trusted,
             server,
             proven: None,
+            listeners: Listeners::new(),
+            sessions: 0,
         }
     }
 
@@ -55,9 +88,25 @@ impl Front {
             from: self.peer.remote.ip(),
         };
         let access = node::verify(&blob, &conditions).map_err(|error| error.to_string())?;
+        // A database of users on the network may take its time. There is no channel yet that would wait.
         let account = account::find(user, now.unix_timestamp().div_euclid(86_400))
             .map_err(|error| error.to_string())?;
-        Ok(Login { account, access })
+        Ok(Login {
+            number: self.number,
+            peer: self.peer,
+            account,
+            access,
+            server: Arc::clone(&self.server),
+            connection: OnceLock::new(),
+            agent: OnceCell::new(),
+        })
+    }
+
+    fn may(&self, what: impl Fn(&Login) -> bool) -> Answer {
+        match self.proven.as_deref().is_some_and(what) {
+            true => Answer::Success,
+            false => Answer::Failure,
+        }
     }
 }
 
@@ -73,7 +122,6 @@ impl anteroom_ssh::Front for Front {
 
     fn certificate_proven(&mut self, user: &str, certificate: &Certificate) -> Verdict {
         let key_id = shown(certificate.key_id());
-        // A database of users on the network may take its time. There is no channel yet that would wait.
         match self.verified(user, certificate) {
             Ok(login) => {
                 info!(
@@ -83,7 +131,7 @@ impl anteroom_ssh::Front for Front {
                     serial = login.access.serial(),
                     "accepted the certificate of {key_id}"
                 );
-                self.proven = Some(login);
+                self.proven = Some(Arc::new(login));
                 Verdict::Accept
             }
             Err(why) => {
@@ -102,23 +150,60 @@ impl anteroom_ssh::Front for Front {
         self.proven = None;
     }
 
-    fn authenticated(&mut self, _: Connection) {}
+    fn authenticated(&mut self, connection: Connection) {
+        if let Some(login) = &self.proven {
+            // Called once.
+            let _ = login.connection.set(connection);
+        }
+    }
 
     fn session(&mut self, opening: Opening) {
-        refuse(opening);
+        let Some(login) = self.proven.clone() else {
+            return;
+        };
+        self.sessions += 1;
+        let number = self.sessions;
+        tokio::spawn(async move {
+            let channel = opening.accept().await;
+            session::run(login, number, channel).await;
+        });
     }
 
-    fn direct_tcpip(&mut self, _: TcpTarget, opening: Opening) {
-        refuse(opening);
+    fn direct_tcpip(&mut self, target: TcpTarget, opening: Opening) {
+        if let Some(login) = self.proven.clone() {
+            tokio::spawn(forward::direct(login, target, opening));
+        }
     }
 
-    fn request(&mut self, _: &ChannelRequest) -> Answer {
-        Answer::Failure
+    fn request(&mut self, request: &ChannelRequest) -> Answer {
+        match request {
+            ChannelRequest::Pty(_) => self.may(|login| login.access.rights().pty),
+            ChannelRequest::AgentForward => {
+                self.may(|login| login.access.rights().agent_forwarding)
+            }
+            ChannelRequest::Env { name, .. } => {
+                let accepted = environment::is_accepted(name, &self.server.options);
+                self.may(|_| accepted)
+            }
+            ChannelRequest::Subsystem(name) => self.may(|_| name == "sftp"),
+            // No display is forwarded, whatever the certificate says.
+            ChannelRequest::X11(_) => Answer::Failure,
+            ChannelRequest::Shell
+            | ChannelRequest::Exec(_)
+            | ChannelRequest::WindowChange(_)
+            | ChannelRequest::Signal(_) => self.may(|_| true),
+        }
     }
-}
 
-fn refuse(opening: Opening) {
-    tokio::spawn(opening.reject(OpenRefusal::Prohibited("not served yet".to_owned())));
+    async fn tcpip_forward(&mut self, address: &str, port: u32) -> Option<u32> {
+        let login = self.proven.clone()?;
+        let connection = login.connection.get()?;
+        self.listeners.open(&login, connection, address, port).await
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32) -> bool {
+        self.listeners.cancel(address, port)
+    }
 }
 
 /// Somebody's text as it may stand in a line of the log.
