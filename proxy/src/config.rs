@@ -74,6 +74,8 @@ pub struct DoorLimits {
     pub connections_per_user: u32,
     /// Channels of one user that may wait for a decision at a time.
     pub held_channels: u32,
+    /// Host names that are no node's to her, for which a user is shown a certificate within an hour.
+    pub host_names_per_hour: u32,
     /// Sources that earn no penalties.
     pub penalty_exempt: Vec<IpAddr>,
     /// Whether failures earn a source penalties at all.
@@ -101,6 +103,7 @@ impl Default for DoorLimits {
             max_auth_requests: 128,
             connections_per_user: 256,
             held_channels: 1024,
+            host_names_per_hour: 300,
             penalty_exempt: Vec::new(),
             penalties: Penalties::On,
         }
@@ -177,6 +180,7 @@ struct File {
     second_factor_lasts: Option<Spanned<String>>,
     max_pending_requests_per_user: Option<Spanned<u32>>,
     max_requests_per_user_per_hour: Option<Spanned<u32>>,
+    max_host_names_per_user_per_hour: Option<Spanned<u32>>,
     ca_passphrase_file: Option<Spanned<String>>,
     ca_passphrase_env: Option<Spanned<String>>,
     ca_passphrase_credential: Option<Spanned<String>>,
@@ -335,6 +339,11 @@ impl Reader<'_> {
                 "max_held_channels",
                 &file.max_held_channels,
                 defaults.held_channels,
+            )?,
+            host_names_per_hour: self.number(
+                "max_host_names_per_user_per_hour",
+                &file.max_host_names_per_user_per_hour,
+                defaults.host_names_per_hour,
             )?,
             penalty_exempt: file
                 .per_source_penalty_exempt

@@ -50,6 +50,16 @@ pub struct Keys {
     pub origin: Origin,
 }
 
+/// What an inner server shows.
+pub enum InnerFace {
+    /// A key, with a certificate for the name asked for.
+    Shown(Box<(PrivateKey, Certificate)>),
+    /// Nothing: no such certificate may exist.
+    NotOurs,
+    /// Nothing: no further certificate is made for this client now.
+    NotNow,
+}
+
 /// The proxy's face on the wire.
 pub struct HostKeys {
     outer: PrivateKey,
@@ -213,8 +223,8 @@ impl HostKeys {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The key of inner servers, with a certificate for the one name asked for; `None` if no such
-    /// certificate may exist.
+    /// The key of inner servers, with a certificate for the one name asked for. Where there is none yet,
+    /// `may_issue` says whether one is made: each is a row that stays.
     ///
     /// # Errors
     /// [`IssueError`]: none can be signed or recorded now.
@@ -222,13 +232,17 @@ impl HostKeys {
         &self,
         asked: &str,
         state: &State,
-    ) -> Result<Option<(PrivateKey, Certificate)>, IssueError> {
+        may_issue: impl FnOnce() -> bool,
+    ) -> Result<InnerFace, IssueError> {
         let Ok(name) = self.names.admit(asked) else {
-            return Ok(None);
+            return Ok(InnerFace::NotOurs);
         };
         let kept = self.kept(&name, state.now());
         if let Some(kept) = kept.filter(|kept| is_by_who_signs(kept, state)) {
-            return Ok(Some((self.inner.clone(), kept)));
+            return Ok(InnerFace::Shown(Box::new((self.inner.clone(), kept))));
+        }
+        if !may_issue() {
+            return Ok(InnerFace::NotNow);
         }
         let (for_name, subject) = (name.clone(), self.inner.public_key().clone());
         let issued = state.issue_host(
@@ -243,7 +257,10 @@ impl HostKeys {
         let ends = certificate.valid_before();
         let certificate = certificate.into_ssh();
         self.keep(name, certificate.clone(), ends);
-        Ok(Some((self.inner.clone(), certificate)))
+        Ok(InnerFace::Shown(Box::new((
+            self.inner.clone(),
+            certificate,
+        ))))
     }
 
     fn kept(&self, name: &AdmittedName, now: OffsetDateTime) -> Option<Certificate> {

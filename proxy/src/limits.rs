@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anteroom_core::id::UserName;
 use time::OffsetDateTime;
 
 use crate::config::{DoorLimits, Penalties};
@@ -52,6 +53,26 @@ pub enum Dropped {
     /// `PerSourcePenalties`.
     #[error("the source failed too often a moment ago")]
     Penalty,
+}
+
+/// What each user did within an hour, of one kind. An hour begins with the first of it, so that twice the limit
+/// is the most within any hour.
+#[derive(Debug, Default)]
+pub struct Hourly(Mutex<HashMap<UserName, (OffsetDateTime, u32)>>);
+
+impl Hourly {
+    /// Counts one more, unless there were as many as `limit`. Bounded by the users who did something within
+    /// the last hour.
+    pub fn count(&self, user: &UserName, limit: u32, now: OffsetDateTime) -> bool {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back makes nothing younger.
+        counts.retain(|_, (began, _)| now - *began < HOUR);
+        let (_, count) = counts.entry(user.clone()).or_insert((now, 0));
+        let fits = *count < limit;
+        *count = count.saturating_add(u32::from(fits));
+        fits
+    }
 }
 
 /// What a connection did to deserve a penalty (sshd's defaults).
@@ -275,6 +296,19 @@ mod tests {
             door.enter(ip(20), &limits(), NOW, 99).unwrap_err(),
             Dropped::Startups
         );
+    }
+
+    #[test]
+    fn an_hour_has_its_limit_for_each_user_and_the_next_hour_its_own() {
+        let (hourly, user) = (Hourly::default(), |name| UserName::parse(name).unwrap());
+        for _ in 0..3 {
+            assert!(hourly.count(&user("alice"), 3, NOW));
+        }
+        assert!(!hourly.count(&user("alice"), 3, NOW + Duration::from_secs(3599)));
+        assert!(hourly.count(&user("bob"), 3, NOW));
+        let later = NOW + Duration::from_secs(3600);
+        assert!(hourly.count(&user("alice"), 3, later));
+        assert_eq!(hourly.0.lock().unwrap().len(), 1, "nothing is kept of bob");
     }
 
     #[test]

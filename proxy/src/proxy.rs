@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::admin::{self, Place, SecondFactorContext};
 use crate::config::Config;
 use crate::keys::{HostKeys, Keys};
-use crate::limits::Door;
+use crate::limits::{Door, Hourly};
 use crate::listings::Listings;
 use crate::mfa::{Recent, Sealer};
 use crate::scan::NetworkScanner;
@@ -30,6 +30,8 @@ pub struct Proxy {
     pub commands: admin::Context,
     /// Since when: what was said to whom before is not known.
     pub started: OffsetDateTime,
+    /// Names that are no nodes, for which users were shown host certificates.
+    pub host_names: Hourly,
     /// Second factors that were given a moment ago.
     pub recent: Arc<Recent>,
     config: ArcSwap<Config>,
@@ -110,6 +112,7 @@ impl Proxy {
             commands,
             door: Arc::default(),
             hosts: keys.hosts,
+            host_names: Hourly::default(),
             recent,
             config: ArcSwap::from_pointee(config),
             counts: Mutex::default(),

@@ -31,6 +31,8 @@ mod node;
 mod person;
 mod proc;
 mod pty;
+pub mod raw;
+mod things;
 mod world;
 
 pub use binary::{anteroom, need};
@@ -40,6 +42,7 @@ pub use node::{HostProof, Node, NodeConfig, free_port};
 pub use person::{KeyType, Person, Way};
 pub use proc::{Finished, Proc};
 pub use pty::Pty;
+pub use things::FourThings;
 pub use world::{Builder, World, hold_time, login, request_id};
 
 use std::time::Duration;

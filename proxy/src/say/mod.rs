@@ -26,9 +26,9 @@ pub use self::data::{json, json_line, yaml};
 pub(crate) use self::enrol::{enrol_line, join_line};
 pub use self::filing::{filing_for, name_of};
 pub use self::outcome::{
-    KUBE_OBJECTS_NOT_LISTED, address, ambiguous_name, barred, connecting_comes_later,
-    connecting_not_served, denial, joined, labels_of, no_such_node, no_such_resource, outcome,
-    own_lock,
+    KUBE_OBJECTS_NOT_LISTED, TOO_MANY_HOST_NAMES, address, ambiguous_name, barred,
+    connecting_comes_later, connecting_not_served, denial, joined, labels_of, no_such_node,
+    no_such_resource, outcome, own_lock,
 };
 pub use self::pieces::{documents_in_pieces, json_in_pieces, table_in_pieces, yaml_in_pieces};
 pub use self::rotation::{

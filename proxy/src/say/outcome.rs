@@ -362,6 +362,10 @@ pub fn no_such_resource(kind: &str, name: &str) -> String {
     )
 }
 
+/// What is said to whoever makes up names.
+pub const TOO_MANY_HOST_NAMES: &str = "you have asked for too many names that are no nodes to you within an hour \
+     (max_host_names_per_user_per_hour); `ssh access ls` lists yours";
+
 /// What is said in place of connecting to something that is no node: to those only who may know of it.
 #[must_use]
 pub fn connecting_not_served(resource: &Resource) -> String {

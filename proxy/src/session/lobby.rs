@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anteroom_core::policy::{self, Identity, Resolved};
 use anteroom_core::target::NodeRef;
-use ssh_key::{Certificate, PrivateKey};
 use time::OffsetDateTime;
 
 use super::Inner;
@@ -14,6 +13,7 @@ use super::parting::{self, Speaking};
 use super::startup::{Program, Startup};
 use crate::admin::{self, Caller, CommandLine};
 use crate::exit::Exit;
+use crate::keys::InnerFace;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd};
 use crate::state::IssueError;
@@ -101,10 +101,14 @@ impl Lobby {
             return opening.reject(OpenRefusal::ConnectFailed(why)).await;
         }
         let (node, identity) = match self.inner_server(&target.host).await {
-            Ok(Some(found)) => found,
-            Ok(None) => {
+            Ok(Some((node, InnerFace::Shown(identity)))) => (node, *identity),
+            Ok(Some((_, InnerFace::NotOurs)) | None) => {
                 let why = format!("unknown host {}", say::clean(&target.host));
                 return opening.reject(OpenRefusal::Prohibited(why)).await;
+            }
+            Ok(Some((_, InnerFace::NotNow))) => {
+                let why = say::TOO_MANY_HOST_NAMES.to_owned();
+                return opening.reject(OpenRefusal::ResourceShortage(why)).await;
             }
             Err(error) => {
                 let why = say::clean(&error.to_string()).into_owned();
@@ -148,18 +152,30 @@ impl Lobby {
             .map(|resource| say::connecting_not_served(resource))
     }
 
-    /// The node meant, and a key with a certificate for the name asked for: only for single labels
+    /// The node meant, and what is shown for the name asked for: a certificate only for single labels
     /// and names under the operator's domains, or a user could relay somebody's connection to
     /// another host into our server. Whether there is such a node is said inside.
-    async fn inner_server(
-        &self,
-        host: &str,
-    ) -> Result<Option<(NodeRef, (PrivateKey, Certificate))>, IssueError> {
+    async fn inner_server(&self, host: &str) -> Result<Option<(NodeRef, InnerFace)>, IssueError> {
         let Ok(node) = NodeRef::parse(host) else {
             return Ok(None);
         };
-        let identity = self.proxy.hosts.inner(host, &self.proxy.state).await?;
-        Ok(identity.map(|identity| (node, identity)))
+        let state = &self.proxy.state;
+        let may_issue = || self.may_ask_for(&node);
+        let face = self.proxy.hosts.inner(host, state, may_issue).await?;
+        Ok(Some((node, face)))
+    }
+
+    /// Whether one more certificate is made because this user asks for a name. Names that are nodes to her
+    /// are as many as the nodes; others, which she makes up or may not know of, are counted alike.
+    fn may_ask_for(&self, node: &NodeRef) -> bool {
+        let (view, now) = (self.proxy.state.view(), self.proxy.state.now());
+        if policy::resolve(&view, &self.identity, node, now) != Resolved::Unknown {
+            return true;
+        }
+        let limit = self.proxy.config().door.host_names_per_hour;
+        self.proxy
+            .host_names
+            .count(self.identity.user(), limit, now)
     }
 }
 

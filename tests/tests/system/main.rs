@@ -32,6 +32,7 @@ mod limits;
 mod locks;
 mod matrix;
 mod nodes;
+mod packets;
 mod people;
 mod predicates;
 mod revoke;

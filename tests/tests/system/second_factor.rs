@@ -23,7 +23,7 @@ fn role(name: &str, options: &str) -> String {
 }
 
 /// Dora, whose role demands a second factor that counts for `lasts`.
-fn world(lasts: &str) -> World {
+pub(crate) fn world(lasts: &str) -> World {
     World::with_nodes()
         .config(&format!("second_factor_lasts: {lasts}"))
         .documents(&role("strict", "require_session_mfa: yes"))
@@ -32,7 +32,7 @@ fn world(lasts: &str) -> World {
 }
 
 /// An authenticator app.
-struct App {
+pub(crate) struct App {
     totp: Totp,
     secret: String,
     last: u64,
@@ -60,7 +60,7 @@ impl App {
     }
 
     /// A code that counts now and was not shown before: the clock of this app may be a step off.
-    fn code(&mut self) -> String {
+    pub(crate) fn code(&mut self) -> String {
         loop {
             let now = Self::now() / STEP;
             // The one before is good for the rest of this step alone.
@@ -100,7 +100,7 @@ fn answering(cmd: Cmd, person: &Person, code: &str) -> Cmd {
 }
 
 /// `mfa add` without a terminal, with a code from standard input.
-fn set_up(person: &Person, words: &[&str]) -> App {
+pub(crate) fn set_up(person: &Person, words: &[&str]) -> App {
     let mut adding = person
         .access(&["mfa", "add"])
         .args(words)
