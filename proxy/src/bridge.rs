@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::exit::Exit;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd, SessionEnd};
-use anteroom_ssh::{Channel, ChannelRequest, Event, Inbox, Outbox, RequestKind};
+use anteroom_ssh::{Channel, ChannelRequest, Event, ExitSignal, Inbox, Outbox, RequestKind};
 
 /// A peer that does not read gets this long to take the sentence that explains the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -466,17 +466,18 @@ async fn pump(mut from: Inbox, to: Outbox, counted: Counted<'_>, line_end: LineE
                 to.stderr(data).await
             }
             Event::Request(request) => to.request(request).await,
-            Event::ExitStatus(status) => {
-                // Once in a channel's life (RFC 4254 section 6.10); the first one counts.
-                tally.exit.set(status.to_string()).ok();
-                to.exit_status(status).await
-            }
+            // Once in a channel's life (RFC 4254 section 6.10): the first one counts, for the log and for the
+            // user alike.
+            Event::ExitStatus(status) => match tally.exit.set(status.to_string()) {
+                Ok(()) => to.exit_status(status).await,
+                Err(_) => Ok(()),
+            },
             Event::ExitSignal(signal) => {
-                tally
-                    .exit
-                    .set(format!("signal {}", signal.signal.name()))
-                    .ok();
-                to.exit_signal(signal).await
+                let said = format!("signal {}", signal.signal.name());
+                match tally.exit.set(said) {
+                    Ok(()) => to.exit_signal(cleaned(signal)).await,
+                    Err(_) => Ok(()),
+                }
             }
             Event::Eof => to.eof().await,
             Event::NodeAccepted(_) => Ok(()),
@@ -488,6 +489,12 @@ async fn pump(mut from: Inbox, to: Outbox, counted: Counted<'_>, line_end: LineE
         }
     }
     Stopped::SourceLost
+}
+
+/// What a node says about the end of its program is shown by clients as it is, and is no output of the program.
+fn cleaned(signal: ExitSignal) -> ExitSignal {
+    let message = say::clean(&signal.message).into_owned();
+    ExitSignal { message, ..signal }
 }
 
 /// A request that the node refused was granted to the user at once (the engine answers in its

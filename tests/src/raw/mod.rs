@@ -5,6 +5,7 @@
 
 mod crypt;
 mod key;
+mod node;
 pub mod wire;
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use self::crypt::{Agreed, Cipher, TAG, Transcript, agree, ephemeral};
 pub use self::key::{AgentKey, RawKey};
+pub use self::node::RawNode;
 use self::wire::{Fields, Msg, msg};
 
 /// No answer takes longer, or the peer hangs.

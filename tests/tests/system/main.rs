@@ -26,6 +26,7 @@ mod flow;
 mod forward;
 mod guides;
 mod hold;
+mod hostile_nodes;
 mod input;
 mod kinds;
 mod limits;
