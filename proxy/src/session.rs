@@ -4,6 +4,7 @@
 //! a node in one hop; anything else leads to the lobby, where commands run and where
 //! `direct-tcpip` to a node (`ssh -J`) opens an inner SSH server. Names are parsed once, here.
 
+mod enrol;
 mod forward;
 mod io;
 mod lobby;
@@ -21,13 +22,14 @@ use std::time::Duration;
 use anteroom_ca::user::{Conditions, Refused, verify};
 use anteroom_core::id::{KeyFingerprint, UserName};
 use anteroom_core::policy::Identity;
-use anteroom_core::target::{NodeRef, Target};
+use anteroom_core::target::{ENROLL, NodeRef, Target};
 use anteroom_core::view::View;
 use sha2::{Digest, Sha256};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::enrol::{Gate, Newcomer};
 use self::lobby::Lobby;
 use self::node::{NodeDoor, Wanted};
 use self::second::{Looked, Second, SecondStep};
@@ -65,6 +67,7 @@ where
         peer,
         proven: None,
         second: SecondStep::default(),
+        newcomer: None,
         place: Some(place),
         tried: tried.clone(),
         door: Door::Closed,
@@ -72,7 +75,13 @@ where
     let ended = ssh::serve(stream, Arc::new(config), front).await;
     let half_way = tried.half_way.get();
     let offence = match (tried.outcome(), ended) {
-        (Outcome::Authenticated, _) => return,
+        (Outcome::Authenticated | Outcome::Enrolled, _) => return,
+        (Outcome::Refused, _) => {
+            // The state has written it down, without the secret.
+            let now = proxy.state.now();
+            let offence = Offence::AuthenticationFailed;
+            return proxy.door.penalise(peer.ip(), offence, &limits, now);
+        }
         // Too many attempts of any kind are failures, also of methods that are not offered.
         (Outcome::Failed, _) | (Outcome::Nothing, Err(ssh::ServeError::AuthLimit)) => {
             Some(Offence::AuthenticationFailed)
@@ -126,6 +135,10 @@ struct Tried {
 enum Outcome {
     Nothing,
     Failed,
+    /// It showed a token that opens nothing.
+    Refused,
+    /// It has become a node.
+    Enrolled,
     Authenticated,
 }
 
@@ -140,14 +153,24 @@ impl Tried {
         self.outcome.fetch_max(1, Ordering::Relaxed);
     }
 
-    fn authenticated(&self) {
+    fn refused(&self) {
         self.outcome.fetch_max(2, Ordering::Relaxed);
+    }
+
+    fn enrolled(&self) {
+        self.outcome.fetch_max(3, Ordering::Relaxed);
+    }
+
+    fn authenticated(&self) {
+        self.outcome.fetch_max(4, Ordering::Relaxed);
     }
 
     fn outcome(&self) -> Outcome {
         match self.outcome.load(Ordering::Relaxed) {
             0 => Outcome::Nothing,
             1 => Outcome::Failed,
+            2 => Outcome::Refused,
+            3 => Outcome::Enrolled,
             _ => Outcome::Authenticated,
         }
     }
@@ -161,6 +184,8 @@ struct Outer {
     proven: Option<(Identity, Purpose)>,
     /// Set by a verified signature that is not enough by itself.
     second: SecondStep,
+    /// Set by a machine that wants to become a node, and has proven nothing.
+    newcomer: Option<Newcomer>,
     /// Given back when the connection is no longer a stranger's.
     place: Option<Place>,
     tried: Arc<Tried>,
@@ -182,6 +207,8 @@ enum Door {
     Lobby(Arc<Lobby>),
     /// To one login on one node.
     Node(Arc<NodeDoor>),
+    /// To becoming a node, and to nothing else.
+    Gate(Arc<Gate>),
 }
 
 impl Outer {
@@ -306,7 +333,7 @@ fn purpose(view: &View, owner: &UserName, user: &str) -> Option<Purpose> {
         return Some(Purpose::Lobby);
     }
     let somebody_else = UserName::parse(user).is_ok_and(|name| view.user(&name).is_some());
-    if somebody_else || Target::is_reserved(user) {
+    if somebody_else || user == ENROLL || Target::is_reserved(user) {
         return None;
     }
     match Target::split(user) {
@@ -366,14 +393,25 @@ impl Front for Outer {
 
     fn user_changed(&mut self, _: &str) {
         self.proven = None;
+        self.newcomer = None;
         self.second = SecondStep::default();
     }
 
-    fn none(&mut self, _: &str) -> Verdict {
-        Verdict::Reject
+    fn none(&mut self, user: &str) -> Verdict {
+        // INVARIANT: who is let in so stays a stranger: no identity comes of it, and its place is kept.
+        self.newcomer = Newcomer::admit(&self.proxy, user);
+        match self.newcomer {
+            Some(_) => Verdict::Accept,
+            None => Verdict::Reject,
+        }
     }
 
     fn authenticated(&mut self, connection: Connection) {
+        if let Some(newcomer) = self.newcomer.take() {
+            let (proxy, tried) = (self.proxy.clone(), self.tried.clone());
+            self.door = Door::Gate(Gate::new(proxy, newcomer, self.peer, tried, connection));
+            return;
+        }
         self.place = None;
         self.tried.authenticated();
         let Some((identity, purpose)) = self.proven.take() else {
@@ -416,12 +454,16 @@ impl Front for Outer {
             Door::Node(door) => {
                 tokio::spawn(door.clone().session(opening));
             }
+            Door::Gate(gate) => {
+                tokio::spawn(gate.clone().session(opening));
+            }
         }
     }
 
     fn direct_tcpip(&mut self, target: TcpTarget, opening: Opening) {
         match &self.door {
-            Door::Closed => {}
+            // An opening that nobody answers is refused.
+            Door::Closed | Door::Gate(_) => {}
             Door::Lobby(lobby) => {
                 tokio::spawn(lobby.clone().jump(target, opening));
             }
@@ -432,20 +474,23 @@ impl Front for Outer {
     }
 
     fn request(&mut self, request: &ChannelRequest) -> Answer {
-        answer(request, &self.proxy)
+        match &self.door {
+            Door::Gate(_) => Gate::request(request),
+            Door::Closed | Door::Lobby(_) | Door::Node(_) => answer(request, &self.proxy),
+        }
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: u32) -> Option<u32> {
         match &self.door {
             Door::Node(door) => listen(door, address, port).await,
-            Door::Closed | Door::Lobby(_) => None,
+            Door::Closed | Door::Lobby(_) | Door::Gate(_) => None,
         }
     }
 
     async fn cancel_tcpip_forward(&mut self, address: &str, port: u32) -> bool {
         match &self.door {
             Door::Node(door) => door.unlisten(address, port).await,
-            Door::Closed | Door::Lobby(_) => false,
+            Door::Closed | Door::Lobby(_) | Door::Gate(_) => false,
         }
     }
 }
@@ -622,7 +667,14 @@ mod tests {
         let alice = UserName::parse("alice").unwrap();
         let lobby = |user: &str| matches!(purpose(&view, &alice, user), Some(Purpose::Lobby));
         assert!(lobby("alice") && lobby("root") && lobby(&"a".repeat(64)));
-        for bad in ["enroll+x", "node+x", "root@", "root@../x", &"a".repeat(65)] {
+        for bad in [
+            "enroll",
+            "enroll+x",
+            "node+x",
+            "root@",
+            "root@../x",
+            &"a".repeat(65),
+        ] {
             assert!(purpose(&view, &alice, bad).is_none(), "{bad}");
         }
     }

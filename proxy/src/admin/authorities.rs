@@ -116,7 +116,7 @@ fn trusted(ctx: &Context, kind: AuthorityKind) -> Result<Vec<PublicKey>, Stop> {
     Ok(authorities.record(kind).trusted())
 }
 
-fn authorized_keys(ctx: &Context, kind: AuthorityKind) -> Result<Vec<String>, Stop> {
+pub(crate) fn authorized_keys(ctx: &Context, kind: AuthorityKind) -> Result<Vec<String>, Stop> {
     let comment = format!("anteroom {kind} CA of {}", ctx.state.cluster());
     trusted(ctx, kind)?
         .iter()

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use anteroom_ca::host;
 use anteroom_ca::key::{HostCa, fingerprint};
 use anteroom_ca::krl::{Edition, RevocationList, RevokedCertificates};
-use anteroom_ca::names::AdmittedName;
+use anteroom_ca::names::{AdmittedName, HostNames};
 use anteroom_ca::{Certificate, SourceAddresses};
 use anteroom_core::admin::AdminVerb;
 use anteroom_core::id::{KeyFingerprint, SessionId, UserName};
@@ -24,11 +24,12 @@ use ssh_key::PublicKey;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Context;
 use super::args::{self, Cert, HostCert};
 use super::io::{Caller, CommandIo};
 use super::keys;
 use super::run::{Ended, Run, Stop, some};
-use crate::authority::{Authorities, AuthorityKind};
+use crate::authority::{Authorities, AuthorityKind, Unavailable};
 use crate::exit::{Exit, Exits};
 use crate::say::{self, clean};
 use crate::state::{IssueError, Subject};
@@ -179,42 +180,52 @@ impl<I: CommandIo> Run<'_, I> {
     /// What people may call the node: its name, and the host name that it is dialled by, as far as
     /// such names are certified at all.
     fn names_of(&self, node: &Node) -> Vec<AdmittedName> {
-        let names = &self.ctx.place.names;
-        let mut found: Vec<AdmittedName> = Vec::new();
-        for text in [Some(node.name.as_str()), node.addr.host()]
-            .into_iter()
-            .flatten()
-        {
-            // An address is no name, and what reads as one would be compared as an address.
-            if text.parse::<IpAddr>().is_ok() {
-                continue;
-            }
-            if let Ok(name) = names.admit(text)
-                && !found.contains(&name)
-            {
-                found.push(name);
-            }
-        }
-        found
+        let texts = [Some(node.name.as_str()), node.addr.host()];
+        admitted_names(&self.ctx.place.names, texts.into_iter().flatten())
     }
 
     /// The revocation list, binary, alone on standard output.
     pub(crate) async fn export_krl(&mut self) -> Ended {
-        let (state, now) = (&self.ctx.state, self.ctx.state.now());
-        let valid = state.reader().valid_certificates(now).await?;
-        let authorities = self.authorities(AuthorityKind::Node)?;
-        let list = revocations(&state.view(), &authorities, &valid, now);
-        let edition = Edition {
-            version: u64::try_from(now.unix_timestamp()).unwrap_or_default(),
-            generated: now,
-            comment: format!("anteroom of {}", state.cluster()),
-        };
-        let bytes = list
-            .to_bytes(&edition)
-            .map_err(|error| Stop::new(Exit::Failed, clean(&error.to_string())))?;
+        let bytes = revocation_list(self.ctx).await?;
         self.io.stdout(Bytes::from(bytes)).await?;
         Ok(Exit::Done)
     }
+}
+
+/// The revocation list as sshd reads it.
+pub(crate) async fn revocation_list(ctx: &Context) -> Result<Vec<u8>, Stop> {
+    let (state, now) = (&ctx.state, ctx.state.now());
+    let valid = state.reader().valid_certificates(now).await?;
+    let kind = AuthorityKind::Node;
+    let authorities = state.authorities().ok_or(Unavailable(kind))?;
+    let list = revocations(&state.view(), &authorities, &valid, now);
+    let edition = Edition {
+        version: u64::try_from(now.unix_timestamp()).unwrap_or_default(),
+        generated: now,
+        comment: format!("anteroom of {}", state.cluster()),
+    };
+    let bytes = list.to_bytes(&edition);
+    bytes.map_err(|error| Stop::new(Exit::Failed, clean(&error.to_string())))
+}
+
+/// Those of `texts` that a node's certificate may carry, each once.
+pub(crate) fn admitted_names<'t>(
+    names: &HostNames,
+    texts: impl IntoIterator<Item = &'t str>,
+) -> Vec<AdmittedName> {
+    let mut found: Vec<AdmittedName> = Vec::new();
+    for text in texts {
+        // An address is no name, and what reads as one would be compared as an address.
+        if text.parse::<IpAddr>().is_ok() {
+            continue;
+        }
+        if let Ok(name) = names.admit(text)
+            && !found.contains(&name)
+        {
+            found.push(name);
+        }
+    }
+    found
 }
 
 fn not_issued(error: &IssueError, shown: &str) -> Stop {

@@ -56,7 +56,7 @@ use anteroom_core::node::NodeAddr;
 use ssh_key::PublicKey;
 
 use crate::audit::{Entry, Event};
-use crate::authority::Rotator;
+use crate::authority::{AuthorityKind, Rotator};
 use crate::exit::Exit;
 use crate::listings::Listings;
 use crate::mfa::{Recent, Sealer};
@@ -67,6 +67,7 @@ use crate::waiting::Waiting;
 use self::args::{
     Allows, Audit, Auth, Command, Locks, Mfa, Nodes, Request, Requests, Tokens, Users,
 };
+pub(crate) use self::certificates::admitted_names;
 pub use self::io::{
     AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
     TerminalSize, Typed,
@@ -124,6 +125,45 @@ pub trait Scanner: std::fmt::Debug + Send + Sync {
         &'a self,
         addr: &'a NodeAddr,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<PublicKey>, String>> + Send + 'a>>;
+}
+
+/// Why something that is handed out can't be had: the exit status and the sentence.
+pub(crate) type NotHad = (Exit, String);
+
+fn not_had(stop: Stop) -> NotHad {
+    match stop {
+        Stop::Gone => (Exit::Failed, String::new()),
+        Stop::Refused(refusal) => (refusal.exit, refusal.text),
+    }
+}
+
+/// The revocation list, as sshd's `RevokedKeys` reads it.
+///
+/// # Errors
+/// [`NotHad`].
+pub(crate) async fn revocation_list(ctx: &Context) -> Result<Vec<u8>, NotHad> {
+    certificates::revocation_list(ctx).await.map_err(not_had)
+}
+
+/// The node CAs that are trusted now, as lines of OpenSSH's public format.
+///
+/// # Errors
+/// [`NotHad`].
+pub(crate) fn node_authorities(ctx: &Context) -> Result<Vec<String>, NotHad> {
+    authorities::authorized_keys(ctx, AuthorityKind::Node).map_err(not_had)
+}
+
+/// The host CAs that are trusted now, likewise.
+///
+/// # Errors
+/// [`NotHad`].
+pub(crate) fn host_authorities(ctx: &Context) -> Result<Vec<String>, NotHad> {
+    authorities::authorized_keys(ctx, AuthorityKind::Host).map_err(not_had)
+}
+
+/// The public host keys of a text, or why they are none.
+pub(crate) fn host_keys(text: &str) -> Result<Vec<keys::CheckedKey>, String> {
+    keys::parse_all(text).map_err(|error| error.to_string())
 }
 
 /// Runs a command and returns the status it ends with.

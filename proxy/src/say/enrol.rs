@@ -1,5 +1,6 @@
 //! What is said to whoever makes a token: the whole line that makes a machine a node.
 
+use anteroom_core::node::Node;
 use anteroom_core::token::Token;
 use ssh_key::PublicKey;
 
@@ -39,10 +40,22 @@ pub(crate) fn join_line(place: &Place, token: &Token, secret: &Secret) -> String
         ToString::to_string,
     );
     format!(
-        "printf '%s\\n' {} | sudo anteroom node join --proxy {} --token-file - --name {name}",
+        "printf '%s\\n' {} | sudo anteroom node join --proxy {} --proxy-key '{}' --token-file - --name {name}",
         secret.reveal(),
         host_port(&place.host, place.port),
+        bare(&place.host_key),
     )
+}
+
+/// How a person logs in on a node that has just come in.
+pub(crate) fn log_in_line(place: &Place, node: &Node) -> String {
+    let Place { host, port, .. } = place;
+    let port = if *port == 22 {
+        String::new()
+    } else {
+        format!("-p {port} ")
+    };
+    format!("ssh {port}LOGIN@{}@{host}", node.name)
 }
 
 /// Type and key, without the comment.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 pub use self::allowing::{allowance, covers, foreseen};
 pub use self::block::{RequestBlock, ReviewLine};
 pub use self::data::{json, json_line, yaml};
-pub(crate) use self::enrol::{enrol_line, join_line};
+pub(crate) use self::enrol::{enrol_line, join_line, log_in_line};
 pub use self::filing::{filing_for, name_of};
 pub use self::outcome::{
     KUBE_OBJECTS_NOT_LISTED, TOO_MANY_HOST_NAMES, address, ambiguous_name, barred,

@@ -4,14 +4,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anteroom_ca::Certificate;
 use anteroom_core::enrol::{self, Admitted, Asked, Refused};
+use anteroom_core::id::NodeId;
 use anteroom_core::node::Node;
 use anteroom_core::token::{LONGEST_LIFE, MOST_TOKENS, Token};
 use thiserror::Error;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
+use super::certificates::{CertifyHost, issue_host};
 use super::writer::Draft;
-use super::{By, State, rfc3339};
+use super::{By, IssueError, State, rfc3339};
 use crate::audit::{Entry, Event, PROXY};
 use crate::store::StoreError;
 
@@ -124,6 +127,34 @@ impl State {
         let enrolled = self.write(move |draft| enrol(draft, &asked, from)).await;
         self.shared.nodes.notify_one();
         enrolled
+    }
+}
+
+impl State {
+    /// Issues the host certificate of a node that has just come in. Otherwise as [`State::issue_host`].
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn issue_enrolled_host<F>(
+        &self,
+        node: NodeId,
+        from: SocketAddr,
+        lifetime: Duration,
+        certify: F,
+    ) -> Result<Certificate, IssueError>
+    where
+        F: CertifyHost,
+    {
+        self.write_signed(move |draft, ticket| {
+            // It may have been removed a moment ago.
+            if draft.view().node(&node).is_none() {
+                return Err(StoreError::Conflict(format!("node `{node}`")).into());
+            }
+            let entry = Entry::new(Event::CertCreate).user(PROXY).node_id(node);
+            let entry = entry.remote_addr(from);
+            issue_host(draft, ticket, lifetime, Some(node), entry, &certify)
+        })
+        .await
     }
 }
 

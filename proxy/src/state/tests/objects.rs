@@ -22,7 +22,12 @@ async fn the_presets_exist_from_the_start_and_stay_removed() {
 #[tokio::test]
 async fn nobody_new_is_called_as_the_proxy_or_as_agents_call_themselves() {
     let world = world().await;
-    for reserved in ["anteroom", "enroll+x@example.com", "node+x@example.com"] {
+    for reserved in [
+        "anteroom",
+        "enroll",
+        "enroll+x@example.com",
+        "node+x@example.com",
+    ] {
         let put = world
             .state
             .put(
@@ -36,7 +41,7 @@ async fn nobody_new_is_called_as_the_proxy_or_as_agents_call_themselves() {
             "{reserved}: {put:?}"
         );
     }
-    for fine in ["anteroom2", "me+node@example.com", "enroll"] {
+    for fine in ["anteroom2", "me+node@example.com", "enroller"] {
         let (by, user) = (admin(), vec![Object::User(user(fine, &[]))]);
         world.state.put(&by, user, Existing::Refuse).await.unwrap();
     }
