@@ -5,6 +5,7 @@
 //! thousand costs a few small copies, and an old view that somebody still reads costs as little.
 
 mod allowances;
+mod hosts;
 mod nodes;
 mod tokens;
 
@@ -31,8 +32,11 @@ use crate::role::Role;
 use crate::user::User;
 
 use allowances::Allowances;
+use hosts::Hosts;
 use nodes::Nodes;
 use tokens::Tokens;
+
+pub use hosts::{CertifiedHost, MOST_CERTIFIED};
 
 /// Limits and defaults of the domain that an operator may change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +102,7 @@ pub struct View {
     roles: OrdMap<RoleName, Arc<Role>>,
     users: Users,
     nodes: Nodes,
+    hosts: Hosts,
     resources: Resources,
     requests: Requests,
     // Few, and changed seldom: copied on a change, and nothing else is then.
@@ -170,6 +175,7 @@ impl View {
             roles: OrdMap::default(),
             users: Users::default(),
             nodes: Nodes::default(),
+            hosts: Hosts::default(),
             resources: Resources::default(),
             requests: Requests::default(),
             locks: Arc::default(),
@@ -572,6 +578,7 @@ impl View {
     #[must_use]
     pub fn without_node(mut self, id: &NodeId) -> Self {
         self.nodes.remove(id);
+        self.hosts.forget(id);
         self
     }
 

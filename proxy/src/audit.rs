@@ -104,6 +104,8 @@ pub enum Event {
     NodeUpdate,
     /// A node was removed.
     NodeDelete,
+    /// A node's tunnel was opened, closed or refused.
+    NodeTunnel,
     /// An application, a database, a Kubernetes cluster or a desktop was registered.
     ResourceCreate(Kind),
     /// One was changed.
@@ -182,6 +184,7 @@ const EVENTS: &[(Event, &str, &str)] = &[
     (Event::NodeCreate, "node.create", "A3000"),
     (Event::NodeUpdate, "node.update", "A3001"),
     (Event::NodeDelete, "node.delete", "A3002"),
+    (Event::NodeTunnel, "node.tunnel", "A3003"),
     (Event::ResourceCreate(Kind::App), "app.create", "TAP03"),
     (Event::ResourceUpdate(Kind::App), "app.update", "TAP04"),
     (Event::ResourceDelete(Kind::App), "app.delete", "TAP05"),

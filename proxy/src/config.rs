@@ -33,6 +33,8 @@ pub struct Config {
     pub egress_addresses: Vec<String>,
     /// Further addresses that nodes come from: administration from there is refused.
     pub node_addresses: Vec<IpAddr>,
+    /// Addresses that people share with nodes that connect by themselves: administration from there is accepted.
+    pub shared_addresses: Vec<IpAddr>,
     /// Environment variables that are passed on to nodes, beside `LANG` and `LC_*`; `*` at the end is a wildcard.
     pub accept_env: Vec<String>,
     /// The limits of the front door.
@@ -76,6 +78,8 @@ pub struct DoorLimits {
     pub held_channels: u32,
     /// Host names that are no node's to her, for which a user is shown a certificate within an hour.
     pub host_names_per_hour: u32,
+    /// Connections of nodes by themselves at a time, those that are about to be refused included.
+    pub tunnels: u32,
     /// Sources that earn no penalties.
     pub penalty_exempt: Vec<IpAddr>,
     /// Whether failures earn a source penalties at all.
@@ -104,6 +108,7 @@ impl Default for DoorLimits {
             connections_per_user: 256,
             held_channels: 1024,
             host_names_per_hour: 300,
+            tunnels: 10_000,
             penalty_exempt: Vec::new(),
             penalties: Penalties::On,
         }
@@ -166,6 +171,7 @@ struct File {
     egress_addresses: Vec<Spanned<String>>,
     #[serde(default)]
     node_addresses: Vec<Spanned<String>>,
+    shared_addresses: Vec<Spanned<String>>,
     accept_env: Vec<Spanned<String>>,
     login_grace_time: Option<Spanned<String>>,
     max_startups: Option<Spanned<String>>,
@@ -174,6 +180,7 @@ struct File {
     max_auth_requests: Option<Spanned<u32>>,
     max_connections_per_user: Option<Spanned<u32>>,
     max_held_channels: Option<Spanned<u32>>,
+    max_tunnels: Option<Spanned<u32>>,
     per_source_penalties: Option<bool>,
     per_source_penalty_exempt: Vec<Spanned<String>>,
     drain_timeout: Option<Spanned<String>>,
@@ -345,6 +352,7 @@ impl Reader<'_> {
                 &file.max_host_names_per_user_per_hour,
                 defaults.host_names_per_hour,
             )?,
+            tunnels: self.number("max_tunnels", &file.max_tunnels, defaults.tunnels)?,
             penalty_exempt: file
                 .per_source_penalty_exempt
                 .iter()
@@ -369,6 +377,11 @@ impl Reader<'_> {
                 .node_addresses
                 .iter()
                 .map(|value| self.address("node_addresses", value))
+                .collect::<Result<_, _>>()?,
+            shared_addresses: file
+                .shared_addresses
+                .iter()
+                .map(|value| self.address("shared_addresses", value))
                 .collect::<Result<_, _>>()?,
             accept_env: file
                 .accept_env

@@ -20,6 +20,7 @@ use ssh_key::public::KeyData;
 use ssh_key::{Certificate, PublicKey};
 use tokio::net::TcpStream;
 
+use crate::admin::Duplex;
 use crate::audit::{Entry, Event, hex};
 use crate::authority::{AuthorityKind, Stage as AuthorityStage, print};
 use crate::exit::{Exit, Exits};
@@ -29,8 +30,10 @@ use crate::proxy::Proxy;
 use crate::say::{self, Stage};
 use crate::state::{IssueError, Subject};
 use crate::store::HostCertificate;
+use crate::tunnels::NoWay;
 use anteroom_ssh::{
-    self as ssh, Channel, ConnectError, HostAlgorithms, HostProof, NodeConnection, TcpTarget,
+    self as ssh, Channel, ConnectError, Credential, HostAlgorithms, HostProof, NodeConnection,
+    Purpose, TcpTarget,
 };
 
 /// Connecting, logging in and opening a channel: this long each (INTERFACE section 1).
@@ -154,19 +157,11 @@ async fn log_in(
         let node = node.name.to_string();
         move |why: String| DialError::Node { node, stage, why }
     };
-    let Some((host, port)) = node.addr.dialled() else {
-        return Err(failed(Stage::Connecting)(say::NO_TUNNEL.to_owned()));
+    let reached = match node.addr.dialled() {
+        Some(there) => reach(proxy, &node, there).await,
+        None => reach_by_tunnel(proxy, &node).await,
     };
-    let tcp = step(TcpStream::connect((host, port)))
-        .await
-        .map_err(failed(Stage::Connecting))?;
-    if let Ok(there) = tcp.peer_addr() {
-        let (addresses, now) = (proxy.state.addresses(), proxy.state.now());
-        addresses.seen(host, [there.ip()], now);
-    }
-    ssh::prepare(&tcp).map_err(|error| failed(Stage::Connecting)(error.to_string()))?;
-    let source_addresses =
-        source_addresses(proxy, &node.egress_addresses, &tcp).map_err(failed(Stage::Connecting))?;
+    let (stream, source_addresses) = reached.map_err(failed(Stage::Connecting))?;
 
     let expected = Expected::new(proxy, &node).await?;
     let key = Arc::new(keys::ephemeral());
@@ -191,14 +186,23 @@ async fn log_in(
     let login = caller.access.login.as_str();
     let certificate = issued.certificate.into_ssh();
     let taken = certificate.signature_key().clone();
-    let connected = ssh::connect(tcp, check, &algorithms, login, key, certificate);
+    let purpose = match node.addr.dialled() {
+        Some(_) => Purpose::Session,
+        None => Purpose::Through,
+    };
+    let credential = Credential::Certificate(key, Box::new(certificate));
+    let connected = ssh::connect_as(stream, check, &algorithms, login, credential, purpose);
     match tokio::time::timeout(STEP_TIMEOUT, connected).await {
-        Ok(Ok(connection)) => Ok(InOnIt {
-            permit: issued.permit,
-            connection,
-            taken,
-            shown: shown.get().cloned(),
-        }),
+        Ok(Ok(connection)) => {
+            let now = proxy.state.now();
+            proxy.state.presence().dialled(node.id, now);
+            Ok(InOnIt {
+                permit: issued.permit,
+                connection,
+                taken,
+                shown: shown.get().cloned(),
+            })
+        }
         Ok(Err(error)) => {
             if let Some(serial) = forged.get() {
                 raise_alarm(proxy, &node, *serial).await;
@@ -216,6 +220,43 @@ async fn log_in(
         }
         Err(_) => Err(failed(Stage::LoggingIn)(NO_ANSWER.into())),
     }
+}
+
+/// A connection to a node's sshd, and what the node sees it come from.
+type Reached = (Box<dyn Duplex>, SourceAddresses);
+
+/// Dials the node where it is registered.
+async fn reach(proxy: &Proxy, node: &Node, (host, port): (&str, u16)) -> Result<Reached, String> {
+    let tcp = step(TcpStream::connect((host, port))).await?;
+    if let Ok(there) = tcp.peer_addr() {
+        let (addresses, now) = (proxy.state.addresses(), proxy.state.now());
+        addresses.seen(host, [there.ip()], now);
+    }
+    ssh::prepare(&tcp).map_err(|error| error.to_string())?;
+    let source_addresses = source_addresses(proxy, &node.egress_addresses, &tcp)?;
+    Ok((Box::new(tcp), source_addresses))
+}
+
+/// Takes the way that the node keeps open. Its sshd sees a connection from its own loopback address, unless an
+/// operator says that the forward leads elsewhere.
+async fn reach_by_tunnel(proxy: &Proxy, node: &Node) -> Result<Reached, String> {
+    let (view, now) = (proxy.state.view(), proxy.state.now());
+    let opening = proxy.tunnels().connect(&node.id, &view, now);
+    let stream = match tokio::time::timeout(STEP_TIMEOUT, opening).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(NoWay::None)) => {
+            let last = proxy.state.presence().of(&node.id).last_heartbeat;
+            return Err(say::no_tunnel(last));
+        }
+        Ok(Err(NoWay::Full)) => return Err(say::TUNNEL_FULL.to_owned()),
+        Ok(Err(NoWay::Refused(why))) => return Err(say::tunnel_refused(&why)),
+        Err(_) => return Err(NO_ANSWER.to_owned()),
+    };
+    let source_addresses = match node.egress_addresses.as_slice() {
+        [] => SourceAddresses::tunnel(),
+        named => SourceAddresses::parse(named).map_err(|error| error.to_string())?,
+    };
+    Ok((Box::new(stream), source_addresses))
 }
 
 /// Somebody else has the host CA's key, or an operator signed by hand.

@@ -37,4 +37,5 @@ pub mod session;
 pub mod state;
 pub mod store;
 pub mod tunnel_unit;
+pub mod tunnels;
 pub mod waiting;

@@ -16,6 +16,7 @@ use crate::listings::Listings;
 use crate::mfa::{Recent, Sealer};
 use crate::scan::NetworkScanner;
 use crate::state::State;
+use crate::tunnels::Tunnels;
 use crate::waiting::Waiting;
 
 /// The proxy: one per process, shared by all connections.
@@ -89,6 +90,7 @@ impl Proxy {
         let started = state.now();
         let recent = Arc::new(Recent::default());
         state.addresses().name(config.node_addresses.clone());
+        state.addresses().share(config.shared_addresses.clone());
         let commands = admin::Context {
             state: state.clone(),
             place: Arc::new(Place {
@@ -100,6 +102,7 @@ impl Proxy {
             scanner: Arc::new(NetworkScanner),
             waiting: Waiting::default(),
             listings: Listings::default(),
+            tunnels: Arc::default(),
             rotator: Some(keys.rotator),
             second_factors: SecondFactorContext {
                 sealer: Arc::new(sealer),
@@ -127,9 +130,15 @@ impl Proxy {
 
     /// Replaces the settings (SIGHUP). Connections that exist keep the limits they began with.
     pub fn reconfigure(&self, config: Config) {
-        let named = config.node_addresses.clone();
-        self.state.addresses().name(named);
+        let addresses = self.state.addresses();
+        addresses.name(config.node_addresses.clone());
+        addresses.share(config.shared_addresses.clone());
         self.config.store(Arc::new(config));
+    }
+
+    /// The nodes that are connected by themselves.
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.commands.tunnels
     }
 
     /// Tells every waiting connection to leave; live sessions go on until the drain time is over.

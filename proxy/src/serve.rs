@@ -21,6 +21,7 @@ use crate::proxy::Proxy;
 use crate::session;
 use crate::state::{State, SystemClock};
 use crate::store::OpenError;
+use crate::tunnels;
 use anteroom_ssh as ssh;
 
 /// After an accept error (out of file descriptors, mostly) the loop takes this breath instead of
@@ -124,6 +125,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let renewal = tokio::spawn(renew(proxy.clone()));
     addresses::first_look(&proxy).await;
     let following = tokio::spawn(addresses::follow(proxy.clone()));
+    let tunnels = tokio::spawn(tunnels::follow(proxy.clone()));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -146,6 +148,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     control.abort();
     renewal.abort();
     following.abort();
+    tunnels.abort();
     std::fs::remove_file(options.data_dir.join("ctl.sock")).ok();
     proxy.state.close().await;
     Ok(())
@@ -343,12 +346,17 @@ async fn drain(proxy: &Proxy, sessions: &mut JoinSet<()>, signals: &mut Signals)
     let limit = proxy.config().drain_timeout;
     tracing::info!(
         "stopping: {} connections have {}s to end",
-        sessions.len(),
+        sessions.len().saturating_sub(proxy.tunnels().connections()),
         limit.as_secs()
     );
-    let all = async { while sessions.join_next().await.is_some() {} };
+    // Nodes' own connections stay for as long as somebody's sessions may go through them.
+    let people = async {
+        while sessions.len() > proxy.tunnels().connections() {
+            sessions.join_next().await;
+        }
+    };
     tokio::select! {
-        () = all => {}
+        () = people => {}
         () = tokio::time::sleep(limit) => {}
         () = signals.terminate_again() => {}
     }

@@ -1,7 +1,7 @@
 //! A user's connection from its first byte: who, wanting what, and through which door.
 //!
 //! The outer connection proves a key. Its user name says what it is for: `root@iot` is a login on
-//! a node in one hop; anything else leads to the lobby, where commands run and where
+//! a node in one hop; `node+iot` is that node's own connection; anything else leads to the lobby, where commands run and where
 //! `direct-tcpip` to a node (`ssh -J`) opens an inner SSH server. Names are parsed once, here.
 
 mod enrol;
@@ -12,6 +12,7 @@ mod node;
 mod parting;
 mod second;
 mod startup;
+mod tunnel;
 mod voice;
 
 use std::net::SocketAddr;
@@ -33,11 +34,13 @@ use self::enrol::{Gate, Newcomer};
 use self::lobby::Lobby;
 use self::node::{NodeDoor, Wanted};
 use self::second::{Looked, Second, SecondStep};
+use self::tunnel::{Arrival, TunnelDoor};
 use crate::audit::{Entry, Event};
 use crate::config::DoorLimits;
 use crate::limits::{Offence, Place};
 use crate::proxy::Proxy;
 use crate::say;
+use crate::tunnels::Seat;
 use anteroom_ssh::{
     self as ssh, Answer, Answered, Challenge, ChannelRequest, Connection, Front, Opening,
     ServerConfig, TcpTarget, Verdict,
@@ -66,6 +69,7 @@ where
         proxy: proxy.clone(),
         peer,
         proven: None,
+        arrived: None,
         second: SecondStep::default(),
         newcomer: None,
         place: Some(place),
@@ -125,11 +129,13 @@ fn server_config(
 }
 
 /// What a connection did about authentication, seen from outside its task.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Tried {
     outcome: AtomicU8,
     /// Who has proven a key and owes a second factor.
     half_way: OnceLock<UserName>,
+    /// A node's place among those that connect by themselves, until the connection's task ends.
+    seat: OnceLock<Seat>,
 }
 
 enum Outcome {
@@ -182,6 +188,8 @@ struct Outer {
     peer: SocketAddr,
     /// Set by a verified signature, for the user name it was made under.
     proven: Option<(Identity, Purpose)>,
+    /// Set by a verified signature of a node's own connection.
+    arrived: Option<Arrival>,
     /// Set by a verified signature that is not enough by itself.
     second: SecondStep,
     /// Set by a machine that wants to become a node, and has proven nothing.
@@ -209,6 +217,8 @@ enum Door {
     Node(Arc<NodeDoor>),
     /// To becoming a node, and to nothing else.
     Gate(Arc<Gate>),
+    /// To the node that this is the connection of.
+    Tunnel(Arc<TunnelDoor>),
 }
 
 impl Outer {
@@ -229,7 +239,7 @@ impl Outer {
 impl Outer {
     /// What a verified signature leads to.
     fn signed(&mut self, user: &str, found: Option<(Identity, Purpose)>) -> Verdict {
-        (self.proven, self.second) = (None, SecondStep::default());
+        (self.proven, self.second, self.arrived) = (None, SecondStep::default(), None);
         let Some((identity, purpose)) = found else {
             self.tried.failed();
             return Verdict::Reject;
@@ -245,6 +255,30 @@ impl Outer {
                 Verdict::GoOn
             }
         }
+    }
+
+    /// What a verified signature of a node's own connection leads to.
+    fn node_signed(&mut self, user: &str, key: &PublicKey) -> Verdict {
+        (self.proven, self.second) = (None, SecondStep::default());
+        self.arrived = tunnel::recognise(&self.proxy, user, key);
+        if self.arrived.is_some() {
+            return Verdict::Accept;
+        }
+        self.tried.failed();
+        Verdict::Reject
+    }
+
+    /// What follows the login of a node.
+    fn let_node_in(&mut self, arrival: Arrival, connection: Connection) {
+        let limit = self.proxy.config().door.tunnels;
+        let Some(seat) = self.proxy.tunnels().seat(arrival.node(), limit) else {
+            return end(connection, say::TUNNEL_TOO_MANY);
+        };
+        // A connection logs in once.
+        let _ = self.tried.seat.set(seat);
+        let (proxy, now) = (self.proxy.clone(), self.proxy.state.now());
+        let door = TunnelDoor::new(proxy, arrival, self.peer, connection, now);
+        self.door = Door::Tunnel(door);
     }
 
     /// Whether a signature with this key could prove anything. The SSH library asks so about the key
@@ -350,7 +384,12 @@ fn purpose(view: &View, owner: &UserName, user: &str) -> Option<Purpose> {
 
 impl Front for Outer {
     fn key_offered(&mut self, user: &str, key: &PublicKey) -> Verdict {
-        if self.is_known(user, key) {
+        let known = if tunnel::is_of_a_node(user) {
+            tunnel::recognise(&self.proxy, user, key).is_some()
+        } else {
+            self.is_known(user, key)
+        };
+        if known {
             return Verdict::Accept;
         }
         self.tried.failed();
@@ -360,6 +399,9 @@ impl Front for Outer {
     fn key_proven(&mut self, user: &str, key: &PublicKey) -> Verdict {
         // INVARIANT: an identity comes from a verified signature and from nothing else.
         // Some clients sign at once, without an offer (RFC 4252 section 7).
+        if tunnel::is_of_a_node(user) {
+            return self.node_signed(user, key);
+        }
         let found = self.identify(user, key);
         self.signed(user, found)
     }
@@ -392,7 +434,7 @@ impl Front for Outer {
     }
 
     fn user_changed(&mut self, _: &str) {
-        self.proven = None;
+        (self.proven, self.arrived) = (None, None);
         self.newcomer = None;
         self.second = SecondStep::default();
     }
@@ -414,6 +456,9 @@ impl Front for Outer {
         }
         self.place = None;
         self.tried.authenticated();
+        if let Some(arrival) = self.arrived.take() {
+            return self.let_node_in(arrival, connection);
+        }
         let Some((identity, purpose)) = self.proven.take() else {
             return end(connection, "not authenticated");
         };
@@ -457,6 +502,9 @@ impl Front for Outer {
             Door::Gate(gate) => {
                 tokio::spawn(gate.clone().session(opening));
             }
+            Door::Tunnel(door) => {
+                tokio::spawn(door.clone().session(opening));
+            }
         }
     }
 
@@ -470,12 +518,16 @@ impl Front for Outer {
             Door::Node(door) => {
                 tokio::spawn(door.clone().forward(target, opening));
             }
+            Door::Tunnel(door) => {
+                tokio::spawn(door.clone().forward(opening));
+            }
         }
     }
 
     fn request(&mut self, request: &ChannelRequest) -> Answer {
         match &self.door {
             Door::Gate(_) => Gate::request(request),
+            Door::Tunnel(_) => tunnel::answer(request),
             Door::Closed | Door::Lobby(_) | Door::Node(_) => answer(request, &self.proxy),
         }
     }
@@ -483,6 +535,7 @@ impl Front for Outer {
     async fn tcpip_forward(&mut self, address: &str, port: u32) -> Option<u32> {
         match &self.door {
             Door::Node(door) => listen(door, address, port).await,
+            Door::Tunnel(door) => door.listen(address, port).await,
             Door::Closed | Door::Lobby(_) | Door::Gate(_) => None,
         }
     }
@@ -490,6 +543,7 @@ impl Front for Outer {
     async fn cancel_tcpip_forward(&mut self, address: &str, port: u32) -> bool {
         match &self.door {
             Door::Node(door) => door.unlisten(address, port).await,
+            Door::Tunnel(door) => door.unlisten(),
             Door::Closed | Door::Lobby(_) | Door::Gate(_) => false,
         }
     }

@@ -30,6 +30,7 @@ mod locks;
 mod mfa;
 mod monitoring;
 mod objects;
+mod presence;
 mod requests;
 mod sessions;
 mod signing;
@@ -38,7 +39,7 @@ mod tests;
 mod tokens;
 mod writer;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -70,6 +71,7 @@ pub use monitoring::TooManyRules;
 pub use objects::{
     Existing, NotAllowed, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
 };
+pub use presence::{Presence, Seen};
 pub use requests::{ApplyError, FileError, ReviewError};
 pub use sessions::SessionEnded;
 pub use tokens::{EnrolError, Enrolled, TokenError};
@@ -92,6 +94,7 @@ struct Shared {
     authorities: ArcSwapOption<Authorities>,
     learning: Mutex<Learning>,
     addresses: Arc<NodeAddresses>,
+    presence: Presence,
     /// Told when nodes were registered or changed.
     nodes: tokio::sync::Notify,
 }
@@ -165,12 +168,25 @@ pub struct NotAdmitted(pub Reason);
 /// Why the act was refused before it was looked at: it came from a registered node, where it may
 /// be a hostile node's use of an agent that was forwarded to it (SECURITY section 3).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "reviews and administration are not accepted from `{node}`, which is a registered node; connect from your own machine"
-)]
-pub struct FromNode {
-    /// The node's name.
-    pub node: String,
+pub enum FromNode {
+    /// It comes from where a node is dialled.
+    #[error(
+        "reviews and administration are not accepted from `{node}`, which is a registered node; connect from your own machine"
+    )]
+    Registered {
+        /// The node's name.
+        node: String,
+    },
+    /// It comes from where a node's tunnel comes from.
+    #[error(
+        "reviews and administration are not accepted from {address}, where node `{node}` is connected from; connect from elsewhere, or name the address in `shared_addresses` of the configuration"
+    )]
+    Tunnel {
+        /// The node's name.
+        node: String,
+        /// The address.
+        address: IpAddr,
+    },
 }
 
 impl State {
@@ -188,6 +204,8 @@ impl State {
     ) -> Result<Self, OpenError> {
         let store = Store::open(dir).await?;
         let reader = store.reader();
+        let presence = Presence::default();
+        presence.load(reader.presence().await?);
         let first_words = |draft: &mut Draft| {
             objects::create_presets(draft);
             draft.log(
@@ -207,6 +225,7 @@ impl State {
             authorities: ArcSwapOption::empty(),
             learning: Mutex::default(),
             addresses: Arc::default(),
+            presence,
             nodes: tokio::sync::Notify::new(),
         });
         let writer = Writer::new(store, started, Arc::clone(&shared), queue);
@@ -313,6 +332,9 @@ impl State {
     /// Writes what was asked for before, closes the database and lets another process have the
     /// directory. Later operations fail with [`StoreError::Stopped`].
     pub async fn close(&self) {
+        if let Err(error) = self.write_presence().await {
+            tracing::warn!("when nodes were last there could not be written down: {error}");
+        }
         // Nothing hangs on the last entry: a start without it says "the proxy stopped".
         let _ = self.audit(Entry::new(Event::ProxyStop)).await;
         // The last connection that is closed empties the write-ahead log: the writer's.

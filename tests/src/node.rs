@@ -30,6 +30,10 @@ pub struct NodeConfig {
     pub host_proof: HostProof,
     /// More lines for its `sshd_config`, before the usual ones (the first one counts).
     pub config: String,
+    /// Whether it is registered as one that connects by itself.
+    pub by_tunnel: bool,
+    /// The network namespace that it runs in; the test's own if `None`.
+    pub namespace: Option<String>,
 }
 
 impl NodeConfig {
@@ -40,7 +44,23 @@ impl NodeConfig {
             labels: String::new(),
             host_proof: HostProof::Pinned(KeyType::Ed25519),
             config: String::new(),
+            by_tunnel: false,
+            namespace: None,
         }
+    }
+
+    /// One that connects by itself.
+    #[must_use]
+    pub fn by_tunnel(mut self) -> Self {
+        self.by_tunnel = true;
+        self
+    }
+
+    /// One in that network namespace.
+    #[must_use]
+    pub fn namespace(mut self, name: &str) -> Self {
+        self.namespace = Some(name.to_owned());
+        self
     }
 
     /// With these labels.
@@ -78,6 +98,8 @@ pub struct Node {
     pub port: u16,
     /// Its own folder.
     pub dir: PathBuf,
+    /// The network namespace that it runs in.
+    pub namespace: Option<String>,
     sshd: Option<Proc>,
 }
 
@@ -90,7 +112,16 @@ impl Node {
             resource_id: String::new(),
             port,
             dir,
+            namespace: None,
             sshd: None,
+        }
+    }
+
+    /// A program in the node's network namespace.
+    pub fn here(&self, program: &str) -> Cmd {
+        match &self.namespace {
+            Some(name) => Cmd::new("ip").args(["netns", "exec", name, program]),
+            None => Cmd::new(program),
         }
     }
 
@@ -163,7 +194,8 @@ impl Node {
             home = self.dir.display(),
         );
         fs::write(&config, text).unwrap();
-        let sshd = Cmd::new("/usr/sbin/sshd")
+        let sshd = self
+            .here("/usr/sbin/sshd")
             .args(["-D", "-e", "-f"])
             .arg(&config)
             .start();
@@ -174,7 +206,8 @@ impl Node {
     /// Starts again with the configuration of the last start.
     pub fn restart(&mut self) {
         self.stop();
-        let sshd = Cmd::new("/usr/sbin/sshd")
+        let sshd = self
+            .here("/usr/sbin/sshd")
             .args(["-D", "-e", "-f"])
             .arg(self.dir.join("sshd_config"))
             .start();

@@ -1,6 +1,7 @@
 //! Somebody with a key and an OpenSSH client.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::{Cmd, need};
@@ -145,12 +146,14 @@ impl Person {
 
     /// Writes the `ssh_config`: the proxy as `access`, everything else strictly checked
     /// against `known_hosts`.
-    pub(crate) fn configure(&self, port: u16, cluster: &str, known_hosts: &Path) {
+    pub(crate) fn configure(&self, proxy: SocketAddr, cluster: &str, known_hosts: &Path) {
         let text = format!(
-            "Host access\n  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias {cluster}\n  User {name}\n\
+            "Host access\n  HostName {host}\n  Port {port}\n  HostKeyAlias {cluster}\n  User {name}\n\
              Host *\n  IdentityFile {key}\n  IdentitiesOnly yes\n  IdentityAgent none\n  \
              UserKnownHostsFile {known}\n  GlobalKnownHostsFile /dev/null\n  \
              StrictHostKeyChecking yes\n  UpdateHostKeys no\n",
+            host = proxy.ip(),
+            port = proxy.port(),
             name = self.name,
             key = self.key.display(),
             known = known_hosts.display(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -59,6 +60,7 @@ pub struct Builder {
     nodes: Vec<NodeConfig>,
     users: Vec<(String, String, KeyType)>,
     documents: String,
+    listen: Option<IpAddr>,
 }
 
 impl Builder {
@@ -67,6 +69,13 @@ impl Builder {
     pub fn config(mut self, yaml: &str) -> Self {
         self.config.push_str(yaml);
         self.config.push('\n');
+        self
+    }
+
+    /// With a proxy that listens there instead of on the loopback address.
+    #[must_use]
+    pub fn listen(mut self, address: IpAddr) -> Self {
+        self.listen = Some(address);
         self
     }
 
@@ -102,7 +111,8 @@ impl Builder {
 
     /// Starts everything.
     pub fn start(self) -> World {
-        let mut world = World::bare(&self.config);
+        let listen = self.listen.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        let mut world = World::bare_at(&self.config, listen);
         world.write_known_hosts();
         if !self.documents.is_empty() {
             world.create(&self.documents).exits(0);
@@ -128,6 +138,7 @@ pub struct World {
     people: BTreeMap<String, Person>,
     config: Option<PathBuf>,
     environment: BTreeMap<String, String>,
+    listen: IpAddr,
     memory_at_start: u64,
     /// Everything is in here; the path is short enough for sockets. Last, so that it goes
     /// after those who use it.
@@ -159,6 +170,10 @@ impl World {
 
     /// A proxy that knows nobody. `config` is its `anteroom.yaml`, none if empty.
     pub fn bare(config: &str) -> Self {
+        Self::bare_at(config, IpAddr::from([127, 0, 0, 1]))
+    }
+
+    fn bare_at(config: &str, listen: IpAddr) -> Self {
         let dir = tempfile::Builder::new().prefix("ar").tempdir().unwrap();
         // The login of a node need not be the owner: what git and rsync serve lies below.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
@@ -175,6 +190,7 @@ impl World {
             people: BTreeMap::new(),
             config,
             environment: BTreeMap::new(),
+            listen,
             memory_at_start: 0,
         };
         world.start_proxy();
@@ -219,7 +235,7 @@ impl World {
     pub fn serve(&self, port: u16) -> Cmd {
         let mut cmd = Cmd::new(anteroom())
             .args(["serve", "--cluster", Self::CLUSTER, "--listen"])
-            .arg(format!("127.0.0.1:{port}"))
+            .arg(format!("{}:{port}", self.listen))
             .arg("--data-dir")
             .arg(self.data_dir());
         if let Some(config) = &self.config {
@@ -388,7 +404,11 @@ impl World {
     /// Somebody with a key that the proxy doesn't know.
     pub fn stranger(&mut self, name: &str, key: KeyType) -> Person {
         let person = Person::new(name, self.path(name), key);
-        person.configure(self.port, Self::CLUSTER, &self.known_hosts());
+        person.configure(
+            SocketAddr::new(self.listen, self.port),
+            Self::CLUSTER,
+            &self.known_hosts(),
+        );
         self.people.insert(name.to_owned(), person.clone());
         person
     }
@@ -470,7 +490,12 @@ impl World {
             labels, host_proof, ..
         } = &config;
         let mut words = vec!["nodes".to_owned(), "add".to_owned(), config.name.clone()];
-        words.extend(["--addr".to_owned(), node.address()]);
+        node.namespace = config.namespace.clone();
+        let address = match config.by_tunnel {
+            true => "tunnel".to_owned(),
+            false => node.address(),
+        };
+        words.extend(["--addr".to_owned(), address]);
         if !labels.is_empty() {
             words.extend(["--labels".to_owned(), labels.clone()]);
         }
@@ -570,6 +595,56 @@ impl World {
             "no CA line in {printed}"
         );
         lines
+    }
+
+    /// What the unit of `nodes tunnel-unit NAME` starts, with the host key that the node has here.
+    pub fn tunnel(&self, name: &str) -> Cmd {
+        let node = self.node(name);
+        let port = node.port.to_string();
+        let unit = self.ctl(&["nodes", "tunnel-unit", name, "--sshd-port", &port]);
+        unit.exits(0);
+        let unit = unit.text().replace("\\\n", " ");
+        let line = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart="))
+            .expect("a unit starts something");
+        // As systemd reads it: words in double quotes, and `%%`.
+        let mut words: Vec<String> = Vec::new();
+        for (place, part) in line.split('"').enumerate() {
+            match place % 2 {
+                0 => words.extend(part.split_whitespace().map(|word| word.replace("%%", "%"))),
+                _ => words.push(part.replace("%%", "%")),
+            }
+        }
+        let key = node.host_key(KeyType::Ed25519).display().to_string();
+        let named = words.iter().position(|word| word == "-i").expect("a key");
+        words[named + 1] = key;
+        let (program, words) = words.split_first().expect("a program");
+        node.here(program).args(words)
+    }
+
+    /// Starts it, and waits until the proxy routes to the node.
+    #[track_caller]
+    pub fn open_tunnel(&self, name: &str) -> Proc {
+        let tunnel = self.tunnel(name).start();
+        let until = Instant::now() + PATIENCE;
+        while !self.is_connected(name) {
+            assert!(
+                tunnel.is_running() && Instant::now() < until,
+                "no tunnel: {}",
+                tunnel.err.text()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        tunnel
+    }
+
+    /// Whether the node has a tunnel.
+    #[track_caller]
+    pub fn is_connected(&self, name: &str) -> bool {
+        let shown = self.ctl(&["nodes", "show", name, "--format", "json"]);
+        shown.exits(0);
+        shown.json()["tunnel"]["connected"] == true
     }
 
     /// A node by its name.

@@ -62,6 +62,7 @@ use crate::listings::Listings;
 use crate::mfa::{Recent, Sealer};
 use crate::say::{self, LineEnd};
 use crate::state::State;
+use crate::tunnels::Tunnels;
 use crate::waiting::Waiting;
 
 use self::args::{
@@ -90,6 +91,8 @@ pub struct Context {
     pub waiting: Waiting,
     /// How many listings are under way.
     pub listings: Listings,
+    /// The nodes that are connected by themselves.
+    pub tunnels: Arc<Tunnels>,
     /// Turns the certificate authorities; `None` where there are no key files.
     pub rotator: Option<Arc<Rotator>>,
     /// Keeps second factors.

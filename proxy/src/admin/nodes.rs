@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
@@ -13,7 +14,9 @@ use anteroom_core::role::Role;
 use anteroom_core::target::NodeRef;
 use anteroom_core::view::{Settings, View};
 use serde::Serialize;
+use time::OffsetDateTime;
 
+use super::Context;
 use super::args::{Format, Kind, Ls, NodeFilter, Search};
 use super::io::{Caller, CommandIo};
 use super::line::Channel;
@@ -41,6 +44,39 @@ pub(crate) struct NodeRow<'a> {
     /// When the last host certificate that was issued for it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) host_certificate_expires: Option<String>,
+    /// For administrators, of nodes that connect by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tunnel: Option<TunnelRow>,
+    /// When its tunnel last answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_heartbeat: Option<String>,
+    /// When the proxy last logged in on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_dial: Option<String>,
+}
+
+/// Whether a node is connected by itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct TunnelRow {
+    pub(crate) connected: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<IpAddr>,
+}
+
+impl TunnelRow {
+    fn of(ctx: &Context, node: &Node) -> Option<Self> {
+        if node.addr.dialled().is_some() {
+            return None;
+        }
+        let open = ctx.tunnels.of(&node.id);
+        Some(Self {
+            connected: open.is_some(),
+            since: open.map(|open| say::rfc3339(open.since)),
+            from: open.map(|open| open.from.ip().to_canonical()),
+        })
+    }
 }
 
 /// How a node proves itself, for administrators.
@@ -69,17 +105,25 @@ impl<'a> NodeRow<'a> {
             host_proof: None,
             egress_addresses: &[],
             host_certificate_expires: None,
+            tunnel: None,
+            last_heartbeat: None,
+            last_dial: None,
         }
     }
 
-    pub(crate) fn in_full(view: &View, node: &'a Node) -> Self {
+    /// All there is to say of it, for administrators.
+    pub(crate) fn in_full(ctx: &Context, view: &View, node: &'a Node) -> Self {
         let proof = match &node.host_proof {
             HostProof::HostCa => HostProofRow::HostCa,
             HostProof::Pinned(keys) => HostProofRow::Pinned(keys),
         };
+        let seen = ctx.state.presence().of(&node.id);
         Self {
             host_proof: Some(proof),
             egress_addresses: &node.egress_addresses,
+            tunnel: TunnelRow::of(ctx, node),
+            last_heartbeat: seen.last_heartbeat.map(say::rfc3339),
+            last_dial: seen.last_dial.map(say::rfc3339),
             ..Self::new(view, node, [])
         }
     }
@@ -411,6 +455,36 @@ pub(crate) fn node_cells(node: &Node, verbose: bool, cells: &mut Cells) {
         cells.push_shown(node.id);
     }
     cells.push_shown(say::address(&node.addr));
+    cells.push_with(|text| say::write_labels(text, &node.labels));
+}
+
+/// The same for administrators, with when the node was last there.
+pub(crate) fn kept_node_header(verbose: bool) -> &'static [&'static str] {
+    if verbose {
+        &[
+            "Node Name",
+            "Node ID",
+            "Address",
+            "Last Heartbeat (UTC)",
+            "Last Dial (UTC)",
+            "Labels",
+        ]
+    } else {
+        node_header(verbose)
+    }
+}
+
+pub(crate) fn kept_node_cells(ctx: &Context, node: &Node, verbose: bool, cells: &mut Cells) {
+    if !verbose {
+        return node_cells(node, verbose, cells);
+    }
+    let seen = ctx.state.presence().of(&node.id);
+    let stamp = |at: Option<OffsetDateTime>| at.map(say::stamp).unwrap_or_default();
+    cells.push(node.name.as_str());
+    cells.push_shown(node.id);
+    cells.push_shown(say::address(&node.addr));
+    cells.push_shown(stamp(seen.last_heartbeat));
+    cells.push_shown(stamp(seen.last_dial));
     cells.push_with(|text| say::write_labels(text, &node.labels));
 }
 

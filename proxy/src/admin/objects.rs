@@ -20,6 +20,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Context;
 use super::args::{
     self, Create, Format, Get, HostProofArgs, NodeOnly, NodesAdd, NodesLs, NodesUpdate, ObjectKind,
     OneNode, OneUser, Rm, UserOnly, UsersAdd, UsersLock, UsersUpdate,
@@ -29,7 +30,10 @@ use super::io::CommandIo;
 use super::keys::{self, CheckedKey, KeyError};
 use super::locks;
 use super::monitoring;
-use super::nodes::{NodeRow, Shown, all_nodes, node_cells, node_header, resource_id};
+use super::nodes::{
+    NodeRow, Shown, all_nodes, kept_node_cells, kept_node_header, node_cells, node_header,
+    resource_id,
+};
 use super::resources::all_resources;
 use super::run::{Ended, Listing, Run, Stop, some};
 use super::tokens::{self, TOKEN_HEADER, token_cells};
@@ -482,7 +486,7 @@ impl<I: CommandIo> Run<'_, I> {
             )
             .await?;
         let view = self.ctx.state.view();
-        let row = NodeRow::in_full(&view, &node);
+        let row = NodeRow::in_full(self.ctx, &view, &node);
         self.listing(args.listing.format, &row, || {
             format!("{}\n{}", node.id, resource_id(&view, &node))
         })
@@ -507,16 +511,16 @@ impl<I: CommandIo> Run<'_, I> {
         let mut nodes = self.all_nodes(&view);
         let mut shown = Shown::new(&args.filter, &args.labels);
         nodes.retain(|node| shown.has(node));
-        let verbose = args.filter.verbose;
+        let (verbose, ctx) = (args.filter.verbose, self.ctx);
         self.rows(
             args.listing.format,
             &nodes,
             |node| NodeRow {
                 host_certificate_expires: ends.get(&node.id).copied().map(say::rfc3339),
-                ..NodeRow::in_full(&view, node)
+                ..NodeRow::in_full(ctx, &view, node)
             },
-            node_header(verbose),
-            |node, cells| node_cells(node, verbose, cells),
+            kept_node_header(verbose),
+            |node, cells| kept_node_cells(ctx, node, verbose, cells),
         )
         .await?;
         let now = self.ctx.state.now();
@@ -541,10 +545,12 @@ impl<I: CommandIo> Run<'_, I> {
         let end = ends.get(&node.id).copied();
         let row = NodeRow {
             host_certificate_expires: end.map(say::rfc3339),
-            ..NodeRow::in_full(&view, &node)
+            ..NodeRow::in_full(self.ctx, &view, &node)
         };
-        self.listing(args.listing.format, &row, || node_text(&view, &node, end))
-            .await?;
+        self.listing(args.listing.format, &row, || {
+            node_text(self.ctx, &view, &node, end)
+        })
+        .await?;
         Ok(Exit::Done)
     }
 
@@ -657,7 +663,7 @@ impl<I: CommandIo> Run<'_, I> {
 /// A host certificate with less than this left is spoken of.
 const RENEW: time::Duration = time::Duration::days(7);
 
-fn node_text(view: &View, node: &Node, certified: Option<OffsetDateTime>) -> String {
+fn node_text(ctx: &Context, view: &View, node: &Node, certified: Option<OffsetDateTime>) -> String {
     let mut lines = vec![
         field("Node", node.name.as_str()),
         field("Node ID", &node.id.to_string()),
@@ -677,6 +683,24 @@ fn node_text(view: &View, node: &Node, certified: Option<OffsetDateTime>) -> Str
     }
     if !node.egress_addresses.is_empty() {
         lines.push(field("Egress", &node.egress_addresses.join(",")));
+    }
+    if node.addr.dialled().is_none() {
+        let text = match ctx.tunnels.of(&node.id) {
+            Some(open) => format!(
+                "connected from {} since {}",
+                open.from.ip().to_canonical(),
+                say::stamp(open.since)
+            ),
+            None => "not connected".to_owned(),
+        };
+        lines.push(field("Tunnel", &text));
+    }
+    let seen = ctx.state.presence().of(&node.id);
+    if let Some(at) = seen.last_heartbeat {
+        lines.push(field("Heartbeat", &say::stamp(at)));
+    }
+    if let Some(at) = seen.last_dial {
+        lines.push(field("Last dial", &say::stamp(at)));
     }
     lines.join("\n")
 }

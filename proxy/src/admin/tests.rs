@@ -259,6 +259,7 @@ async fn world() -> World {
             recent: Arc::default(),
         },
         listings: crate::listings::Listings::default(),
+        tunnels: Arc::default(),
         state,
         place: Arc::new(Place {
             host: "proxy.example.com".to_owned(),

@@ -15,6 +15,7 @@ mod rotation;
 mod session;
 mod table;
 mod text;
+mod tunnel;
 mod waiting;
 mod when;
 
@@ -40,17 +41,22 @@ pub use self::session::{
 };
 pub use self::table::{Cells, Columns, Table};
 pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote, width};
+pub use self::tunnel::{
+    TUNNEL_FULL, TUNNEL_NO_MORE, TUNNEL_ONE_CONTROL, TUNNEL_ONLY_FORWARD, TUNNEL_SILENT,
+    TUNNEL_TOO_MANY, TUNNEL_UNTIL_LATER, TUNNEL_WITHOUT_FORWARD, no_tunnel, tunnel_refused,
+    tunnel_taken,
+};
 pub use self::waiting::{
     Audience, CREATING, HOST_NEVER_ISSUED, LOCAL_FORWARDING_REFUSED, NO_SECOND_FACTOR_NOW,
-    NO_TUNNEL, NOTHING_FILED, SessionEnd, Stage, TOO_MANY_CONNECTIONS, TOO_MANY_HELD,
-    access_denied, access_over, ambiguous_node, approval_received, approved_for_later,
-    approved_without_this, assumable, assumable_by_login, attempting, certificate_without,
-    connection_too_old, cut_short, denied_meanwhile, file_copy_refused, filed_and_left,
-    host_is_locked, host_is_revoked, host_never_issued, joining, left_pending, no_access,
-    node_unavailable, reason_prompt, reason_required, reason_required_at_login, request_canceled,
-    request_deleted, request_denied, request_expired, request_id, request_revoked,
-    requests_left_out, seeking, session_ended, shutting_down, too_many_connections,
-    too_many_sessions, waiting, waiting_for_start, wanted_sooner,
+    NOTHING_FILED, SessionEnd, Stage, TOO_MANY_CONNECTIONS, TOO_MANY_HELD, access_denied,
+    access_over, ambiguous_node, approval_received, approved_for_later, approved_without_this,
+    assumable, assumable_by_login, attempting, certificate_without, connection_too_old, cut_short,
+    denied_meanwhile, file_copy_refused, filed_and_left, host_is_locked, host_is_revoked,
+    host_never_issued, joining, left_pending, no_access, node_unavailable, reason_prompt,
+    reason_required, reason_required_at_login, request_canceled, request_deleted, request_denied,
+    request_expired, request_id, request_revoked, requests_left_out, seeking, session_ended,
+    shutting_down, too_many_connections, too_many_sessions, waiting, waiting_for_start,
+    wanted_sooner,
 };
 pub use anteroom_core::duration::parse as parse_duration;
 

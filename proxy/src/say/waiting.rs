@@ -397,9 +397,6 @@ pub fn host_is_revoked(serial: u64, why: &str, node: &str) -> String {
     )
 }
 
-/// Why a node that is never dialled cannot be reached.
-pub const NO_TUNNEL: &str = "it is reached through a tunnel that it opens itself, and none is open";
-
 /// Of a host certificate that nobody asked for.
 pub const HOST_NEVER_ISSUED: &str = "a host certificate that the host CA signed was never issued here; the CA's key is in \
      other hands, or somebody signed by hand";

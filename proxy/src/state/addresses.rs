@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anteroom_core::id::NodeId;
 use anteroom_core::view::View;
 use time::{Duration, OffsetDateTime};
 
@@ -31,6 +32,10 @@ struct Known {
     of: HashMap<String, HashMap<IpAddr, OffsetDateTime>>,
     names_at: HashMap<IpAddr, BTreeSet<String>>,
     by_the_operator: BTreeSet<IpAddr>,
+    /// From where nodes are connected by themselves now. Bounded by the tunnels there are.
+    tunnels: HashMap<IpAddr, Vec<NodeId>>,
+    /// Where people and such nodes are, as the operator says.
+    shared: BTreeSet<IpAddr>,
 }
 
 impl NodeAddresses {
@@ -82,6 +87,37 @@ impl NodeAddresses {
         self.known().by_the_operator = addresses.collect();
     }
 
+    /// The addresses that people share with nodes that connect by themselves, as the operator says
+    /// (`shared_addresses`).
+    pub fn share(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
+        self.known().shared = addresses.collect();
+    }
+
+    /// A node is connected from there, until [`tunnel_closed`](Self::tunnel_closed) is said as often.
+    pub fn tunnel_opened(&self, from: IpAddr, node: NodeId) {
+        let mut known = self.known();
+        known
+            .tunnels
+            .entry(from.to_canonical())
+            .or_default()
+            .push(node);
+    }
+
+    /// It is connected from there no more.
+    pub fn tunnel_closed(&self, from: IpAddr, node: NodeId) {
+        let mut known = self.known();
+        let from = from.to_canonical();
+        if let Some(nodes) = known.tunnels.get_mut(&from) {
+            if let Some(place) = nodes.iter().position(|other| *other == node) {
+                nodes.swap_remove(place);
+            }
+            if nodes.is_empty() {
+                known.tunnels.remove(&from);
+            }
+        }
+    }
+
     /// Refuses what comes from a registered node, loopback aside.
     pub(super) fn refuse(&self, view: &View, from: Option<SocketAddr>) -> Result<(), FromNode> {
         let from = from.map(|from| from.ip().to_canonical());
@@ -90,21 +126,33 @@ impl NodeAddresses {
         };
         if let Some(node) = view.nodes_at(&ip.to_string()).next() {
             let node = node.name.to_string();
-            return Err(FromNode { node });
+            return Err(FromNode::Registered { node });
         }
         let known = self.known();
         let names = known.names_at.get(&ip).into_iter().flatten();
         for name in names {
             if let Some(node) = view.nodes_at(name).next() {
                 let node = node.name.to_string();
-                return Err(FromNode { node });
+                return Err(FromNode::Registered { node });
             }
         }
         if known.by_the_operator.contains(&ip) {
             let node = ip.to_string();
-            return Err(FromNode { node });
+            return Err(FromNode::Registered { node });
         }
-        Ok(())
+        if known.shared.contains(&ip) {
+            return Ok(());
+        }
+        match known.tunnels.get(&ip).and_then(|nodes| nodes.first()) {
+            Some(node) => {
+                let name = view.node(node).map(|node| node.name.to_string());
+                Err(FromNode::Tunnel {
+                    node: name.unwrap_or_else(|| node.to_string()),
+                    address: ip,
+                })
+            }
+            None => Ok(()),
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -29,7 +29,7 @@ use anteroom_core::resource::{Kind as ResourceKind, Resource};
 use anteroom_core::role::Role;
 use anteroom_core::token::Token;
 use anteroom_core::user::User;
-use anteroom_core::view::{Settings, View};
+use anteroom_core::view::{CertifiedHost, Settings, View};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,8 +41,8 @@ use super::{NodeAddresses, Shared};
 use crate::audit::{Entry, Event, Outcome, PROXY};
 use crate::authority::{Authorities, AuthorityKind, Record, Retired};
 use crate::store::{
-    Change, HostRevocation, Issuance, Learnt, MOST_REMEMBERED, RECENT, REMEMBERED, SessionEnd,
-    SessionStart, Snapshot, Store, StoreError, Transaction,
+    Change, HostRevocation, Issuance, Kind, Learnt, MOST_REMEMBERED, RECENT, REMEMBERED, SeenNode,
+    SessionEnd, SessionStart, Snapshot, Store, StoreError, Transaction,
 };
 
 /// Jobs in one transaction. Beyond some dozens the disk's share of the cost is nothing any more,
@@ -297,6 +297,13 @@ impl Draft {
     }
 
     pub(super) fn issue(&mut self, issuance: Issuance, entry: Entry) {
+        if let Some((node, certified)) = certified_host(&issuance) {
+            let now = self.now;
+            self.turn(|view| {
+                view.retaining_certified_hosts(node, |one| now < one.valid_before)
+                    .with_certified_hosts([(node, certified)])
+            });
+        }
         self.push(Change::Issue(Box::new(issuance), Box::new(entry)));
         self.last_issued = self.last_issued.max(Some(self.now));
     }
@@ -346,6 +353,13 @@ impl Draft {
 
     /// Revokes host certificates of a node; `entry` is logged if there are any.
     pub(super) fn revoke_hosts(&mut self, which: HostRevocation, entry: Entry) {
+        self.turn(|view| {
+            view.retaining_certified_hosts(which.node, |one| {
+                let other_type = |kind: &String| *kind != one.key_type && !one.key_type.is_empty();
+                which.but_for.iter().any(|key| key == one.key.as_str())
+                    || which.key_type.as_ref().is_some_and(other_type)
+            })
+        });
         self.push(Change::RevokeHosts(Box::new(which), Box::new(entry)));
     }
 
@@ -445,6 +459,10 @@ impl Draft {
         self.push(Change::NoteLearnt(Box::new(learnt)));
     }
 
+    pub(super) fn note_presence(&mut self, seen: Vec<SeenNode>) {
+        self.push(Change::NotePresence(seen));
+    }
+
     /// Changes the settings that decisions are made with. They are the configuration's, and not
     /// written to the database.
     pub(super) fn configure(&mut self, settings: Settings) {
@@ -537,6 +555,7 @@ impl Draft {
             | Change::ForgetAuthority(_)
             | Change::RetireAuthority(_)
             | Change::NoteLearnt(_)
+            | Change::NotePresence(_)
             | Change::Log(_) => {}
         }
     }
@@ -590,6 +609,18 @@ impl Draft {
     }
 }
 
+/// What the view remembers of a node's host certificate.
+fn certified_host(issuance: &Issuance) -> Option<(NodeId, CertifiedHost)> {
+    let node = issuance.node.filter(|_| issuance.kind == Kind::Host)?;
+    let certified = CertifiedHost {
+        serial: issuance.serial,
+        key: issuance.subject.parse().ok()?,
+        key_type: issuance.host_key_type.clone().unwrap_or_default(),
+        valid_before: issuance.valid_before,
+    };
+    Some((node, certified))
+}
+
 /// Whether its time has run out: as `deadline` says, but for the beginning of an access.
 fn is_over(request: &AccessRequest, now: OffsetDateTime) -> bool {
     match request.state {
@@ -640,6 +671,7 @@ impl Memory {
             tokens,
             requests,
             credentials,
+            certified_hosts,
             second_factors,
             last_issued,
         } = snapshot;
@@ -678,6 +710,7 @@ impl Memory {
             .with_tokens(tokens)
             .with_requests(requests)
             .with_credentials(credentials)
+            .with_certified_hosts(certified_hosts)
             .with_second_factors(second_factors);
         let mut memory = Self {
             view,

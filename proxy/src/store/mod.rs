@@ -15,6 +15,7 @@
 mod authorities;
 mod dir;
 mod migrate;
+mod presence;
 mod read;
 mod verify;
 mod write;
@@ -31,6 +32,7 @@ use time::OffsetDateTime;
 pub use authorities::Learnt;
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
+pub use presence::SeenNode;
 pub use read::{
     AuditFilter, Ended, HostCertificate, Reader, SessionRow, Snapshot, ValidCertificate, Whose,
 };

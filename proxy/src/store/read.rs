@@ -19,6 +19,7 @@ use anteroom_core::resource::Resource;
 use anteroom_core::role::Role;
 use anteroom_core::token::Token;
 use anteroom_core::user::User;
+use anteroom_core::view::{CertifiedHost, MOST_CERTIFIED};
 use serde::de::DeserializeOwned;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
@@ -106,6 +107,8 @@ pub struct Snapshot {
     pub requests: Vec<(AccessRequest, i64)>,
     /// The identity certificates that may still be valid, by a clock that is right within a week.
     pub credentials: Vec<IssuedCredential>,
+    /// The host certificates of nodes that count, the last ones of each.
+    pub certified_hosts: Vec<(NodeId, CertifiedHost)>,
     /// The devices of users, and what was guessed wrong.
     pub second_factors: Vec<(UserName, SecondFactors)>,
     /// When the last certificate was issued.
@@ -634,6 +637,7 @@ pub(super) async fn load(
         tokens: tokens(connection).await?,
         requests: requests(connection).await?,
         credentials: credentials(connection, now).await?,
+        certified_hosts: certified_hosts(connection, now).await?,
         second_factors: second_factors(connection).await?,
         last_issued: last.map(from_micros),
     })
@@ -702,6 +706,43 @@ async fn credentials(
     .fetch_all(connection)
     .await?;
     rows.iter().map(credential).collect()
+}
+
+async fn certified_hosts(
+    connection: &mut SqliteConnection,
+    now: OffsetDateTime,
+) -> Result<Vec<(NodeId, CertifiedHost)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT node_id, serial, subject, key_type, ends FROM (\
+           SELECT host_certificates.node_id AS node_id, serial, subject, key_type, \
+             host_certificates.valid_before AS ends, \
+             ROW_NUMBER() OVER (PARTITION BY host_certificates.node_id \
+               ORDER BY host_certificates.valid_before DESC) AS place \
+           FROM host_certificates JOIN issuances USING (serial) \
+           WHERE revoked IS NULL AND host_certificates.valid_before > $1) \
+         WHERE place <= $2",
+    )
+    .bind(micros(now))
+    .bind(i64::try_from(MOST_CERTIFIED).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (node, serial): (String, String) = (row.try_get("node_id")?, row.try_get("serial")?);
+        let key: String = row.try_get("subject")?;
+        // What can't be read opens nothing.
+        let (Ok(node), Ok(serial), Ok(key)) = (node.parse(), serial.parse(), key.parse()) else {
+            continue;
+        };
+        let certified = CertifiedHost {
+            serial,
+            key,
+            key_type: row.try_get("key_type")?,
+            valid_before: from_micros(row.try_get("ends")?),
+        };
+        found.push((node, certified));
+    }
+    Ok(found)
 }
 
 fn host_certificate(row: &SqliteRow) -> Result<HostCertificate, StoreError> {

@@ -22,7 +22,7 @@ use serde::Serialize;
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 
-use super::{Learnt, Snapshot, Store, StoreError, micros, read};
+use super::{Learnt, SeenNode, Snapshot, Store, StoreError, micros, read};
 use crate::audit::{Entry, Head, Record as Logged};
 use crate::authority::{AuthorityKind, Record, Retired};
 
@@ -124,6 +124,8 @@ pub enum Change {
     RetireAuthority(Box<Retired>),
     /// A node is known to go by a key.
     NoteLearnt(Box<Learnt>),
+    /// Writes down when nodes were last there.
+    NotePresence(Vec<SeenNode>),
     /// Logs something that changes nothing else.
     Log(Box<Entry>),
 }
@@ -394,6 +396,7 @@ impl<'a> Transaction<'a> {
             Change::ForgetAuthority(kind) => self.forget_authority(*kind).await,
             Change::RetireAuthority(retired) => self.retire_authority(retired).await,
             Change::NoteLearnt(learnt) => self.note_learnt(learnt, now).await,
+            Change::NotePresence(seen) => self.note_presence(seen).await,
             Change::Log(entry) => self.append(entry, cluster, now).await.map(drop),
         }
     }

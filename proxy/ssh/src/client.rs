@@ -31,6 +31,11 @@ use super::types::TcpTarget;
 /// (see [`prepare`](super::prepare)).
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
+/// Window of a channel of a connection inside another one's channel. When that connection is held back, no
+/// more than this still comes, and the outer channel has room for it: it never stalls, so nothing else of the
+/// outer connection does (L1). Several channels at once can: see L4.
+const THROUGH_WINDOW: usize = WINDOW / 2;
+
 /// Channels that a node may have opened at once (agent, X11, remote forwards).
 const CHANNELS: usize = 64;
 
@@ -149,6 +154,8 @@ impl std::fmt::Debug for Credential {
 pub enum Purpose {
     /// A user's session or forwards on a node.
     Session,
+    /// The same through a channel of another connection, which others go through as well.
+    Through,
     /// The tunnel of a node agent: everybody's sessions come through it.
     Tunnel,
 }
@@ -301,7 +308,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (channels, waiting) = match purpose {
-        Purpose::Session => (CHANNELS, INCOMING),
+        Purpose::Session | Purpose::Through => (CHANNELS, INCOMING),
         Purpose::Tunnel => (TUNNELLED, TUNNELLED_INCOMING),
     };
     let caps = Caps {
@@ -320,7 +327,8 @@ where
         seen: Arc::clone(&seen),
     };
     let stream = EngineStream::new(stream, Arc::clone(&flow));
-    let handle = russh::client::connect_stream(Arc::new(config(hosts)), stream, handler)
+    let config = Arc::new(config(hosts, purpose));
+    let handle = russh::client::connect_stream(config, stream, handler)
         .await
         .map_err(|error| blame(&seen, error))?;
     Ok(Greeted {
@@ -332,10 +340,14 @@ where
     })
 }
 
-fn config(hosts: &HostAlgorithms) -> russh::client::Config {
+fn config(hosts: &HostAlgorithms, purpose: Purpose) -> russh::client::Config {
+    let window = match purpose {
+        Purpose::Session | Purpose::Tunnel => WINDOW,
+        Purpose::Through => THROUGH_WINDOW,
+    };
     russh::client::Config {
         client_id: SshId::Standard(super::VERSION.into()),
-        window_size: u32::try_from(WINDOW).unwrap_or(u32::MAX),
+        window_size: u32::try_from(window).unwrap_or(u32::MAX),
         maximum_packet_size: 32 << 10,
         // The opener takes its channel over at once; what arrives comes by callback.
         channel_buffer_size: 4,

@@ -24,6 +24,8 @@
 //!   and the like go on: two bytes at a time get through.)
 //! * **L2**: a stalled *download* also stops its channel's upload.
 //! * **L3**: forwards that share one node connection block each other.
+//! * **L4**: forwards that share one node connection inside another connection's channel
+//!   (a tunnel) can stall that channel, and so everything that comes through the tunnel.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -117,6 +119,8 @@ pub(super) struct Flow {
     pace: AtomicBool,
     reader: AtomicWaker,
     unsent: AtomicUsize,
+    /// How often something arrived.
+    heard: AtomicUsize,
     room: Notify,
     /// The stream is to fail at its next use.
     pub(super) killed: Latch,
@@ -153,6 +157,7 @@ impl Flow {
             pace: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             unsent: AtomicUsize::new(0),
+            heard: AtomicUsize::new(0),
             room: Notify::new(),
             killed: Latch::default(),
             ended: Latch::default(),
@@ -338,6 +343,11 @@ impl Flow {
         self.release(state);
     }
 
+    /// Whether we have closed as many channels first as one connection should remember.
+    pub(super) fn is_worn_out(&self) -> bool {
+        self.state().closed_first >= MAX_CLOSED_FIRST
+    }
+
     /// Whether the peer has said that it sends no more on this channel.
     pub(super) fn has_ended(&self, id: u32) -> bool {
         let state = self.state();
@@ -499,6 +509,16 @@ impl Flow {
     /// Who is to be woken when reading may go on, or is to fail.
     pub(super) fn register_reader(&self, cx: &Context<'_>) {
         self.reader.register(cx.waker());
+    }
+
+    /// The stream says that something arrived.
+    pub(super) fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A number that changes whenever something arrives.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// The stream says how many bytes it could not send yet.

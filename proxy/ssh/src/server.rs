@@ -298,8 +298,10 @@ impl Connection {
 
     /// Whether the client answers within `patience`: it is offered a session, which clients of SSH refuse
     /// at once (RFC 4254 section 6.1) and OpenSSH without a word to its user. The engine tells nobody of
-    /// the answers to its own keepalives. Cancel-safe.
+    /// the answers to its own keepalives. Whatever else arrives meanwhile is as good: on a slow line the
+    /// answer may wait behind much that was sent before. Cancel-safe.
     pub async fn is_alive(&self, patience: Duration) -> bool {
+        let before = self.flow.heard();
         let answered = tokio::time::timeout(patience, self.handle.channel_open_session());
         tokio::select! {
             biased;
@@ -307,7 +309,8 @@ impl Connection {
             answer = answered => match answer {
                 // A refusal is an answer; a channel is one as well, and nobody's.
                 Ok(Ok(_) | Err(russh::Error::ChannelOpenFailure(_))) => true,
-                Ok(Err(_)) | Err(_) => false,
+                Ok(Err(_)) => false,
+                Err(_) => self.flow.heard() != before && !self.flow.ended.is_set(),
             },
         }
     }
@@ -336,9 +339,26 @@ impl Connection {
     /// returns when it is over: within seconds, whatever the peer does. Safe to
     /// call from anywhere but [`Front`]'s methods, and again.
     pub async fn disconnect(&self, text: &str) {
+        self.say_goodbye(text);
+        self.closed().await;
+    }
+
+    /// As [`disconnect`](Self::disconnect), without waiting for the end: to be called from anywhere. Said
+    /// inside [`Front::tcpip_forward`], it is heard in the place of the answer.
+    pub fn say_goodbye(&self, text: &str) {
         self.flow
             .say_farewell(Farewell::Application(text.to_owned()));
-        self.closed().await;
+    }
+
+    /// Whether the connection is over.
+    pub fn is_closed(&self) -> bool {
+        self.flow.ended.is_set()
+    }
+
+    /// Whether so many channels were closed by us before the peer did that a new connection is due: the
+    /// engine keeps some memory of each of them until the end.
+    pub fn is_worn_out(&self) -> bool {
+        self.flow.is_worn_out()
     }
 
     /// Returns when the connection is over. Cancel-safe.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
-use russh::{ChannelId, Pty, Sig};
+use russh::{ChannelId, Disconnect, Pty, Sig};
 use ssh_key::Certificate;
 use tokio::time::timeout;
 
@@ -489,7 +489,7 @@ impl<F: Front> russh::server::Handler for Handler<F> {
         &mut self,
         address: &str,
         port: &mut u32,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<bool, EngineError> {
         if !self.flow.authenticated.is_set() {
             return Ok(false);
@@ -500,6 +500,10 @@ impl<F: Front> russh::server::Handler for Handler<F> {
             () = self.flow.killed.wait() => None,
             answer = answer => answer.ok().flatten(),
         };
+        // A client that wants nothing but this forward leaves at a plain refusal, and would never hear why.
+        if let (None, Some(Farewell::Application(text))) = (bound, self.flow.farewell()) {
+            session.disconnect(Disconnect::ByApplication, &text, "")?;
+        }
         if let Some(bound) = bound {
             *port = bound;
         }

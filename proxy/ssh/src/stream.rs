@@ -211,6 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for EngineStream<S> {
         }
         let before = buf.filled().len();
         ready!(me.poll_fill(cx, buf))?;
+        me.flow.hear();
         me.pace.got += buf.filled().len() - before;
         Poll::Ready(Ok(()))
     }

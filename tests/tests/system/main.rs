@@ -42,3 +42,5 @@ mod rules;
 mod scope;
 mod second_factor;
 mod serve;
+mod tunnel;
+mod tunnel_net;

@@ -43,7 +43,7 @@ impl World {
             Ok(_) => false,
             Err(ReviewError::FromNode(refused)) => {
                 assert!(self.state.not_from_a_node(from).is_err());
-                assert!(!refused.node.is_empty());
+                assert!(matches!(refused, FromNode::Registered { .. }));
                 true
             }
             Err(other) => panic!("{other}"),

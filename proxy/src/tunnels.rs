@@ -1,0 +1,433 @@
+//! The nodes that are connected by themselves, and the way to them.
+//!
+//! A node behind NAT logs in with its host key and asks for one remote forward. No port is listened on for it:
+//! the forward is the way on which [`Tunnels::connect`] opens a channel for every connection to that node.
+//!
+//! Promises: a node has one tunnel; a second one takes its place only when the first does not answer. A
+//! tunnel ends when its key is the node's no more. What goes through it is bounded.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anteroom_core::id::{KeyFingerprint, NodeId};
+use anteroom_core::view::View;
+use ssh_key::PublicKey;
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::proxy::Proxy;
+use crate::say;
+use anteroom_ssh::{ChannelStream, Connection};
+
+/// How long the holder of a node's place has to answer before a second connection takes it: longer than any
+/// line takes, and no longer than a node whose cable was pulled should wait.
+const TAKEOVER: Duration = Duration::from_secs(5);
+
+/// Connections of one node at a time: the one that holds the place, one that waits for its answer, and
+/// some whose refusal is on its way.
+const MOST_OF_A_NODE: u32 = 4;
+
+/// Connections through one tunnel at a time. Each may hand over 32 KiB beyond the room that it waited for:
+/// together they stay below the 4 MiB at which a peer counts as one that does not read.
+const MOST_THROUGH: usize = 100;
+
+/// How often a node's refused connections get into the log: one that is started again every few seconds, on
+/// a second machine with the same key, says nothing new each time.
+const LOGGED_AGAIN: time::Duration = time::Duration::minutes(1);
+
+/// How often changes are looked at, at most: a look is at every tunnel.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How often what was seen of nodes is written to the database.
+const WRITE_PRESENCE: Duration = Duration::from_secs(60);
+
+/// A host key as the view compares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKey {
+    /// Type and key as OpenSSH writes them, without a comment.
+    pub openssh: String,
+    /// Its fingerprint.
+    pub fingerprint: KeyFingerprint,
+}
+
+impl HostKey {
+    /// `None` for a key that cannot be written down, which no node has.
+    #[must_use]
+    pub fn of(key: &PublicKey) -> Option<Self> {
+        let bare = PublicKey::from(key.key_data().clone());
+        let fingerprint = anteroom_ca::key::fingerprint(key).to_string();
+        Some(Self {
+            openssh: bare.to_openssh().ok()?.trim().to_owned(),
+            fingerprint: KeyFingerprint::parse(&fingerprint).ok()?,
+        })
+    }
+
+    /// Whether the node comes by a tunnel and proves itself by this key now.
+    #[must_use]
+    pub fn opens(&self, view: &View, node: &NodeId, now: OffsetDateTime) -> bool {
+        view.node(node).is_some_and(|node| {
+            node.addr.dialled().is_none()
+                && view.is_host_key_of(node, &self.openssh, &self.fingerprint, now)
+        })
+    }
+}
+
+/// The tunnel of one node.
+#[derive(Debug)]
+pub struct Tunnel {
+    node: NodeId,
+    from: SocketAddr,
+    since: OffsetDateTime,
+    /// The key that it logged in with, or the one that has taken its place since.
+    key: Mutex<HostKey>,
+    connection: Connection,
+    /// What the node asked to be listened on, by which it knows its forward again.
+    address: String,
+    port: u32,
+    places: Arc<Semaphore>,
+}
+
+impl Tunnel {
+    /// The way to `node` through `connection`, which asked for `address` and was told `port`.
+    pub fn new(
+        node: NodeId,
+        key: HostKey,
+        connection: Connection,
+        from: SocketAddr,
+        since: OffsetDateTime,
+        (address, port): (String, u32),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            from,
+            since,
+            key: Mutex::new(key),
+            connection,
+            address,
+            port,
+            places: Arc::new(Semaphore::new(MOST_THROUGH)),
+        })
+    }
+
+    /// The key that the node proves itself by on this connection.
+    pub fn key(&self) -> HostKey {
+        self.key
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Another key has taken its place.
+    pub fn replace_key(&self, key: HostKey) {
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Ends its connection with a sentence.
+    pub fn say_goodbye(&self, why: &str) {
+        self.connection.say_goodbye(why);
+    }
+
+    /// Whether nothing goes through it now.
+    pub fn is_idle(&self) -> bool {
+        self.places.available_permits() == MOST_THROUGH
+    }
+}
+
+/// A tunnel as listings show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connected {
+    /// From where the node is connected.
+    pub from: SocketAddr,
+    /// Since when.
+    pub since: OffsetDateTime,
+}
+
+/// Why a second connection does not get the place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken(pub Connected);
+
+/// Why a node cannot be reached through its tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoWay {
+    /// It has none.
+    None,
+    /// As many connections go through it as may.
+    Full,
+    /// The node refused; its own words are not repeated.
+    Refused(String),
+}
+
+/// All tunnels of this proxy.
+#[derive(Debug, Default)]
+pub struct Tunnels(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    open: HashMap<NodeId, Arc<Tunnel>>,
+    connections: HashMap<NodeId, u32>,
+    total: u32,
+    /// When a node's refused connection was last written to the log. Only of nodes that have a tunnel.
+    refused: HashMap<NodeId, OffsetDateTime>,
+}
+
+/// One connection of a node, counted until this is dropped.
+pub struct Seat {
+    tunnels: Arc<Tunnels>,
+    node: NodeId,
+}
+
+impl Tunnels {
+    /// Counts a connection of a node, or refuses it where there are too many: of this node, or of all
+    /// (`max_tunnels`).
+    pub fn seat(self: &Arc<Self>, node: NodeId, limit: u32) -> Option<Seat> {
+        let mut all = self.all();
+        let here = all.connections.get(&node).copied().unwrap_or(0);
+        if here >= MOST_OF_A_NODE || all.total >= limit {
+            return None;
+        }
+        all.connections.insert(node, here + 1);
+        all.total += 1;
+        Some(Seat {
+            tunnels: Arc::clone(self),
+            node,
+        })
+    }
+
+    /// Connections of nodes at this moment.
+    pub fn connections(&self) -> usize {
+        usize::try_from(self.all().total).unwrap_or(usize::MAX)
+    }
+
+    /// Gives `tunnel` its node's place, and returns whom it took it from: one that did not answer.
+    ///
+    /// # Errors
+    /// [`Taken`] while another one holds the place and answers.
+    pub async fn open(&self, tunnel: &Arc<Tunnel>) -> Result<Option<Arc<Tunnel>>, Taken> {
+        let Err(holder) = self.hold(tunnel, None) else {
+            return Ok(None);
+        };
+        if holder.connection.is_alive(TAKEOVER).await {
+            return Err(Taken(holder.shown()));
+        }
+        match self.hold(tunnel, Some(&holder)) {
+            Ok(()) => Ok(Some(holder)),
+            // Somebody else was as fast, and is there since this moment.
+            Err(other) => Err(Taken(other.shown())),
+        }
+    }
+
+    /// Takes the place if it is free, or held by `instead_of`.
+    fn hold(
+        &self,
+        tunnel: &Arc<Tunnel>,
+        instead_of: Option<&Arc<Tunnel>>,
+    ) -> Result<(), Arc<Tunnel>> {
+        let mut all = self.all();
+        if let Some(holder) = all.open.get(&tunnel.node)
+            && !holder.connection.is_closed()
+            && !instead_of.is_some_and(|old| Arc::ptr_eq(old, holder))
+        {
+            return Err(Arc::clone(holder));
+        }
+        all.open.insert(tunnel.node, Arc::clone(tunnel));
+        Ok(())
+    }
+
+    /// The tunnel is over; whether it held its node's place until now.
+    pub fn close(&self, tunnel: &Arc<Tunnel>) -> bool {
+        let mut all = self.all();
+        let held = all
+            .open
+            .get(&tunnel.node)
+            .is_some_and(|holder| Arc::ptr_eq(holder, tunnel));
+        if held {
+            all.open.remove(&tunnel.node);
+            all.refused.remove(&tunnel.node);
+        }
+        held
+    }
+
+    /// The tunnel of a node, if it has one.
+    #[must_use]
+    pub fn of(&self, node: &NodeId) -> Option<Connected> {
+        let all = self.all();
+        let open = all.open.get(node);
+        open.filter(|tunnel| !tunnel.connection.is_closed())
+            .map(|tunnel| tunnel.shown())
+    }
+
+    /// Whether it is time to write a refused connection of the node to the log; says so once in a minute.
+    pub fn is_news(&self, node: NodeId, now: OffsetDateTime) -> bool {
+        let mut all = self.all();
+        let lately = |at: &OffsetDateTime| now - *at < LOGGED_AGAIN;
+        if !all.open.contains_key(&node) {
+            return true;
+        }
+        if all.refused.get(&node).is_some_and(lately) {
+            return false;
+        }
+        all.refused.insert(node, now);
+        true
+    }
+
+    /// Opens a connection to the node's sshd.
+    ///
+    /// # Errors
+    /// [`NoWay`].
+    pub async fn connect(
+        &self,
+        node: &NodeId,
+        view: &View,
+        now: OffsetDateTime,
+    ) -> Result<TunnelStream, NoWay> {
+        let tunnel = self.all().open.get(node).cloned().ok_or(NoWay::None)?;
+        if tunnel.connection.is_closed() || !tunnel.key().opens(view, node, now) {
+            return Err(NoWay::None);
+        }
+        let place = Arc::clone(&tunnel.places).try_acquire_owned();
+        let place = place.map_err(|_| NoWay::Full)?;
+        // Where a connection comes from is nothing that the node has to know.
+        let opened =
+            tunnel
+                .connection
+                .open_forwarded_tcpip(&tunnel.address, tunnel.port, "127.0.0.1", 0);
+        let channel = opened
+            .await
+            .map_err(|error| NoWay::Refused(error.to_string()))?;
+        Ok(TunnelStream {
+            stream: channel.into_stream(),
+            _place: place,
+        })
+    }
+
+    fn every(&self) -> Vec<Arc<Tunnel>> {
+        self.all().open.values().cloned().collect()
+    }
+
+    fn all(&self) -> MutexGuard<'_, All> {
+        // A panic while counting leaves a count off by one, not unsafe.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tunnel {
+    fn shown(&self) -> Connected {
+        Connected {
+            from: self.from,
+            since: self.since,
+        }
+    }
+
+    /// The address that it comes from.
+    pub fn address(&self) -> IpAddr {
+        self.from.ip()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self.tunnels.all();
+        all.total = all.total.saturating_sub(1);
+        if let Some(here) = all.connections.get_mut(&self.node) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                all.connections.remove(&self.node);
+            }
+        }
+    }
+}
+
+/// A connection to a node's sshd through its tunnel.
+pub struct TunnelStream {
+    stream: ChannelStream,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Ends tunnels whose key is their node's no more, and writes down when nodes were there, for as long as the
+/// proxy lives.
+pub(crate) async fn follow(proxy: Arc<Proxy>) {
+    let mut changes = proxy.state.changes();
+    let mut write = tokio::time::interval(WRITE_PRESENCE);
+    loop {
+        tokio::select! {
+            // The sender lives in the state, which `proxy` keeps alive.
+            _ = changes.changed() => {
+                look(&proxy);
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            _ = write.tick() => {
+                // Certificates end without anybody's doing.
+                look(&proxy);
+                if let Err(error) = proxy.state.write_presence().await {
+                    tracing::warn!("when nodes were last there could not be written down: {error}");
+                }
+            }
+        }
+    }
+}
+
+fn look(proxy: &Proxy) {
+    let (view, now) = (proxy.state.view(), proxy.state.now());
+    for tunnel in proxy.tunnels().every() {
+        if !tunnel.key().opens(&view, &tunnel.node, now) {
+            tunnel.connection.say_goodbye(say::TUNNEL_NO_MORE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: u128) -> NodeId {
+        NodeId::from_uuid(uuid::Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn one_node_that_comes_often_leaves_the_others_their_places() {
+        let tunnels = Arc::new(Tunnels::default());
+        let held: Vec<_> = (0..MOST_OF_A_NODE)
+            .map(|_| tunnels.seat(node(1), 100).unwrap())
+            .collect();
+        assert!(tunnels.seat(node(1), 100).is_none());
+        assert!(tunnels.seat(node(2), 100).is_some());
+        assert!(tunnels.seat(node(2), MOST_OF_A_NODE).is_none());
+        drop(held);
+        assert_eq!(tunnels.connections(), 0);
+        assert!(tunnels.all().connections.is_empty());
+    }
+}

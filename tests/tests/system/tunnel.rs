@@ -1,0 +1,534 @@
+//! Nodes that connect by themselves, with the real ssh at their end.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anteroom_tests::{Cmd, HostProof, KeyType, NodeConfig, PATIENCE, Proc, Way, World, login};
+use nix::sys::signal::Signal;
+
+fn target() -> String {
+    format!("{}@iot", login())
+}
+
+fn world() -> World {
+    World::builder()
+        .node(NodeConfig::new("iot").labels("env=staging").by_tunnel())
+        .node(NodeConfig::new("n2").labels("env=prod"))
+        .user("alice", "requester")
+        .user("bob", "reviewer")
+        .user("carol", "access")
+        .start()
+}
+
+#[track_caller]
+fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < until, "never: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The TCP ports that the proxy listens on.
+fn listening(world: &World) -> BTreeSet<String> {
+    let sockets = Cmd::new("ss").args(["-Hltnp"]).run();
+    let text = sockets.text();
+    let own = format!("pid={},", world.proxy().id());
+    let lines = text.lines().filter(|line| line.contains(&own));
+    lines
+        .filter_map(|line| line.split_whitespace().nth(3).map(str::to_owned))
+        .collect()
+}
+
+/// The node's side of a tunnel with other options.
+fn by_hand(world: &World, options: &[&str]) -> Cmd {
+    let key = world.node("iot").host_key(KeyType::Ed25519);
+    with_key(world.port, "node+iot", &key.display().to_string(), options)
+}
+
+fn with_key(port: u16, user: &str, key: &str, options: &[&str]) -> Cmd {
+    Cmd::new("ssh")
+        .args([
+            "-F",
+            "none",
+            "-T",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "IdentitiesOnly=yes",
+        ])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ])
+        .args(["-o", "LogLevel=INFO", "-i", key, "-l", user, "-p"])
+        .arg(port.to_string())
+        .args(options)
+}
+
+const FORWARD: [&str; 4] = ["-N", "-o", "ExitOnForwardFailure=yes", "-R"];
+
+#[test]
+fn a_node_behind_its_tunnel_is_used_as_any_other_and_nothing_is_listened_on() {
+    let world = world();
+    let carol = world.person("carol");
+    let before = listening(&world);
+    assert_eq!(before.len(), 1, "{before:?}");
+    let tunnel = world.open_tunnel("iot");
+    assert_eq!(listening(&world), before);
+    for way in Way::BOTH {
+        carol
+            .ssh(way, &[], &target(), &["echo out; echo err >&2; exit 7"])
+            .run()
+            .exits(7)
+            .prints("out\n")
+            .says("err");
+    }
+    // The node sees a connection from itself.
+    let log = world.node("iot").expect_log("Accepted publickey for");
+    assert!(log.contains("127.0.0.1") || log.contains("::1"), "{log}");
+    let file = world.path("file");
+    fs::write(&file, vec![b'x'; 3 << 20]).unwrap();
+    let there = world.path("there");
+    carol
+        .client("scp")
+        .args(["-J", "access"])
+        .arg(&file)
+        .arg(format!("{}:{}", target(), there.display()))
+        .run()
+        .exits(0);
+    assert_eq!(fs::read(&there).unwrap().len(), 3 << 20);
+    carol
+        .client("sftp")
+        .args(["-J", "access", "-b", "-"])
+        .arg(target())
+        .stdin(format!(
+            "get {} {}\n",
+            there.display(),
+            world.path("back").display()
+        ))
+        .run()
+        .exits(0);
+    Cmd::new("rsync")
+        .args(["-a", "-e", &carol.ssh_command(Way::Jump)])
+        .arg(&file)
+        .arg(format!("{}:{}", target(), world.path("synced").display()))
+        .run()
+        .exits(0);
+    let listed = carol.access(&["ls"]).run();
+    listed.exits(0).prints_part("⟵ Tunnel");
+    let shown = world
+        .ctl(&["nodes", "show", "iot", "--format", "json"])
+        .json();
+    assert_eq!(shown["addr"], "tunnel");
+    assert_eq!(shown["tunnel"]["from"], "127.0.0.1");
+    for field in ["last_heartbeat", "last_dial"] {
+        assert!(shown[field].is_string(), "{field}: {shown}");
+    }
+    assert!(shown["tunnel"]["since"].is_string(), "{shown}");
+    // Who only uses it is not told from where it comes.
+    let own = carol.access(&["ls", "--format", "json"]).run().json();
+    let own = own
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|node| node["name"] == "iot")
+        .unwrap()
+        .clone();
+    assert!(
+        own.get("tunnel").is_none() && own.get("last_dial").is_none(),
+        "{own}"
+    );
+    drop(tunnel);
+    let events = || world.events("node.tunnel");
+    until("the end is in the log", || events().len() == 2);
+    assert_eq!(
+        (&events()[0]["state"], &events()[1]["state"]),
+        (&"open".into(), &"closed".into())
+    );
+}
+
+#[test]
+fn without_its_tunnel_a_node_is_unavailable_and_was_last_there_then() {
+    let world = world();
+    let carol = world.person("carol");
+    let first = carol.ssh(Way::OneHop, &[], &target(), &["true"]).run();
+    first
+        .exits(69)
+        .says("none is open; it has not been there yet");
+    drop(world.open_tunnel("iot"));
+    until("the tunnel is gone", || !world.is_connected("iot"));
+    let then = carol.ssh(Way::Jump, &[], &target(), &["true"]).run();
+    then.exits(69).says("none is open; it was last there at ");
+}
+
+#[test]
+fn a_second_connection_is_refused_while_the_first_one_answers() {
+    let world = world();
+    let carol = world.person("carol");
+    let _tunnel = world.open_tunnel("iot");
+    for _ in 0..2 {
+        let second = by_hand(&world, &FORWARD)
+            .args(["0:localhost:1", "127.0.0.1"])
+            .run();
+        second
+            .exits(255)
+            .says("node `iot` is connected already, from 127.0.0.1 since");
+    }
+    carol
+        .ssh(Way::OneHop, &[], &target(), &["true"])
+        .run()
+        .exits(0);
+    let refused: Vec<_> = world
+        .events("node.tunnel")
+        .into_iter()
+        .filter(|entry| entry["state"] == "refused")
+        .collect();
+    assert_eq!(refused.len(), 1, "once a minute: {refused:?}");
+    assert_eq!(refused[0]["success"], false);
+    assert_eq!(refused[0]["node"], "iot");
+}
+
+#[test]
+fn a_second_connection_takes_over_from_one_that_does_not_answer_within_five_seconds() {
+    let world = world();
+    let carol = world.person("carol");
+    let first = world.open_tunnel("iot");
+    let lived = carol
+        .ssh(Way::OneHop, &[], &target(), &["echo there; sleep 100"])
+        .start();
+    lived.expect_out("there");
+    first.signal(Signal::SIGSTOP);
+    let began = Instant::now();
+    let second = world.tunnel("iot").start();
+    // What went through the first one ends with a sentence.
+    let ended = lived.finish(Duration::from_secs(15));
+    ended.exits(69).says("broke");
+    assert!(
+        began.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        began.elapsed()
+    );
+    carol
+        .ssh(Way::OneHop, &[], &target(), &["echo again"])
+        .run()
+        .exits(0)
+        .prints("again\n");
+    assert!(second.is_running());
+    let reasons: Vec<_> = world.events("node.tunnel");
+    assert!(
+        reasons
+            .iter()
+            .any(|entry| entry["reason"] == "another connection of the node took its place"),
+        "{reasons:?}"
+    );
+    first.signal(Signal::SIGKILL);
+}
+
+#[test]
+fn only_the_nodes_own_key_opens_its_tunnel_and_only_for_a_node_by_tunnel() {
+    let mut world = world();
+    let other = world
+        .node("n2")
+        .host_key(KeyType::Ed25519)
+        .display()
+        .to_string();
+    let own = world
+        .node("iot")
+        .host_key(KeyType::Ed25519)
+        .display()
+        .to_string();
+    let carol = world.person("carol").key.display().to_string();
+    let port = world.port;
+    let forward = |user: &str, key: &str| {
+        with_key(port, user, key, &FORWARD)
+            .args(["0:localhost:1", "127.0.0.1"])
+            .run()
+    };
+    for (user, key) in [
+        ("node+iot", &other),
+        ("node+iot", &carol),
+        // It has an address, where it is dialled: who stole its key attracts nothing.
+        ("node+n2", &other),
+        ("node+nosuch", &own),
+        ("node+", &own),
+        ("node+*", &own),
+        ("iot", &own),
+    ] {
+        forward(user, key)
+            .exits(255)
+            .says("Permission denied (publickey)");
+    }
+    // As for users, a refusal does not tell why.
+    let by_uuid = format!("node+{}", world.node("iot").uuid);
+    let tunnel = with_key(port, &by_uuid, &own, &FORWARD)
+        .args(["0:localhost:1", "127.0.0.1"])
+        .start();
+    until("it is known by its UUID too", || world.is_connected("iot"));
+    drop(tunnel);
+    // A key that was taken from the node, and a lock, shut it out.
+    let public = format!("{other}.pub");
+    world
+        .ctl(&["nodes", "update", "iot", "--host-key", &public])
+        .exits(0);
+    forward("node+iot", &own)
+        .exits(255)
+        .says("Permission denied");
+    let public = format!("{own}.pub");
+    world
+        .ctl(&["nodes", "update", "iot", "--host-key", &public])
+        .exits(0);
+    world.ctl(&["lock", "--node", "iot"]).exits(0);
+    forward("node+iot", &own)
+        .exits(255)
+        .says("Permission denied");
+    world.stop_proxy();
+    world.start_proxy();
+    forward("node+iot", &own)
+        .exits(255)
+        .says("Permission denied");
+}
+
+#[test]
+fn a_tunnel_ends_when_its_key_is_the_nodes_no_more() {
+    let world = world();
+    let own = world
+        .node("iot")
+        .host_key(KeyType::Ed25519)
+        .display()
+        .to_string();
+    let fingerprint = Cmd::new("ssh-keygen").args(["-lf", &own]).run().text();
+    let fingerprint = fingerprint.split_whitespace().nth(1).unwrap().to_owned();
+    let ends = |words: &[&str], back: &[&str]| {
+        let tunnel = world.open_tunnel("iot");
+        world.ctl(words).exits(0);
+        let ended = tunnel.finish(PATIENCE);
+        ended.exits(255).says("is not known by this key any more");
+        let undo: Vec<String> = match back {
+            [] => {
+                let locks = world.ctl(&["locks", "ls", "--format", "json"]).json();
+                let id = locks[0]["id"].as_str().unwrap().to_owned();
+                vec!["locks".to_owned(), "rm".to_owned(), id]
+            }
+            words => words.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        let undo: Vec<&str> = undo.iter().map(String::as_str).collect();
+        world.ctl(&undo).exits(0);
+    };
+    let address = world.node("iot").address();
+    ends(&["lock", "--node", "iot"], &[]);
+    ends(&["lock", "--key", &fingerprint], &[]);
+    ends(
+        &["nodes", "update", "iot", "--addr", &address],
+        &["nodes", "update", "iot", "--addr", "tunnel"],
+    );
+    let tunnel = world.open_tunnel("iot");
+    world.ctl(&["nodes", "rm", "iot"]).exits(0);
+    tunnel.finish(PATIENCE).exits(255);
+}
+
+#[test]
+fn a_node_known_by_certificates_comes_with_a_certified_key() {
+    let mut world = World::builder()
+        .node(
+            NodeConfig::new("iot")
+                .by_tunnel()
+                .host_proof(HostProof::HostCa),
+        )
+        .user("carol", "access")
+        .start();
+    let tunnel = world.open_tunnel("iot");
+    let carol = world.person("carol").clone();
+    carol
+        .ssh(Way::Jump, &[], &target(), &["true"])
+        .run()
+        .exits(0);
+    drop(tunnel);
+    // Also after a restart; and no more when the certificate was revoked for that of another key.
+    world.stop_proxy();
+    world.start_proxy();
+    let tunnel = world.open_tunnel("iot");
+    let other = world.path("other_key");
+    KeyType::Ed25519.generate(&other, "other");
+    world.issue_host_certificate("iot", &other, &[]);
+    tunnel
+        .finish(PATIENCE)
+        .exits(255)
+        .says("is not known by this key any more");
+    by_hand(&world, &FORWARD)
+        .args(["0:localhost:1", "127.0.0.1"])
+        .run()
+        .exits(255)
+        .says("Permission denied");
+}
+
+#[test]
+fn the_connection_of_a_node_may_do_nothing_but_its_one_forward() {
+    let world = world();
+    let before = listening(&world);
+    let only = "may ask for one remote forward";
+    by_hand(&world, &["127.0.0.1", "id"])
+        .run()
+        .exits(77)
+        .prints("")
+        .says(only);
+    by_hand(&world, &["127.0.0.1"]).run().exits(77).says(only);
+    by_hand(&world, &["-s", "127.0.0.1", "sftp"])
+        .run()
+        .exits(77)
+        .says(only);
+    by_hand(&world, &["-tt", "127.0.0.1"]).run().exits(255);
+    let through = world.node("n2").address();
+    by_hand(&world, &["-W", &through, "127.0.0.1"])
+        .run()
+        .exits(255)
+        .says(only);
+    let two = by_hand(&world, &FORWARD)
+        .args(["0:localhost:1", "-R", "0:localhost:2", "127.0.0.1"])
+        .run();
+    two.exits(255).says("remote port forwarding failed");
+    let socket = format!("{}:localhost:1", world.path("socket").display());
+    by_hand(&world, &FORWARD)
+        .args([&socket, "127.0.0.1"])
+        .run()
+        .exits(255)
+        .says("remote port forwarding failed");
+    assert_eq!(listening(&world), before);
+    // What was not asked for in time is ended.
+    let idle = by_hand(&world, &["-N", "127.0.0.1"]).start();
+    idle.finish(Duration::from_secs(40))
+        .exits(255)
+        .says("this one did not");
+    let refused = world.events("node.tunnel");
+    assert!(
+        refused.iter().any(|entry| entry["success"] == false),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_broken_tunnel_ends_its_sessions_and_no_held_connection() {
+    let world = world();
+    let (alice, carol) = (world.person("alice"), world.person("carol"));
+    let tunnel = world.open_tunnel("iot");
+    let held = alice
+        .ssh(Way::OneHop, &[], &target(), &["echo through"])
+        .start();
+    let id = anteroom_tests::request_id(&held.expect_err("Status:"));
+    let lived = carol
+        .ssh(Way::Jump, &[], &target(), &["echo there; sleep 100"])
+        .start();
+    lived.expect_out("there");
+    tunnel.signal(Signal::SIGKILL);
+    lived.finish(PATIENCE).exits(69).says("broke");
+    assert!(held.is_running());
+    let _tunnel = world.open_tunnel("iot");
+    world.approve(&id);
+    held.finish(PATIENCE).exits(0).prints("through\n");
+}
+
+#[test]
+fn a_tunnel_comes_back_after_a_restart_of_the_proxy() {
+    let mut world = world();
+    let tunnel = world.open_tunnel("iot");
+    let ended = world.stop_proxy();
+    ended.exits(0);
+    tunnel.finish(PATIENCE).exits(255).says("connect again");
+    world.start_proxy();
+    let seen = world
+        .ctl(&["nodes", "show", "iot", "--format", "json"])
+        .json();
+    assert!(seen["last_heartbeat"].is_string(), "{seen}");
+    assert_eq!(seen["tunnel"]["connected"], false);
+    let tunnel = world.open_tunnel("iot");
+    let carol = world.person("carol").clone();
+    carol
+        .ssh(Way::Jump, &[], &target(), &["true"])
+        .run()
+        .exits(0);
+    world.kill_proxy();
+    tunnel.finish(PATIENCE).exits(255);
+    world.start_proxy();
+    let _tunnel = world.open_tunnel("iot");
+    carol
+        .ssh(Way::Jump, &[], &target(), &["true"])
+        .run()
+        .exits(0);
+}
+
+fn sum(path: &std::path::Path) -> String {
+    let sum = Cmd::new("sha256sum").arg(path).run();
+    sum.text().split_whitespace().next().unwrap().to_owned()
+}
+
+/// `head -c 64M` of noise, there and back.
+fn noise(world: &World) -> std::path::PathBuf {
+    let file = world.path("noise");
+    let made = Cmd::new("sh")
+        .args(["-c", "head -c 67108864 /dev/urandom > \"$0\""])
+        .arg(&file)
+        .run();
+    made.exits(0);
+    file
+}
+
+#[test]
+fn a_slow_reader_in_both_directions_gets_everything_through_a_tunnel() {
+    let world = world();
+    let carol = world.person("carol");
+    let _tunnel = world.open_tunnel("iot");
+    let (file, back) = (noise(&world), world.path("back"));
+    let ssh = carol.ssh_command(Way::Jump);
+    let line = format!(
+        "{ssh} {} cat < {} | (sleep 4; cat > {})",
+        target(),
+        file.display(),
+        back.display()
+    );
+    Cmd::new("sh")
+        .args(["-c", &line])
+        .run_within(Duration::from_secs(120))
+        .exits(0);
+    assert_eq!(sum(&file), sum(&back));
+    let peak = world.peak_memory_kib() - world.memory_kib().min(world.peak_memory_kib());
+    assert!(peak < 64 << 10, "{peak} KiB more at the peak");
+}
+
+#[test]
+fn a_stalled_session_does_not_stop_the_others_of_its_tunnel() {
+    let world = world();
+    let carol = world.person("carol");
+    let _tunnel = world.open_tunnel("iot");
+    let stalled: Vec<Proc> = (0..3)
+        .map(|n| {
+            let ssh = carol.ssh_command(Way::OneHop);
+            let line = format!(
+                "{ssh} {}@access 'echo begun >&2; head -c 200000000 /dev/zero' | (sleep {}; wc -c)",
+                target(),
+                60 + n
+            );
+            let stalled = Cmd::new("sh").args(["-c", &line]).start();
+            stalled.expect_err("begun");
+            stalled
+        })
+        .collect();
+    // Until they are full.
+    thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    carol
+        .ssh(
+            Way::OneHop,
+            &[],
+            &target(),
+            &["head -c 33554432 /dev/zero | tee /dev/null"],
+        )
+        .run_within(Duration::from_secs(30))
+        .exits(0);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(stalled.iter().all(Proc::is_running));
+}
