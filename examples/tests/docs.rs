@@ -184,7 +184,7 @@ fn every_preset_is_in_the_documentation() {
 #[test]
 fn every_test_that_is_named_exists() {
     let mut sources = String::new();
-    for folder in ["core", "ca", "proxy", "tests", "examples"] {
+    for folder in ["core", "ca", "node", "proxy", "tests", "examples"] {
         read_sources(&root().join(folder), &mut sources);
     }
     for (name, page) in pages() {

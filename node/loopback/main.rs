@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anteroom_ca::krl::Revoked;
 use anteroom_core::id::NodeId;
-use anteroom_node::server::{Options, Peer, Server, Trust, helper_main, serve_from};
+use anteroom_node::server::{Options, Peer, Server, Trust, helper_main, serve_from, statements};
 use ssh_key::{PrivateKey, PublicKey};
 use tokio::net::TcpListener;
 
@@ -52,14 +52,19 @@ fn serve(dir: &Path) {
     log.with_ansi(false).init();
     let options = Options {
         helper: vec!["/proc/self/exe".into(), "helper".into()],
+        own_sftp: std::env::var_os("OWN_SFTP").is_some(),
         ..Options::default()
     };
+    for sentence in statements(&options) {
+        tracing::info!("{sentence}");
+    }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let server = Server::new(trust(dir), options);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let local = listener.local_addr().unwrap();
         println!("{}", local.port());
+        tokio::spawn(follow(dir.to_owned(), Arc::clone(&server)));
         loop {
             let (stream, remote) = listener.accept().await.unwrap();
             anteroom_ssh::prepare(&stream).unwrap();
@@ -67,4 +72,21 @@ fn serve(dir: &Path) {
             tokio::spawn(serve_from(stream, peer, Arc::clone(&server)));
         }
     });
+}
+
+/// Takes up a revocation list that was changed.
+async fn follow(dir: std::path::PathBuf, server: Arc<Server>) {
+    let read = || std::fs::read(dir.join("krl")).unwrap_or_default();
+    let mut known = read();
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let now = read();
+        // A list that is half written is none.
+        if let Ok(revoked) = Revoked::parse(&now)
+            && now != known
+        {
+            server.change_trust(|trust| trust.revoked = revoked);
+            known = now;
+        }
+    }
 }

@@ -14,6 +14,7 @@
 //! executable is ([`helper_main`]), which gives up every privilege before anything of the user's runs.
 
 mod account;
+mod accounting;
 mod agent_socket;
 mod environment;
 mod forward;
@@ -22,6 +23,8 @@ mod helper;
 mod order;
 mod processes;
 mod session;
+mod sftp;
+mod statements;
 mod terminal;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -41,6 +44,7 @@ use tracing::{info, warn};
 use front::Front;
 
 pub use helper::helper_main;
+pub use statements::statements;
 
 /// Connections at once. Each holds at most a few MiB and ten sessions; whoever comes beyond is turned away,
 /// so that a flood cannot take the machine.
@@ -74,6 +78,8 @@ pub struct Options {
     /// Names of environment variables that a client may set besides `LANG` and `LC_*`; a `*` at the end
     /// stands for any rest.
     pub accept_env: Vec<String>,
+    /// Whether the agent serves SFTP itself also where an `sftp-server` is installed.
+    pub own_sftp: bool,
     /// Bounds of one connection.
     pub limits: Limits,
 }
@@ -85,6 +91,7 @@ impl Default for Options {
         Self {
             helper,
             accept_env: Vec::new(),
+            own_sftp: false,
             limits: Limits::default(),
         }
     }
@@ -199,6 +206,7 @@ pub async fn serve_from<S>(stream: S, peer: Peer, server: Arc<Server>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    take_signals_back();
     let Ok(_place) = server.places.try_acquire() else {
         warn!("a connection is turned away: {MOST_CONNECTIONS} are open already");
         return;
@@ -211,4 +219,24 @@ where
         Ok(_) => info!(connection = number, "connection ended"),
         Err(error) => info!(connection = number, %error, "connection ended"),
     }
+}
+
+/// A signal that this process ignores, because whoever started it did, would be ignored by every user's
+/// program as well: Ctrl-C would do nothing. One that is received is as usual in programs that are started.
+fn take_signals_back() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        for number in 1..32 {
+            // The standard library sees to broken pipes.
+            let is_ignored = mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1);
+            if is_ignored && number != nix::libc::SIGPIPE {
+                let kind = tokio::signal::unix::SignalKind::from_raw(number);
+                // Nobody waits for it: it is received and that is all.
+                let _ = tokio::signal::unix::signal(kind);
+            }
+        }
+    });
 }

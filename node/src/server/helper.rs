@@ -41,6 +41,8 @@ pub fn helper_main() -> ExitCode {
 }
 
 fn run() -> io::Result<ExitCode> {
+    // Whatever the agent's own parent left open is not for the user.
+    close_fds::set_fds_cloexec(3, &[]);
     // By a handle of its own: standard input's buffer would swallow what is for the program.
     let order = Order::read(File::from(io::stdin().as_fd().try_clone_to_owned()?))?;
     // A session of its own, whose processes are found by it when it ends; and without a terminal.
@@ -182,7 +184,15 @@ fn become_program(order: &Order) -> ExitCode {
             let command = OsStr::from_bytes(command);
             shell.arg0(name).arg("-c").arg(command);
         }
-        Program::Sftp => return ExitCode::from(FAILED),
+        Program::Sftp => {
+            return match super::sftp::serve() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    let _ = writeln!(io::stderr(), "anteroom: sftp: {}", words(&error));
+                    ExitCode::from(FAILED)
+                }
+            };
+        }
     }
     // Signals that this process does not receive, a broken pipe for one, are as usual again from here on.
     let error = shell.exec();

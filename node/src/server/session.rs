@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tracing::{info, warn};
 
+use super::accounting::{self, Recorded};
 use super::environment::{self, Circumstances};
 use super::front::{Login, shown};
 use super::order::{Greeting, Order, Program};
@@ -90,8 +91,12 @@ pub(super) async fn run(login: Arc<Login>, number: u64, channel: Channel) {
     );
     let mut running = running;
     let ended = running.pump(inbox, &outbox, wanted.signals).await;
-    // The terminal goes first: that is what hangs it up.
-    let child = running.into_child();
+    // The terminal is gone by now: that is what hangs it up.
+    let Running {
+        child, recorded, ..
+    } = running;
+    // It writes files, for which it may have to wait.
+    tokio::task::spawn_blocking(move || drop(recorded));
     match ended {
         Ended::Over(status) => {
             info!(
@@ -165,6 +170,13 @@ const SFTP_SERVERS: [&str; 4] = [
     "/usr/libexec/sftp-server",
 ];
 
+/// The one that is installed.
+pub(super) fn sftp_server() -> Option<&'static str> {
+    SFTP_SERVERS
+        .into_iter()
+        .find(|path| std::fs::metadata(path).is_ok_and(|found| found.is_file()))
+}
+
 fn wanted(login: &Login, request: ChannelRequest) -> Wanted {
     let (asked, text, subsystem) = match request {
         ChannelRequest::Exec(command) => {
@@ -173,10 +185,8 @@ fn wanted(login: &Login, request: ChannelRequest) -> Wanted {
             (Program::Command(command), text, false)
         }
         ChannelRequest::Subsystem(name) => {
-            let found = SFTP_SERVERS
-                .iter()
-                .find(|path| std::fs::metadata(path).is_ok_and(|found| found.is_file()));
-            let program = match found {
+            let installed = sftp_server().filter(|_| !login.server.options.own_sftp);
+            let program = match installed {
                 Some(path) => Program::Command(path.as_bytes().to_vec()),
                 None => Program::Sftp,
             };
@@ -216,6 +226,7 @@ struct Running {
     /// The kernel's number of the session, which is that of the process that began it.
     session: i32,
     streams: Streams,
+    recorded: Option<Recorded>,
 }
 
 enum Streams {
@@ -232,15 +243,21 @@ async fn start(login: &Arc<Login>, wishes: Wishes, wanted: &Wanted) -> io::Resul
     let terminal = wishes.terminal.as_ref().map(Terminal::open).transpose()?;
     let agent_socket = login.agent_socket(wishes.agent).await;
     let interactive = terminal.is_some() && wanted.program == Program::Shell;
+    let (mut child, session) = spawn(login)?;
+    let recorded = match &terminal {
+        Some(terminal) => Some(record(login, terminal, session).await),
+        None => None,
+    };
+    let (last_login, recorded) = recorded.unwrap_or_default();
+    let greeting = interactive.then_some(Greeting { last_login });
     let order = order(
         login,
         &wishes,
         wanted,
         terminal.as_ref(),
         agent_socket,
-        interactive,
+        greeting,
     );
-    let (mut child, session) = spawn(login)?;
     let mut stdin = taken(child.stdin.take())?;
     stdin.write_all(&order.to_bytes()?).await?;
     let stderr = taken(child.stderr.take())?;
@@ -259,7 +276,26 @@ async fn start(login: &Arc<Login>, wishes: Wishes, wanted: &Wanted) -> io::Resul
         child,
         session,
         streams,
+        recorded,
     })
+}
+
+/// Records a login on a terminal; what there was of an earlier one, and the record.
+async fn record(
+    login: &Arc<Login>,
+    terminal: &Terminal,
+    pid: i32,
+) -> (Option<String>, Option<Recorded>) {
+    let (login, path) = (Arc::clone(login), terminal.path().to_owned());
+    let recording = tokio::task::spawn_blocking(move || {
+        let before = accounting::last_login(&login.account);
+        let from = login.peer.remote.ip().to_canonical();
+        (before, accounting::record(&login.account, &path, pid, from))
+    });
+    match recording.await {
+        Ok((before, recorded)) => (before, Some(recorded)),
+        Err(_) => (None, None),
+    }
 }
 
 fn order(
@@ -268,7 +304,7 @@ fn order(
     wanted: &Wanted,
     terminal: Option<&Terminal>,
     agent_socket: Option<PathBuf>,
-    interactive: bool,
+    greeting: Option<Greeting>,
 ) -> Order {
     let account = &login.account;
     let term = wishes.terminal.as_ref().map(|pty| pty.term.as_str());
@@ -289,7 +325,7 @@ fn order(
         program: wanted.program.clone(),
         environment: environment::of(account, &circumstances),
         terminal: terminal.map(|terminal| terminal.path().to_owned()),
-        greeting: interactive.then_some(Greeting { last_login: None }),
+        greeting,
     }
 }
 
@@ -339,11 +375,6 @@ impl Running {
             Streams::Terminal(terminal) => Some(terminal.path()),
             Streams::Pipes { .. } | Streams::Taken => None,
         }
-    }
-
-    /// Closes what is open to the program.
-    fn into_child(self) -> Child {
-        self.child
     }
 
     /// Moves bytes both ways until the program has ended and its last byte is sent, or the client is gone.
