@@ -178,6 +178,16 @@ pub enum HostExpectation<'a> {
         /// The present time.
         now: OffsetDateTime,
     },
+    /// By a certificate for a name, from one of these authorities: a proxy, which a node agent knows by the
+    /// cluster's name. No node is given a certificate for that ([`HostNames::admit`]).
+    Named {
+        /// The trusted host authorities.
+        trusted: &'a [PublicKey],
+        /// The name that was meant.
+        name: &'a str,
+        /// The present time.
+        now: OffsetDateTime,
+    },
 }
 
 /// Whether `proof` shows the host that was expected.
@@ -197,8 +207,21 @@ pub fn verify(proof: PresentedHost<'_>, expected: HostExpectation<'_>) -> Result
                 found: fingerprint(key),
             })
         }
+        (HostExpectation::Named { name, .. }, PresentedHost::Key(key)) => {
+            Err(HostRefused::NoCertificateFor {
+                name: shown(std::slice::from_ref(&name.to_owned())),
+                found: fingerprint(key),
+            })
+        }
         (HostExpectation::Authority { trusted, node, now }, PresentedHost::Certificate(cert)) => {
-            verify_certificate(cert, trusted, node, now)
+            verify_certificate(cert, trusted, &node.to_string(), now, |expected, found| {
+                HostRefused::Principals { expected, found }
+            })
+        }
+        (HostExpectation::Named { trusted, name, now }, PresentedHost::Certificate(cert)) => {
+            verify_certificate(cert, trusted, name, now, |expected, found| {
+                HostRefused::OtherName { expected, found }
+            })
         }
     }
 }
@@ -244,18 +267,15 @@ fn verify_pinned(key: &PublicKey, pins: &[PublicKey]) -> Result<(), HostRefused>
 fn verify_certificate(
     cert: &Wire,
     trusted: &[PublicKey],
-    node: &NodeId,
+    name: &str,
     now: OffsetDateTime,
+    another: impl FnOnce(String, String) -> HostRefused,
 ) -> Result<(), HostRefused> {
     verify_origin(cert, trusted)?;
     verify_window(cert, now)?;
     // PROTOCOL.certkeys lets a host certificate without principals stand for every host; here it stands for none.
-    let name = node.to_string();
-    if !cert.valid_principals().contains(&name) {
-        return Err(HostRefused::Principals {
-            expected: name,
-            found: shown(cert.valid_principals()),
-        });
+    if !cert.valid_principals().iter().any(|found| found == name) {
+        return Err(another(name.to_owned(), shown(cert.valid_principals())));
     }
     // No critical option is defined for hosts, so each one is unknown (PROTOCOL.certkeys: must be refused).
     match cert.critical_options().keys().next() {
@@ -331,6 +351,14 @@ pub enum HostRefused {
         /// Fingerprint of the key shown.
         found: Fingerprint,
     },
+    /// A plain key where a certificate for a name is wanted.
+    #[error("the host shows the plain key {found} and no certificate for `{name}`")]
+    NoCertificateFor {
+        /// The name that was meant.
+        name: String,
+        /// Fingerprint of the key shown.
+        found: Fingerprint,
+    },
     /// A user's certificate.
     #[error("the host shows a user certificate")]
     UserCertificate,
@@ -372,6 +400,14 @@ pub enum HostRefused {
     #[error("the host's certificate is for `{found}`, not for node {expected}")]
     Principals {
         /// The node's UUID.
+        expected: String,
+        /// Its principals, escaped and cut.
+        found: String,
+    },
+    /// For other names.
+    #[error("the host's certificate is for `{found}`, not for `{expected}`")]
+    OtherName {
+        /// The name that was meant.
         expected: String,
         /// Its principals, escaped and cut.
         found: String,
@@ -630,6 +666,32 @@ mod tests {
         };
         let found = verify(PresentedHost::Key(&public(1)), expected);
         assert!(matches!(found, Err(HostRefused::NoCertificate { .. })));
+    }
+
+    #[test]
+    fn a_proxy_is_known_by_its_clusters_name_and_no_node_can_stand_for_it() {
+        let trusted = [public(1)];
+        let named = |name| HostExpectation::Named {
+            trusted: &trusted,
+            name,
+            now: NOW,
+        };
+        let proxy = certify_proxy(
+            &rule(),
+            &public(2),
+            terms(Duration::days(7)),
+            &ca(),
+            &mut test_rng(),
+        );
+        let proxy = proxy.unwrap().into_ssh();
+        let shown = PresentedHost::Certificate(&proxy);
+        assert_eq!(verify(shown, named("access")), Ok(()));
+        let found = verify(shown, named("acces"));
+        assert!(matches!(found, Err(HostRefused::OtherName { .. })));
+        let found = verify(PresentedHost::Certificate(&issued()), named("access"));
+        assert!(matches!(found, Err(HostRefused::OtherName { .. })));
+        let found = verify(PresentedHost::Key(&public(2)), named("access"));
+        assert!(matches!(found, Err(HostRefused::NoCertificateFor { .. })));
     }
 
     #[test]

@@ -10,6 +10,10 @@ use anteroom_proxy::exit::Exit;
 use anteroom_proxy::{admin, demo, doctor, serve};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use node_command::NodeCommand;
+
+mod node_command;
+
 /// Plain ssh in, stock sshd out: an access proxy where a denied connection waits for its approval.
 #[derive(Parser)]
 #[command(name = "anteroom", version, about, max_term_width = 100)]
@@ -71,6 +75,14 @@ enum Command {
         /// The data directory
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
+    },
+    /// The node agent: an SSH server that comes to the proxy by itself
+    Node {
+        /// How `run` logs to standard error; RUST_LOG chooses what
+        #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+        log_format: LogFormat,
+        #[command(subcommand)]
+        command: NodeCommand,
     },
     /// Print the version
     Version,
@@ -159,6 +171,10 @@ async fn run(command: Command) -> Exit {
             let dir = data_dir.unwrap_or_else(serve::default_data_dir);
             doctor::run(&dir, config.as_deref()).await
         }
+        Command::Node {
+            log_format,
+            command,
+        } => node_command::run(command, || start_log(log_format)).await,
         Command::Version => {
             println!("anteroom {}", env!("CARGO_PKG_VERSION"));
             Exit::Done
