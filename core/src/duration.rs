@@ -100,7 +100,7 @@ pub(crate) mod option {
     }
 }
 
-/// The same for a [`Duration`] that is always there.
+/// The same for a [`Duration`] that is always there, in whole seconds.
 pub(crate) mod exact {
     use serde::{Deserialize, Deserializer, Serializer};
     use time::Duration;
@@ -111,6 +111,10 @@ pub(crate) mod exact {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(from)?;
+        // What was less than a second was once written as `0s`.
+        if text == "0s" {
+            return Ok(Duration::ZERO);
+        }
         super::parse(&text).map_err(serde::de::Error::custom)
     }
 }

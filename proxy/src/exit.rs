@@ -93,6 +93,7 @@ impl Exits for FilingError {
             | FilingError::NotAllowed
             | FilingError::NotGranted(_)
             | FilingError::KubeKinds { .. }
+            | FilingError::CertificateEnding
             | FilingError::RoleNotSearchable(_)
             | FilingError::LoginNotRequestable { .. } => Exit::Denied,
             FilingError::RoleNotRequestable(_) | FilingError::UnknownResource(_) => Exit::NotFound,

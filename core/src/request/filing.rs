@@ -258,6 +258,9 @@ pub enum FilingError {
         /// The most.
         limit: usize,
     },
+    /// The certificate that was presented has less than a second left.
+    #[error("your certificate ends within a second; get another one with `login`")]
+    CertificateEnding,
     /// `assume_start` is in the past.
     #[error("the start {} is over; it is now {}", format_instant(*.start), format_instant(*.now))]
     StartInPast {
@@ -839,6 +842,12 @@ impl Times {
             .fold(settings.session_ttl, |ttl, limit| {
                 limit.map_or(ttl, |limit| ttl.min(limit))
             });
+        // They are stored in whole seconds, and memory is to hold what the disk holds. Nothing else than
+        // the rest of a certificate has parts of one.
+        let session_ttl = Duration::seconds(session_ttl.whole_seconds());
+        if !session_ttl.is_positive() {
+            return Err(FilingError::CertificateEnding);
+        }
         let limit = terms.max_duration.unwrap_or(session_ttl);
         let duration = wanted
             .max_duration

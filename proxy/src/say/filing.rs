@@ -65,6 +65,7 @@ pub fn filing_for(view: &View, user: &UserName, refused: &FilingError) -> Option
         | FilingError::PendingWithoutReason(_)
         | FilingError::TooManyReviewers { .. }
         | FilingError::AnnotationsTooLong { .. }
+        | FilingError::CertificateEnding
         | FilingError::StartInPast { .. }
         | FilingError::StartTooFar { .. }
         | FilingError::StartsAfterEnd { .. } => return None,

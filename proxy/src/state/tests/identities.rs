@@ -535,3 +535,31 @@ async fn a_change_of_a_user_that_leaves_her_keys_revokes_nothing() {
     world.put_user(user("alice", &["asker", "judge"])).await;
     assert!(present(&world.state, &issued.certificate).is_ok());
 }
+
+/// What is stored has whole seconds: what a certificate has left is cut to them.
+#[tokio::test]
+async fn a_request_filed_in_the_last_seconds_of_a_certificate_is_read_again_by_the_next_start() {
+    for (left, filed) in [(1500, true), (1000, true), (999, false), (1, false)] {
+        let world = world().await;
+        let login = world.login(&me("alice"), &[]).await.unwrap();
+        let end = login.certificate.valid_before();
+        world.clock.set(end - Duration::milliseconds(left));
+        let who = present(&world.state, &login.certificate).unwrap();
+        let wanted = world.wanted("root");
+        let outcome = world.state.file(&who.into_identity(), wanted).await;
+        assert_eq!(outcome.is_ok(), filed, "{left}: {outcome:?}");
+        if let Err(error) = &outcome {
+            let text = error.to_string();
+            assert!(text.contains("your certificate ends"), "{left}: {text}");
+        }
+        let before = world.state.view();
+        world.verify().await.unwrap();
+        world.state.close().await;
+        let again = open(world.dir.path(), &world.clock).await.unwrap();
+        if let Ok(Filed::New(new)) = outcome {
+            let id = new.request.id;
+            assert_eq!(before.request(&id), again.view().request(&id), "{left}");
+        }
+        again.close().await;
+    }
+}
