@@ -329,6 +329,7 @@ impl NodeDoor {
             exit: tally.exit().map(str::to_owned),
             bytes_sent: tally.to_node(),
             bytes_received: tally.to_user(),
+            at: Some(self.proxy.state.now()),
         };
         let recorded = self.proxy.state.session_ended(permit, session, how.clone());
         if let Err(error) = recorded.await {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anteroom_core::id::SessionId;
 use anteroom_core::policy::Permit;
+use time::OffsetDateTime;
 
 use super::State;
 use crate::audit::{Entry, Event};
@@ -20,6 +21,8 @@ pub struct SessionEnded {
     pub bytes_sent: u64,
     /// Bytes from the node to the user.
     pub bytes_received: u64,
+    /// When, where that was before it could be written down.
+    pub at: Option<OffsetDateTime>,
 }
 
 impl State {
@@ -81,6 +84,7 @@ impl State {
             exit,
             bytes_sent,
             bytes_received,
+            at,
         } = ended;
         let mut entry = about_session(Event::SessionEnd, permit, session);
         entry.reason = reason;
@@ -88,7 +92,7 @@ impl State {
         entry.bytes_sent = Some(bytes_sent);
         entry.bytes_received = Some(bytes_received);
         self.write(move |draft| {
-            draft.end_session(SessionEnd { id: session }, entry);
+            draft.end_session(SessionEnd { id: session, at }, entry);
             Ok(())
         })
         .await

@@ -36,6 +36,7 @@ mod durability;
 mod filings;
 mod hosts;
 mod identities;
+mod invariants;
 mod issuing;
 mod locks;
 mod mfa;

@@ -899,7 +899,7 @@ impl Writer {
                 .login(&session.login)
                 .session_id(&session.id)
                 .reason("the proxy stopped");
-            draft.end_session(SessionEnd { id }, entry);
+            draft.end_session(SessionEnd { id, at: None }, entry);
         }
         first_words(&mut draft);
         draft.let_time_pass(memory.due(now));

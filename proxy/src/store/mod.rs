@@ -17,6 +17,7 @@ mod dir;
 mod migrate;
 mod presence;
 mod read;
+mod story;
 mod verify;
 mod write;
 

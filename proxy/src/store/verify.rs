@@ -4,14 +4,20 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use anteroom_core::request::AccessRequest;
+use anteroom_core::role::DurationFrom;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use thiserror::Error;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::read::{PAGE, head, record};
-use super::{Kind, StoreError};
-use crate::audit::{Anchor, Event, Head, Record, Tampered, Verifier};
+use super::story::{
+    Chapter, LENIENCE, LoggedCertificate, LoggedEnd, LoggedSession, Story, is_of_a_host, moment,
+    text,
+};
+use super::{Kind, StoreError, from_micros, micros};
+use crate::audit::{Anchor, Head, Tampered, Verifier};
 
 /// An invariant that the rows of the database break.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -27,6 +33,14 @@ pub enum Broken {
     IssuanceMissing {
         /// The entry.
         seq: i64,
+    },
+    /// A certificate whose row is not what its entry tells.
+    #[error("certificate {serial} has a `cert.create` entry that tells something else: {what}")]
+    IssuanceDiffers {
+        /// Its serial number.
+        serial: String,
+        /// In what they differ.
+        what: &'static str,
     },
     /// A certificate that outlives what was granted.
     #[error("certificate {serial} ends after the access that request {request} granted")]
@@ -54,11 +68,73 @@ pub enum Broken {
         /// What was locked, as `KIND/VALUE`.
         target: String,
     },
+    /// An identity certificate that ends later than the one with which it was got.
+    #[error("certificate {serial} ends later than certificate {presented}, with which it was got")]
+    RenewedLonger {
+        /// Its serial number.
+        serial: String,
+        /// The serial number of the other one.
+        presented: String,
+    },
+    /// A certificate that was issued when what it rests on counted no more.
+    #[error("certificate {serial} was issued after {what}")]
+    IssuedAfterRevocation {
+        /// Its serial number.
+        serial: String,
+        /// What had happened.
+        what: String,
+    },
+    /// A request that went a way that requests do not go.
+    #[error("audit entry {seq} changes request {request}, which {why}")]
+    RequestChanged {
+        /// The entry.
+        seq: i64,
+        /// The request.
+        request: String,
+        /// What the log says of the request up to there.
+        why: &'static str,
+    },
+    /// A request whose row is not what the log tells, or what was asked for.
+    #[error("request {request} {why}")]
+    RequestDiffers {
+        /// The request.
+        request: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A request that the log tells of and that is not there.
+    #[error("request {request} is in the log, and has no row")]
+    RequestMissing {
+        /// The request.
+        request: String,
+    },
     /// A session that does not begin or end in the log.
     #[error("session {id} is not in the log as the database has it")]
     SessionUnlogged {
         /// The session.
         id: String,
+    },
+    /// A session that the log tells of and that is not there.
+    #[error("audit entry {seq} tells of the start of a session that has no row")]
+    SessionMissing {
+        /// The entry.
+        seq: i64,
+    },
+    /// A session that was not ended though the proxy was started again.
+    #[error("session {id} has no end, and audit entry {seq} tells of a later start of the proxy")]
+    SessionNeverEnded {
+        /// The session.
+        id: String,
+        /// The entry.
+        seq: i64,
+    },
+    /// A session that was there after the end of what permitted it.
+    #[error("session {id} went on after {what}")]
+    SessionOutlives {
+        /// The session.
+        id: String,
+        /// What permitted it, or what shut it.
+        what: String,
     },
     /// A row that differs from what the foreign keys say.
     #[error("table `{table}` refers to something that is not there")]
@@ -134,16 +210,12 @@ pub(super) async fn verify(
         }
     }
     let head = verifier.finish(&head(connection).await?)?;
-    let Story {
-        certificates: logged,
-        mut broken,
-        ..
-    } = story;
-    let (unlogged, certificates) = issuances(connection, logged).await?;
-    broken.extend(unlogged);
-    broken.extend(grants(connection).await?);
-    let (unlogged, sessions) = sessions(connection).await?;
-    broken.extend(unlogged);
+    let certificates = issuances(connection, &mut story).await?;
+    let ends = requests(connection, &mut story).await?;
+    let sessions = sessions(connection, &mut story, &ends).await?;
+    let mut broken = story.broken;
+    broken.extend(outlived_grants(connection).await?);
+    broken.extend(succession(connection).await?);
     broken.extend(file(connection).await?);
     if broken.is_empty() {
         Ok(Report {
@@ -156,160 +228,76 @@ pub(super) async fn verify(
     }
 }
 
-/// What the log tells of requests and certificates, in the order in which it was committed.
-#[derive(Debug, Default)]
-struct Story {
-    /// Serial and hash of every certificate, by the number of its entry.
-    certificates: Logged,
-    requests: HashMap<String, Chapter>,
-    /// The locks that are there, by ID: what each shuts, and until when.
-    locks: HashMap<String, (String, Option<OffsetDateTime>)>,
-    broken: Vec<Broken>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Chapter {
-    Pending,
-    Approved,
-    Over,
-}
-
-impl Story {
-    fn goes_on(&mut self, record: &Record) {
-        let fields = record.fields();
-        let text = |name| {
-            fields
-                .get(name)
-                .and_then(|value| value.as_str())
-                .map(str::to_owned)
-        };
-        // What was refused changed nothing, and tells of no certificate.
-        if fields.get("success").and_then(serde_json::Value::as_bool) != Some(true) {
-            return;
-        }
-        let request = text("request_id");
-        if record.event == Event::CertCreate.name() {
-            let logged = LoggedCertificate {
-                serial: text("serial"),
-                sha256: text("certificate_sha256"),
-                of_a_host: is_of_a_host(&fields),
-            };
-            self.certificates.insert(record.seq, logged);
-            self.look_for_locks(record, &fields);
-            let Some(request) = request else { return };
-            let why = match self.requests.get(&request) {
-                Some(Chapter::Approved) => return,
-                Some(Chapter::Pending) => "was not approved yet",
-                Some(Chapter::Over) => "was over",
-                None => "was never filed",
-            };
-            self.broken.push(Broken::IssuedWithoutGrant {
-                seq: record.seq,
-                request,
-                why,
-            });
-        } else if record.event.starts_with("access_request.")
-            && let (Some(request), Some(state)) = (request, text("state"))
-        {
-            let chapter = match state.as_str() {
-                "PENDING" => Chapter::Pending,
-                "APPROVED" => Chapter::Approved,
-                _ => Chapter::Over,
-            };
-            self.requests.insert(request, chapter);
-        } else if record.event == Event::LockCreate.name()
-            && let (Some(id), Some(target)) = (text("lock_id"), text("name"))
-        {
-            let end = text("expires").and_then(|end| moment(&end));
-            self.locks.insert(id, (target, end));
-        } else if record.event == Event::LockDelete.name()
-            && let Some(id) = text("lock_id")
-        {
-            self.locks.remove(&id);
-        }
-    }
-
-    /// Whether a certificate was issued to whom, or for what, was locked at that moment. What roles
-    /// its user had is not in the log.
-    fn look_for_locks(&mut self, record: &Record, fields: &serde_json::Map<String, Value>) {
-        // A host certificate opens nothing to anybody, and `user` is who had it made. That one of a
-        // person is not passed off as one is compared with its row.
-        if is_of_a_host(fields) {
-            return;
-        }
-        let of = |kind: &str, field: &str| {
-            let value = fields.get(field)?.as_str()?;
-            Some(format!("{kind}/{value}"))
-        };
-        let named = [
-            of("user", "user"),
-            of("key", "key"),
-            of("request", "request_id"),
-            of("login", "login"),
-            of("serial", "serial"),
-            of("node", "node_id"),
-        ];
-        let at = moment(&record.time);
-        for (target, end) in self.locks.values() {
-            let in_force = end.is_none_or(|end| at.is_none_or(|at| at < end));
-            if in_force && named.iter().flatten().any(|named| named == target) {
-                self.broken.push(Broken::IssuedUnderLock {
-                    seq: record.seq,
-                    target: target.clone(),
-                });
-            }
-        }
-    }
-}
-
-fn moment(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
-}
-
-/// What a `cert.create` entry tells of its certificate.
-#[derive(Debug, PartialEq, Eq)]
-struct LoggedCertificate {
-    serial: Option<String>,
-    sha256: Option<String>,
-    of_a_host: bool,
-}
-
-/// Whether a `cert.create` entry is about a host. Every certificate of a person is issued to a key
-/// that she proved, which the entry names.
-fn is_of_a_host(fields: &serde_json::Map<String, Value>) -> bool {
-    !fields.contains_key("key")
-}
-
-type Logged = HashMap<i64, LoggedCertificate>;
-
 async fn issuances(
     connection: &mut SqliteConnection,
-    mut logged: Logged,
-) -> Result<(Vec<Broken>, i64), StoreError> {
-    let mut broken = Vec::new();
-    let rows = sqlx::query("SELECT serial, cert_sha256, kind, audit_seq FROM issuances")
+    story: &mut Story,
+) -> Result<i64, StoreError> {
+    let mut logged = std::mem::take(&mut story.certificates);
+    let rows = sqlx::query("SELECT * FROM issuances")
         .fetch_all(connection)
         .await?;
     for row in &rows {
         let serial: String = row.try_get("serial")?;
-        let kind: String = row.try_get("kind")?;
-        let expected = LoggedCertificate {
-            serial: Some(serial.clone()),
-            sha256: row.try_get("cert_sha256")?,
-            of_a_host: kind == Kind::Host.as_str(),
-        };
         let entry = logged.remove(&row.try_get::<i64, _>("audit_seq")?);
-        if entry != Some(expected) {
-            broken.push(Broken::IssuanceUnlogged { serial });
+        let Some(entry) = entry.filter(|entry| text(&entry.fields, "serial") == Some(&serial))
+        else {
+            story.broken.push(Broken::IssuanceUnlogged { serial });
+            continue;
+        };
+        if let Some(what) = differs(row, &entry)? {
+            story.broken.push(Broken::IssuanceDiffers { serial, what });
         }
     }
     let mut left: Vec<i64> = logged.into_keys().collect();
     left.sort_unstable();
-    broken.extend(left.into_iter().map(|seq| Broken::IssuanceMissing { seq }));
-    Ok((broken, i64::try_from(rows.len()).unwrap_or(i64::MAX)))
+    let left = left.into_iter();
+    story
+        .broken
+        .extend(left.map(|seq| Broken::IssuanceMissing { seq }));
+    Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX))
 }
 
-async fn grants(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreError> {
+/// In what a certificate's row is not what its entry tells.
+fn differs(row: &SqliteRow, entry: &LoggedCertificate) -> Result<Option<&'static str>, StoreError> {
+    let is = |column: &str, field: &str| -> Result<bool, StoreError> {
+        let stored: Option<String> = row.try_get(column)?;
+        Ok(stored.as_deref() == text(&entry.fields, field))
+    };
+    let of_a_host = row.try_get::<String, _>("kind")? == Kind::Host.as_str();
+    if of_a_host != is_of_a_host(&entry.fields) {
+        return Ok(Some("whether it is a host's"));
+    }
+    if !is("cert_sha256", "certificate_sha256")? {
+        return Ok(Some("its hash"));
+    }
+    let ends: i64 = row.try_get("valid_before")?;
+    if text(&entry.fields, "expires").and_then(moment).map(micros) != Some(ends) {
+        return Ok(Some("its end"));
+    }
+    let issued: i64 = row.try_get("issued")?;
+    if entry.at.map(micros) != Some(issued) {
+        return Ok(Some("when it was issued"));
+    }
+    // The entry of a host's certificate tells who had it made.
+    if of_a_host {
+        return Ok(None);
+    }
+    let fields = [
+        ("user", "user", "its user"),
+        ("request_id", "request_id", "its request"),
+        ("session_id", "session_id", "its session"),
+        ("node_id", "node_id", "its node"),
+        ("login", "login", "its login"),
+    ];
+    for (column, field, what) in fields {
+        if !is(column, field)? {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
+}
+
+async fn outlived_grants(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreError> {
     let rows = sqlx::query(
         "SELECT issuances.serial, issuances.request_id FROM issuances \
          LEFT JOIN requests ON requests.id = issuances.request_id \
@@ -330,24 +318,221 @@ async fn grants(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreE
         .collect()
 }
 
-async fn sessions(connection: &mut SqliteConnection) -> Result<(Vec<Broken>, i64), StoreError> {
+/// The requests: each as its columns, its body and the log tell alike, granted once at most, and for
+/// no longer than was asked. Returns when the access of each ended or is to end.
+async fn requests(
+    connection: &mut SqliteConnection,
+    story: &mut Story,
+) -> Result<HashMap<String, OffsetDateTime>, StoreError> {
+    let mut ends = HashMap::new();
+    let mut logged = std::mem::take(&mut story.requests);
+    let mut after = String::new();
+    loop {
+        let rows = sqlx::query("SELECT * FROM requests WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(&after)
+            .bind(PAGE)
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in &rows {
+            let request: String = row.try_get("id")?;
+            ends.insert(request.clone(), from_micros(row.try_get("access_expires")?));
+            let chapter = logged.remove(&request);
+            if let Some(why) = wrong_request(row, chapter.as_ref())? {
+                let request = request.clone();
+                story.broken.push(Broken::RequestDiffers { request, why });
+            }
+            after = request;
+        }
+        if rows.is_empty() {
+            break;
+        }
+    }
+    let mut left: Vec<String> = logged.into_keys().collect();
+    left.sort_unstable();
+    let left = left.into_iter();
+    story
+        .broken
+        .extend(left.map(|request| Broken::RequestMissing { request }));
+    Ok(ends)
+}
+
+fn wrong_request(
+    row: &SqliteRow,
+    chapter: Option<&Chapter>,
+) -> Result<Option<&'static str>, StoreError> {
+    let (id, user): (String, String) = (row.try_get("id")?, row.try_get("user")?);
+    let (state, body): (String, String) = (row.try_get("state")?, row.try_get("body")?);
+    let Some(chapter) = chapter else {
+        return Ok(Some("is not in the log"));
+    };
+    if chapter.state.as_str() != state {
+        return Ok(Some("is in another state than the log tells"));
+    }
+    let Ok(request) = serde_json::from_str::<AccessRequest>(&body) else {
+        return Ok(Some("cannot be read"));
+    };
+    let end: i64 = row.try_get("access_expires")?;
+    let said = (
+        request.id.to_string(),
+        request.user.as_str(),
+        request.state.as_str(),
+        micros(request.created),
+        micros(request.request_expires),
+        micros(request.access_expires),
+    );
+    let columns = (
+        id,
+        user.as_str(),
+        state.as_str(),
+        row.try_get("created")?,
+        row.try_get("request_expires")?,
+        end,
+    );
+    if said != columns {
+        return Ok(Some("has a body that its columns contradict"));
+    }
+    if request.granted.is_some() != (chapter.grants == 1) {
+        return Ok(Some(
+            "holds a grant that the log does not tell of, or lacks it",
+        ));
+    }
+    if end > micros(longest(&request)) {
+        return Ok(Some("grants access for longer than was asked for"));
+    }
+    Ok(None)
+}
+
+/// The latest end that a request may have.
+fn longest(request: &AccessRequest) -> OffsetDateTime {
+    let start = match request.duration_from {
+        DurationFrom::Creation => request.created,
+        DurationFrom::Approval => [
+            request.granted.as_ref().map(|granted| granted.at),
+            request.assume_start,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(request.created, OffsetDateTime::max),
+    };
+    // Both are stored in whole seconds.
+    let limit = request
+        .max_duration
+        .map_or(request.duration, |most| most.min(request.duration));
+    start.saturating_add(limit + Duration::SECOND)
+}
+
+/// Identity certificates that end later than the one they were got with, or were got with one that
+/// counted no more; and certificates of an authority that was retired.
+async fn succession(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreError> {
     let rows = sqlx::query(
-        "SELECT sessions.id, \
-         (started.event = 'session.start' AND (end_seq IS NULL OR ended.event = 'session.end')) AS fine \
-         FROM sessions LEFT JOIN audit AS started ON started.seq = start_seq \
-         LEFT JOIN audit AS ended ON ended.seq = end_seq",
+        "SELECT identities.serial, identities.presented, \
+         coalesce(first.valid_before < issuances.valid_before, 1) AS longer, \
+         coalesce(before.revoked < issuances.issued, 0) AS revoked \
+         FROM identities LEFT JOIN issuances USING (serial) \
+         LEFT JOIN identities AS before ON before.serial = identities.presented \
+         LEFT JOIN issuances AS first ON first.serial = identities.presented \
+         WHERE identities.presented IS NOT NULL",
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     let mut broken = Vec::new();
     for row in &rows {
-        if row.try_get::<Option<i64>, _>("fine")? != Some(1) {
-            broken.push(Broken::SessionUnlogged {
-                id: row.try_get("id")?,
+        let (serial, presented): (String, String) =
+            (row.try_get("serial")?, row.try_get("presented")?);
+        if row.try_get::<i64, _>("longer")? == 1 {
+            broken.push(Broken::RenewedLonger {
+                serial: serial.clone(),
+                presented: presented.clone(),
             });
         }
+        if row.try_get::<i64, _>("revoked")? == 1 {
+            let what = format!("certificate {presented}, with which it was got, was revoked");
+            broken.push(Broken::IssuedAfterRevocation { serial, what });
+        }
     }
-    Ok((broken, i64::try_from(rows.len()).unwrap_or(i64::MAX)))
+    let rows = sqlx::query(
+        "SELECT serial, fingerprint FROM issuances \
+         JOIN retired_authorities ON fingerprint = authority WHERE issued > retired",
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let authority: String = row.try_get("fingerprint")?;
+        broken.push(Broken::IssuedAfterRevocation {
+            serial: row.try_get("serial")?,
+            what: format!("its authority {authority} was retired"),
+        });
+    }
+    Ok(broken)
+}
+
+/// The sessions: each begins and ends in the log as in its row, and none outlives what permitted it.
+async fn sessions(
+    connection: &mut SqliteConnection,
+    story: &mut Story,
+    ends: &HashMap<String, OffsetDateTime>,
+) -> Result<i64, StoreError> {
+    let mut logged = std::mem::take(&mut story.sessions);
+    let rows = sqlx::query("SELECT * FROM sessions")
+        .fetch_all(connection)
+        .await?;
+    for row in &rows {
+        let id: String = row.try_get("id")?;
+        let entry = logged.remove(&row.try_get::<i64, _>("start_seq")?);
+        let Some(entry) = entry.filter(|entry| text(&entry.fields, "session_id") == Some(&id))
+        else {
+            story.broken.push(Broken::SessionUnlogged { id });
+            continue;
+        };
+        if !is_as_logged(row, &entry)? {
+            story.broken.push(Broken::SessionUnlogged { id });
+            continue;
+        }
+        let ended: Option<i64> = row.try_get("ended")?;
+        if let (Some(ended), Some(end)) = (ended.map(from_micros), &entry.end)
+            && let Some(what) = outlived(story, ended, end, ends)
+        {
+            story.broken.push(Broken::SessionOutlives { id, what });
+        }
+    }
+    let mut left: Vec<i64> = logged.into_keys().collect();
+    left.sort_unstable();
+    let left = left.into_iter();
+    story
+        .broken
+        .extend(left.map(|seq| Broken::SessionMissing { seq }));
+    Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+}
+
+fn is_as_logged(row: &SqliteRow, entry: &LoggedSession) -> Result<bool, StoreError> {
+    for field in ["user", "node_id", "login", "request_id"] {
+        let stored: Option<String> = row.try_get(field)?;
+        if stored.as_deref() != text(&entry.fields, field) {
+            return Ok(false);
+        }
+    }
+    let end_seq: Option<i64> = row.try_get("end_seq")?;
+    Ok(end_seq == entry.end.as_ref().map(|end| end.seq))
+}
+
+/// What a session was there after, if it was for longer than it takes to end one.
+fn outlived(
+    story: &Story,
+    ended: OffsetDateTime,
+    end: &LoggedEnd,
+    ends: &HashMap<String, OffsetDateTime>,
+) -> Option<String> {
+    if end.with_the_proxy {
+        return None;
+    }
+    let granted = end.request.as_ref().and_then(|request| {
+        let at = *ends.get(request)?;
+        Some((at, format!("the end of request {request}")))
+    });
+    let due = [granted, end.due.clone()].into_iter().flatten();
+    let (due, what) = due.min_by_key(|(at, _)| *at)?;
+    let late = due.saturating_add(LENIENCE);
+    (late < ended && story.was_at_work(late, ended)).then_some(what)
 }
 
 async fn file(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreError> {

@@ -236,6 +236,8 @@ pub struct SessionStart {
 pub struct SessionEnd {
     /// Which session.
     pub id: SessionId,
+    /// When; `None` for now.
+    pub at: Option<OffsetDateTime>,
 }
 
 /// A transaction that nobody else can write beside. Dropped without [`commit`](Self::commit), it
@@ -972,8 +974,9 @@ impl<'a> Transaction<'a> {
             return Ok(());
         }
         let seq = self.append(entry, cluster, now).await?;
+        let ended = end.at.map_or(now, |at| at.min(now));
         sqlx::query("UPDATE sessions SET ended = max($1, started), end_seq = $2 WHERE id = $3 AND ended IS NULL")
-            .bind(micros(now))
+            .bind(micros(ended))
             .bind(seq)
             .bind(end.id.to_string())
             .execute(&mut self.connection)

@@ -327,7 +327,7 @@ async fn a_certificate_of_a_person_that_is_passed_off_as_a_hosts_is_found() {
         panic!("it verifies");
     };
     assert!(
-        matches!(broken.as_slice(), [Broken::IssuanceUnlogged { .. }]),
+        matches!(broken.as_slice(), [Broken::IssuanceDiffers { .. }]),
         "{broken:?}"
     );
 }
