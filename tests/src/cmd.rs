@@ -41,6 +41,19 @@ impl Cmd {
         }
     }
 
+    /// The same, started by other words: the last of them runs what follows.
+    #[must_use]
+    pub fn under(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let mut words = words.into_iter().map(|word| word.as_ref().to_owned());
+        if let Some(program) = words.next() {
+            let before: Vec<OsString> = words.collect();
+            let own = std::mem::replace(&mut self.program, program);
+            let args = std::mem::take(&mut self.args);
+            self.args = before.into_iter().chain([own]).chain(args).collect();
+        }
+        self
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {

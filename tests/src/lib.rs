@@ -32,6 +32,7 @@ mod person;
 mod proc;
 mod pty;
 pub mod raw;
+mod strace;
 mod things;
 mod world;
 
@@ -42,6 +43,7 @@ pub use node::{HostProof, Node, NodeConfig, free_port};
 pub use person::{KeyType, Person, Way};
 pub use proc::{Finished, Proc};
 pub use pty::Pty;
+pub use strace::{Strace, dies_within};
 pub use things::FourThings;
 pub use world::{Builder, World, hold_time, login, request_id};
 

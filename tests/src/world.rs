@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -27,6 +27,9 @@ pub fn login() -> String {
         .expect("whoever runs the tests has a name")
         .name
 }
+
+/// Where proxies listen that nobody reaches from elsewhere.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// How long the client matrix is held before it is approved: `ANTEROOM_HOLD_SECONDS`, 30
 /// by default.
@@ -61,6 +64,7 @@ pub struct Builder {
     users: Vec<(String, String, KeyType)>,
     documents: String,
     listen: Option<IpAddr>,
+    tmpfs: Option<String>,
 }
 
 impl Builder {
@@ -109,10 +113,19 @@ impl Builder {
         self
     }
 
+    /// With the data directory on a file system of this size (as in `8m`) that the proxy has for
+    /// itself. Only root can have one.
+    #[must_use]
+    pub fn data_on_tmpfs(mut self, size: &str) -> Self {
+        self.tmpfs = Some(size.to_owned());
+        self
+    }
+
     /// Starts everything.
     pub fn start(self) -> World {
-        let listen = self.listen.unwrap_or(IpAddr::from([127, 0, 0, 1]));
-        let mut world = World::bare_at(&self.config, listen);
+        let dir = tempfile::Builder::new().prefix("ar").tempdir().unwrap();
+        let listen = self.listen.unwrap_or(LOOPBACK);
+        let mut world = World::in_dir(dir, &self.config, self.tmpfs, listen);
         world.write_known_hosts();
         if !self.documents.is_empty() {
             world.create(&self.documents).exits(0);
@@ -137,6 +150,8 @@ pub struct World {
     nodes: BTreeMap<String, Node>,
     people: BTreeMap<String, Person>,
     config: Option<PathBuf>,
+    /// The size of the file system that the proxy mounts for its data.
+    tmpfs: Option<String>,
     environment: BTreeMap<String, String>,
     listen: IpAddr,
     memory_at_start: u64,
@@ -170,11 +185,16 @@ impl World {
 
     /// A proxy that knows nobody. `config` is its `anteroom.yaml`, none if empty.
     pub fn bare(config: &str) -> Self {
-        Self::bare_at(config, IpAddr::from([127, 0, 0, 1]))
+        let dir = tempfile::Builder::new().prefix("ar").tempdir().unwrap();
+        Self::in_dir(dir, config, None, LOOPBACK)
     }
 
-    fn bare_at(config: &str, listen: IpAddr) -> Self {
-        let dir = tempfile::Builder::new().prefix("ar").tempdir().unwrap();
+    /// A proxy on the data directory that is `data` in this one, made by somebody else.
+    pub fn on(dir: TempDir) -> Self {
+        Self::in_dir(dir, "", None, LOOPBACK)
+    }
+
+    fn in_dir(dir: TempDir, config: &str, tmpfs: Option<String>, listen: IpAddr) -> Self {
         // The login of a node need not be the owner: what git and rsync serve lies below.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let config = (!config.is_empty()).then(|| {
@@ -189,6 +209,7 @@ impl World {
             nodes: BTreeMap::new(),
             people: BTreeMap::new(),
             config,
+            tmpfs,
             environment: BTreeMap::new(),
             listen,
             memory_at_start: 0,
@@ -211,6 +232,18 @@ impl World {
     /// The proxy's data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.path("data")
+    }
+
+    /// The same command where the data directory is seen as the proxy sees it.
+    #[must_use]
+    pub fn beside_the_proxy(&self, cmd: Cmd) -> Cmd {
+        match (&self.tmpfs, &self.proxy) {
+            (Some(_), Some(proxy)) => {
+                let id = proxy.id().to_string();
+                cmd.under(["nsenter", "--mount", "--target", &id])
+            }
+            (Some(_) | None, _) => cmd,
+        }
     }
 
     // ---- the proxy
@@ -244,7 +277,12 @@ impl World {
         for (name, value) in &self.environment {
             cmd = cmd.env(name, value);
         }
-        cmd
+        let Some(size) = &self.tmpfs else { return cmd };
+        let mount = format!(
+            "mkdir -p \"$0\" && mount -t tmpfs -o mode=0700,size={size} none \"$0\" && exec \"$@\""
+        );
+        let data = self.data_dir().display().to_string();
+        cmd.under(["unshare", "--mount", "sh", "-c", &mount, &data])
     }
 
     /// Starts the proxy, on the port it had before if it had one.
@@ -320,10 +358,11 @@ impl World {
 
     /// `anteroom ctl WORDS`, not started yet.
     pub fn ctl_cmd(&self, words: &[&str]) -> Cmd {
-        Cmd::new(anteroom())
+        let ctl = Cmd::new(anteroom())
             .args(["ctl", "--data-dir"])
             .arg(self.data_dir())
-            .args(words)
+            .args(words);
+        self.beside_the_proxy(ctl)
     }
 
     /// `anteroom ctl WORDS`, run to its end.

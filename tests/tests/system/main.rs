@@ -19,6 +19,7 @@ mod authorities;
 mod bridge;
 mod certificates;
 mod clients;
+mod crash;
 mod demands;
 mod direct;
 mod door;
