@@ -208,6 +208,9 @@ async fn log_in(
                 raise_alarm(proxy, &node, *serial).await;
             }
             let refusal = refusal.get().cloned();
+            if let Some(why) = &refusal {
+                record_stranger(proxy, &node, caller, why).await;
+            }
             let why = refusal.unwrap_or_else(|| why(proxy, &error, &node, login));
             let stage = match error {
                 ConnectError::HostRefused | ConnectError::NoCommonAlgorithm(_) => Stage::Verifying,
@@ -257,6 +260,20 @@ async fn reach_by_tunnel(proxy: &Proxy, node: &Node) -> Result<Reached, String> 
         named => SourceAddresses::parse(named).map_err(|error| error.to_string())?,
     };
     Ok((Box::new(stream), source_addresses))
+}
+
+/// What answers in the node's place is not the node, or the node has another key without a word from an
+/// operator.
+async fn record_stranger(proxy: &Proxy, node: &Node, caller: &Caller, why: &str) {
+    let entry = Entry::failed(Event::Auth, format!("the node was not recognised: {why}"))
+        .user(caller.identity.user())
+        .remote_addr(caller.from)
+        .login(&caller.access.login)
+        .node(&node.name)
+        .node_id(node.id);
+    if let Err(error) = proxy.state.audit(entry).await {
+        tracing::error!(node = %node.name, "a node that was not recognised could not be recorded: {error}");
+    }
 }
 
 /// Somebody else has the host CA's key, or an operator signed by hand.

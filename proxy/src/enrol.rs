@@ -36,6 +36,7 @@ use crate::exit::{Exit, Exits};
 use crate::proxy::Proxy;
 use crate::say;
 use crate::state::{EnrolError, Enrolled, IssueError};
+use crate::tunnel_unit::{SSHD_PORT, TunnelUnit};
 
 /// How long a host certificate lives: the longest that its class allows, as `nodes host-cert` gives it.
 const CERTIFICATE_LIFETIME: Duration = Duration::days(29);
@@ -141,10 +142,22 @@ pub(crate) async fn enrol(
             proxy_addr: as_seen_from(from, &node).to_string(),
             log_in: say::log_in_line(&proxy.commands.place, &node),
             certificates,
-            tunnel: None,
+            tunnel: tunnel(proxy, &node),
         }
         .text()),
     }
+}
+
+/// What keeps the node's tunnel up, where it is reached by one: the unit, and its command as a shell has it.
+fn tunnel(proxy: &Proxy, node: &Node) -> Option<(String, String)> {
+    if node.addr != NodeAddr::Tunnel {
+        return None;
+    }
+    let unit = TunnelUnit::of(node, &proxy.commands.place, SSHD_PORT);
+    let command = unit.command();
+    let words = command.iter().map(String::as_str);
+    let command = shlex::try_join(words).unwrap_or_default();
+    Some((unit.text(), command))
 }
 
 async fn let_in(proxy: &Proxy, from: SocketAddr, ask: Ask) -> Result<Enrolled, Turned> {

@@ -793,6 +793,8 @@ pub(crate) enum Nodes {
     Rm(NodeOnly),
     /// Change a node
     Update(NodesUpdate),
+    /// Replace the host keys that a node is known by, after it got new ones
+    Rekey(NodesRekey),
     /// Print the lines for the node's sshd_config
     SshdConfig(SshdConfig),
     /// Sign a node's host key for its names
@@ -884,6 +886,27 @@ pub(crate) struct NodesUpdate {
     pub(crate) egress_addresses: Option<Cidrs>,
     #[command(flatten)]
     pub(crate) proof: HostProofArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesRekey {
+    /// The node's name, UUID or resource ID
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) keys: NewKeys,
+}
+
+/// The keys that a node is known by from now on.
+#[derive(Debug, Args)]
+#[group(id = "new_keys", required = true, multiple = false)]
+pub(crate) struct NewKeys {
+    /// Its public host key: a file, `-`, or the key itself; may be repeated
+    #[arg(long, value_name = "FILE|-|KEY")]
+    pub(crate) host_key: Vec<String>,
+    /// Ask the address for its keys now and pin them
+    #[arg(long)]
+    pub(crate) scan: bool,
 }
 
 #[derive(Debug, Args)]
@@ -1356,6 +1379,7 @@ impl Command {
             Self::Users(Users::Update(args)) => args.key.iter().chain(&args.add_key).collect(),
             Self::Nodes(Nodes::Add(args)) => args.proof.host_key.iter().collect(),
             Self::Nodes(Nodes::Update(args)) => args.proof.host_key.iter().collect(),
+            Self::Nodes(Nodes::Rekey(args)) => args.keys.host_key.iter().collect(),
             Self::Nodes(Nodes::HostCert(args)) => vec![&args.key],
             Self::Create(args) => return args.documents.path().into_iter().collect(),
             Self::Ls(_)

@@ -330,6 +330,7 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Nodes::Show(args) => run.nodes_show(&args).await,
             Nodes::Rm(args) => run.nodes_rm(&args).await,
             Nodes::Update(args) => run.nodes_update(args).await,
+            Nodes::Rekey(args) => run.nodes_rekey(args).await,
             Nodes::SshdConfig(args) => run.sshd_config(&args).await,
             Nodes::HostCert(args) => run.host_cert(&args).await,
             Nodes::TunnelUnit(args) => run.tunnel_unit(&args).await,

@@ -1,6 +1,6 @@
 //! `users`, `nodes`, `create`, `get`, `rm`: what administrators keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb};
@@ -17,13 +17,14 @@ use anteroom_core::token::Token;
 use anteroom_core::user::{User, UserKey};
 use anteroom_core::view::View;
 use serde_json::Value;
+use ssh_key::PublicKey;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Context;
 use super::args::{
-    self, Create, Format, Get, HostProofArgs, NodeOnly, NodesAdd, NodesLs, NodesUpdate, ObjectKind,
-    OneNode, OneUser, Rm, UserOnly, UsersAdd, UsersLock, UsersUpdate,
+    self, Create, Format, Get, HostProofArgs, NodeOnly, NodesAdd, NodesLs, NodesRekey, NodesUpdate,
+    ObjectKind, OneNode, OneUser, Rm, UserOnly, UsersAdd, UsersLock, UsersUpdate,
 };
 use super::authorities::node_setup;
 use super::io::CommandIo;
@@ -37,6 +38,7 @@ use super::nodes::{
 use super::resources::all_resources;
 use super::run::{Ended, Listing, Run, Stop, some};
 use super::tokens::{self, TOKEN_HEADER, token_cells};
+use crate::authority::print;
 use crate::enrol::Secret;
 use crate::exit::Exit;
 use crate::say::{self, Cells, clean};
@@ -598,6 +600,57 @@ impl<I: CommandIo> Run<'_, I> {
         self.say_updated(&stored).await
     }
 
+    /// Says deliberately that the node has other keys now. Until somebody does, a node that shows another key is refused.
+    pub(crate) async fn nodes_rekey(&mut self, args: NodesRekey) -> Ended {
+        let view = self.ctx.state.view();
+        let node = self.administered_node(AdminVerb::Update, &view, &args.node)?;
+        let HostProof::Pinned(before) = &node.host_proof else {
+            return Err(Stop::usage(format!(
+                "node `{0}` is known by a host certificate and by no key; certify its new key with `nodes host-cert {0} --key FILE`, or pin keys with `nodes update {0} --host-key FILE`",
+                node.name
+            )));
+        };
+        let asked = HostProofArgs {
+            host_key: args.keys.host_key,
+            host_ca: false,
+            scan: args.keys.scan,
+        };
+        let proof = self.host_proof(&asked, &node.addr).await?;
+        let Some(HostProof::Pinned(after)) = proof else {
+            return Err(Stop::usage(
+                "say by which keys the node is known, with `--host-key FILE` or `--scan`",
+            ));
+        };
+        let (old, new) = (fingerprints(before), fingerprints(&after));
+        let change = move |node: &mut Node| {
+            node.host_proof = HostProof::Pinned(after);
+            Ok::<(), Refused>(())
+        };
+        let by = self.by();
+        let stored = self.ctx.state.update_node(&by, node.id, change).await?;
+        let lines: Vec<String> = old
+            .difference(&new)
+            .map(|key| format!("- {key}"))
+            .chain(new.difference(&old).map(|key| format!("+ {key}")))
+            .collect();
+        let said = if lines.is_empty() {
+            format!(
+                "node `{}` ({}) is known by these keys already",
+                node.name, node.id
+            )
+        } else {
+            format!(
+                "node `{}` ({}) is known by other keys now:\n{}",
+                node.name,
+                node.id,
+                lines.join("\n")
+            )
+        };
+        self.print(&said).await?;
+        self.say_warnings(std::slice::from_ref(&stored)).await?;
+        Ok(Exit::Done)
+    }
+
     /// The nodes that the caller may list, by name and ID.
     fn all_nodes(&self, view: &View) -> Vec<Arc<Node>> {
         let mandate = self.mandate(view, AdminVerb::List, AdminResource::Node);
@@ -658,6 +711,14 @@ impl<I: CommandIo> Run<'_, I> {
             checked.into_iter().map(|key| key.openssh).collect(),
         ))
     }
+}
+
+/// The fingerprints of host keys, each one OpenSSH line.
+fn fingerprints(keys: &[String]) -> BTreeSet<String> {
+    let keys = keys
+        .iter()
+        .filter_map(|line| PublicKey::from_openssh(line).ok());
+    keys.map(|key| print(&key)).collect()
 }
 
 /// A host certificate with less than this left is spoken of.

@@ -93,12 +93,15 @@ pub(crate) fn token_cells(token: &Arc<Token>, cells: &mut Cells) {
     cells.push(&say::stamp(token.expires));
 }
 
-/// The tokens of an ID (all without one), in the order of their IDs.
+/// The tokens of an ID (all without one), oldest first.
 pub(crate) fn named(view: &View, id: Option<&str>) -> Vec<Arc<Token>> {
     let tokens = view.tokens().map(Arc::clone);
-    tokens
+    let mut found: Vec<_> = tokens
         .filter(|token| id.is_none_or(|id| token.id.as_str() == id))
-        .collect()
+        .collect();
+    // Those of one moment stay in the order of their IDs.
+    found.sort_by_key(|token| token.created);
+    found
 }
 
 impl<I: CommandIo> Run<'_, I> {

@@ -650,6 +650,9 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         let revoked = revoke_certificates_of(draft, &user.name, has, key_removed);
         entry = and_reason(entry, revoked);
     }
+    if let Object::Node(node) = &object {
+        entry = and_reason(entry, rekeyed(draft.view(), node));
+    }
     draft.log(entry);
     if let Object::Node(node) = &object {
         revoke_what_is_not_pinned(draft, by, node);
@@ -692,6 +695,28 @@ fn revoke_what_is_not_pinned(draft: &mut Draft, by: &By, node: &Node) {
     };
     let entry = by.entry(Event::NodeUpdate).name(&node.name);
     draft.revoke_hosts(which, entry.node(&node.name).node_id(node.id));
+}
+
+/// By what the node was known and is known now, where that changes.
+fn rekeyed(view: &View, node: &Node) -> Option<String> {
+    let before = view.node(&node.id)?;
+    let known_by = |proof: &HostProof| match proof {
+        HostProof::HostCa => "a host certificate".to_owned(),
+        HostProof::Pinned(keys) => {
+            let keys = keys
+                .iter()
+                .filter_map(|key| PublicKey::from_openssh(key).ok());
+            let keys: Vec<String> = keys.map(|key| fingerprint(&key).to_string()).collect();
+            keys.join(", ")
+        }
+    };
+    (before.host_proof != node.host_proof).then(|| {
+        format!(
+            "known by {} in the place of {}",
+            known_by(&node.host_proof),
+            known_by(&before.host_proof)
+        )
+    })
 }
 
 fn and_reason(mut entry: Entry, more: Option<String>) -> Entry {
