@@ -24,6 +24,8 @@ pub struct Config {
     pub cluster: ClusterName,
     /// Where the proxy listens.
     pub listen: SocketAddr,
+    /// Where `/metrics` is served; nowhere by default.
+    pub metrics_listen: Option<SocketAddr>,
     /// Names under which people reach the proxy; its own host certificate carries them and no
     /// inner host certificate ever does.
     pub public_names: Vec<String>,
@@ -72,6 +74,10 @@ pub struct DoorLimits {
     pub max_auth_failures: u32,
     /// Authentication requests of any kind on one connection.
     pub max_auth_requests: u32,
+    /// Channels of one connection.
+    pub channels: u32,
+    /// Sessions among them; roles may allow fewer.
+    pub sessions: u32,
     /// Authenticated connections of one user at a time.
     pub connections_per_user: u32,
     /// Channels of one user that may wait for a decision at a time.
@@ -105,6 +111,8 @@ impl Default for DoorLimits {
             startups_per_source: 20,
             max_auth_failures: 6,
             max_auth_requests: 128,
+            channels: 64,
+            sessions: 10,
             connections_per_user: 256,
             held_channels: 1024,
             host_names_per_hour: 300,
@@ -166,6 +174,7 @@ pub struct Overrides {
 struct File {
     cluster: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
+    metrics_listen: Option<Spanned<String>>,
     public_names: Vec<Spanned<String>>,
     host_domains: Vec<Spanned<String>>,
     egress_addresses: Vec<Spanned<String>>,
@@ -178,6 +187,8 @@ struct File {
     max_startups_per_source: Option<Spanned<u32>>,
     max_auth_failures: Option<Spanned<u32>>,
     max_auth_requests: Option<Spanned<u32>>,
+    max_channels_per_connection: Option<Spanned<u32>>,
+    max_sessions_per_connection: Option<Spanned<u32>>,
     max_connections_per_user: Option<Spanned<u32>>,
     max_held_channels: Option<Spanned<u32>>,
     max_tunnels: Option<Spanned<u32>>,
@@ -337,6 +348,16 @@ impl Reader<'_> {
                 &file.max_auth_requests,
                 defaults.max_auth_requests,
             )?,
+            channels: self.number(
+                "max_channels_per_connection",
+                &file.max_channels_per_connection,
+                defaults.channels,
+            )?,
+            sessions: self.number(
+                "max_sessions_per_connection",
+                &file.max_sessions_per_connection,
+                defaults.sessions,
+            )?,
             connections_per_user: self.number(
                 "max_connections_per_user",
                 &file.max_connections_per_user,
@@ -366,6 +387,7 @@ impl Reader<'_> {
         Ok(Config {
             cluster: self.cluster(file.cluster.as_ref(), overrides, host_name)?,
             listen: self.listen(file.listen.as_ref(), overrides)?,
+            metrics_listen: self.metrics_listen(file.metrics_listen.as_ref())?,
             public_names: self.names("public_names", &file.public_names)?,
             host_domains: self.names("host_domains", &file.host_domains)?,
             egress_addresses: file
@@ -514,6 +536,18 @@ impl Reader<'_> {
             }),
             (None, None) => Ok(SocketAddr::from(([0, 0, 0, 0], 2222))),
         }
+    }
+
+    fn metrics_listen(
+        &self,
+        text: Option<&Spanned<String>>,
+    ) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(text) = text else { return Ok(None) };
+        let parsed = text.value.parse().map(Some);
+        parsed.map_err(|_| {
+            let why = format!("`{}` is not ADDR:PORT, as in 127.0.0.1:9222", text.value);
+            self.value("metrics_listen", text, why)
+        })
     }
 
     fn number(
@@ -690,6 +724,8 @@ impl Config {
         let mut keys = BTreeMap::new();
         keys.insert("cluster", self.cluster != new.cluster);
         keys.insert("listen", self.listen != new.listen);
+        let metrics = self.metrics_listen != new.metrics_listen;
+        keys.insert("metrics_listen", metrics);
         keys.insert("public_names", self.public_names != new.public_names);
         keys.insert("ca_passphrase_…", self.ca_passphrase != new.ca_passphrase);
         keys.insert("ca_key", self.ca_key != new.ca_key);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_core::id::UserName;
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::config::{DoorLimits, Penalties};
@@ -108,6 +109,43 @@ struct Counts {
     per_source: HashMap<Source, u32>,
     /// When each source's penalty ends.
     penalties: HashMap<Source, OffsetDateTime>,
+    dropped: Drops,
+}
+
+/// Connections that were closed before a word was said, by why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Drops {
+    /// [`Dropped::Startups`].
+    pub startups: u64,
+    /// [`Dropped::PerSource`].
+    pub per_source: u64,
+    /// [`Dropped::Penalty`].
+    pub penalty: u64,
+}
+
+impl Drops {
+    fn count(&mut self, why: Dropped) -> Dropped {
+        let counter = match why {
+            Dropped::Startups => &mut self.startups,
+            Dropped::PerSource => &mut self.per_source,
+            Dropped::Penalty => &mut self.penalty,
+        };
+        *counter = counter.saturating_add(1);
+        why
+    }
+}
+
+/// How the door is at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Unauthenticated connections.
+    pub strangers: u32,
+    /// Those of the source with the most.
+    pub most_of_one_source: u32,
+    /// Sources that have a pause.
+    pub penalised: u64,
+    /// Since the start.
+    pub dropped: Drops,
 }
 
 /// One place among the unauthenticated; given back when it is dropped.
@@ -129,16 +167,16 @@ impl Door {
         let source = Source::of(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.penalised(source, now) {
-            return Err(Dropped::Penalty);
+            return Err(counts.dropped.count(Dropped::Penalty));
         }
         if dice < drop_percentage(counts.strangers, limits) {
-            return Err(Dropped::Startups);
+            return Err(counts.dropped.count(Dropped::Startups));
         }
-        let here = counts.per_source.entry(source).or_default();
-        if *here >= limits.startups_per_source {
-            return Err(Dropped::PerSource);
+        let here = counts.per_source.get(&source).copied().unwrap_or(0);
+        if here >= limits.startups_per_source {
+            return Err(counts.dropped.count(Dropped::PerSource));
         }
-        *here += 1;
+        counts.per_source.insert(source, here + 1);
         counts.strangers += 1;
         Ok(Place {
             door: self.clone(),
@@ -167,6 +205,19 @@ impl Door {
         }
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.penalise(source, offence.penalty(), now);
+    }
+
+    /// How it is now.
+    pub fn look(&self, now: OffsetDateTime) -> Look {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let penalised = counts.penalties.keys();
+        let penalised = penalised.filter(|source| counts.penalised(**source, now));
+        Look {
+            strangers: counts.strangers,
+            most_of_one_source: counts.per_source.values().copied().max().unwrap_or(0),
+            penalised: penalised.count() as u64,
+            dropped: counts.dropped,
+        }
     }
 
     /// Unauthenticated connections at this moment.

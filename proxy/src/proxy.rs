@@ -17,6 +17,7 @@ use crate::mfa::{Recent, Sealer};
 use crate::scan::NetworkScanner;
 use crate::state::State;
 use crate::tunnels::Tunnels;
+use crate::vitals::{Counts, Pulse};
 use crate::waiting::Waiting;
 
 /// The proxy: one per process, shared by all connections.
@@ -35,8 +36,8 @@ pub struct Proxy {
     pub host_names: Hourly,
     /// Second factors that were given a moment ago.
     pub recent: Arc<Recent>,
-    config: ArcSwap<Config>,
-    counts: Mutex<Counts>,
+    config: Arc<ArcSwap<Config>>,
+    counts: Arc<Mutex<Counts>>,
     draining: watch::Sender<Phase>,
 }
 
@@ -46,13 +47,6 @@ enum Phase {
     Serving,
     Draining,
     Stopping,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    held: HashMap<UserName, u32>,
-    connections: HashMap<UserName, u32>,
-    to_nodes: HashMap<UserName, u32>,
 }
 
 /// A place among a user's held channels. Bounded (`max_held_channels`), because each one keeps a
@@ -91,7 +85,17 @@ impl Proxy {
         let recent = Arc::new(Recent::default());
         state.addresses().name(config.node_addresses.clone());
         state.addresses().share(config.shared_addresses.clone());
+        let (door, counts) = (Arc::default(), Arc::default());
+        let config = Arc::new(ArcSwap::from_pointee(config));
+        let pulse = Pulse {
+            state: state.clone(),
+            started,
+            door: Arc::clone(&door),
+            counts: Arc::clone(&counts),
+            config: Arc::clone(&config),
+        };
         let commands = admin::Context {
+            pulse: Some(pulse),
             state: state.clone(),
             place: Arc::new(Place {
                 host,
@@ -113,12 +117,12 @@ impl Proxy {
             state,
             started,
             commands,
-            door: Arc::default(),
+            door,
             hosts: keys.hosts,
             host_names: Hourly::default(),
             recent,
-            config: ArcSwap::from_pointee(config),
-            counts: Mutex::default(),
+            config,
+            counts,
             draining: watch::Sender::new(Phase::Serving),
         })
     }

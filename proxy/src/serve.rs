@@ -9,13 +9,14 @@ use std::time::Duration;
 use anteroom_ca::key::Origin;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::addresses;
 use crate::admin;
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::exit::{Exit, Exits};
 use crate::keys::{Keys, KeysError};
+use crate::metrics;
 use crate::mfa::{SealError, Sealer};
 use crate::proxy::Proxy;
 use crate::session;
@@ -118,6 +119,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     let control = listen_control(&options.data_dir.join("ctl.sock"))?;
     let mut signals = Signals::new()?;
 
+    let metrics = serve_metrics(&proxy).await?;
     println!("anteroom: listening on {address}");
     tracing::info!(%address, cluster = %proxy.config().cluster, "listening");
     let mut sessions = JoinSet::new();
@@ -145,6 +147,9 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     }
     drop(listener);
     drain(&proxy, &mut sessions, &mut signals).await;
+    if let Some(metrics) = metrics {
+        metrics.abort();
+    }
     control.abort();
     renewal.abort();
     following.abort();
@@ -233,6 +238,22 @@ async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServeError
         .map_err(ServeError::io(doing()))?;
     let address = listener.local_addr().map_err(ServeError::io(doing()))?;
     Ok((listener, address))
+}
+
+/// The listener of `/metrics`, where the configuration names one.
+async fn serve_metrics(proxy: &Proxy) -> Result<Option<JoinHandle<()>>, ServeError> {
+    let Some(address) = proxy.config().metrics_listen else {
+        return Ok(None);
+    };
+    let Some(pulse) = proxy.commands.pulse.clone() else {
+        return Ok(None);
+    };
+    let doing = || format!("listening on {address} (metrics_listen)");
+    let bound = metrics::listen(address).await;
+    let listener = bound.map_err(ServeError::io(doing()))?;
+    let there = listener.local_addr().map_err(ServeError::io(doing()))?;
+    println!("anteroom: metrics on http://{there}/metrics");
+    Ok(Some(tokio::spawn(metrics::serve(listener, pulse))))
 }
 
 /// The control socket, which makes its user an administrator: 0600 from the first moment.

@@ -123,7 +123,8 @@ fn server_config(
         grace: limits.login_grace_time,
         auth_failures: size(limits.max_auth_failures),
         auth_requests: size(limits.max_auth_requests),
-        ..ssh::Limits::default()
+        channels: size(limits.channels),
+        sessions: size(limits.sessions),
     };
     ServerConfig::new(vec![key], vec![certificate], KEEPALIVE, limits)
 }

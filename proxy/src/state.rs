@@ -41,6 +41,7 @@ mod writer;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anteroom_core::id::ClusterName;
@@ -97,6 +98,8 @@ struct Shared {
     presence: Presence,
     /// Told when nodes were registered or changed.
     nodes: tokio::sync::Notify,
+    /// Whether the last commit failed.
+    failing: AtomicBool,
 }
 
 /// Who does something, and from where.
@@ -227,6 +230,7 @@ impl State {
             addresses: Arc::default(),
             presence,
             nodes: tokio::sync::Notify::new(),
+            failing: AtomicBool::new(false),
         });
         let writer = Writer::new(store, started, Arc::clone(&shared), queue);
         let task = tokio::spawn(writer.run());
@@ -272,6 +276,19 @@ impl State {
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.shared.reader
+    }
+
+    /// Whether the last commit failed, and so new access is refused until one is made.
+    #[must_use]
+    pub fn store_fails(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    /// Jobs that wait for the writer, and how many may.
+    #[must_use]
+    pub fn writer_queue(&self) -> (usize, usize) {
+        let most = self.jobs.max_capacity();
+        (most.saturating_sub(self.jobs.capacity()), most)
     }
 
     /// From where registered nodes may come.

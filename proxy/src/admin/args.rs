@@ -46,7 +46,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Mfa(Mfa),
     /// Show who you are and what you can use
-    Status(Listing),
+    Status(Status),
     /// Print your user name
     Whoami(Listing),
     /// Say which rule decides about a login on a node, and what would make it work
@@ -104,6 +104,16 @@ pub(crate) struct Listing {
     /// How to write the answer
     #[arg(short = 'f', long, value_enum, default_value_t = Format::Text, hide_possible_values = true, value_name = "text|json|yaml")]
     pub(crate) format: Format,
+}
+
+/// Of whom.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Status {
+    /// Show how the proxy is instead, in numbers (needs `list` on `event`)
+    #[arg(long)]
+    pub(crate) server: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
 }
 
 /// Which nodes a listing shows.

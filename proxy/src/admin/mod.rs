@@ -63,6 +63,7 @@ use crate::mfa::{Recent, Sealer};
 use crate::say::{self, LineEnd};
 use crate::state::State;
 use crate::tunnels::Tunnels;
+use crate::vitals::Pulse;
 use crate::waiting::Waiting;
 
 use self::args::{
@@ -93,6 +94,8 @@ pub struct Context {
     pub listings: Listings,
     /// The nodes that are connected by themselves.
     pub tunnels: Arc<Tunnels>,
+    /// How the proxy is; `None` where there is none.
+    pub pulse: Option<Pulse>,
     /// Turns the certificate authorities; `None` where there are no key files.
     pub rotator: Option<Arc<Rotator>>,
     /// Keeps second factors.

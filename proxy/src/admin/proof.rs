@@ -3,7 +3,7 @@
 
 use anteroom_core::policy::{self, Reason};
 
-use super::args::{Command, Request};
+use super::args::{Command, Request, Status};
 use super::io::{Caller, CommandIo};
 use super::run::{Run, Stop};
 use crate::say::clean;
@@ -24,7 +24,7 @@ fn needs(command: &Command) -> Needs {
         Command::Help(_)
         | Command::Mfa(_)
         | Command::Version
-        | Command::Status(_)
+        | Command::Status(Status { server: false, .. })
         | Command::Whoami(_)
         | Command::Config(_) => Needs::AKey,
         // The decisions of an administrator by another name.
@@ -42,7 +42,8 @@ fn needs(command: &Command) -> Needs {
         | Command::Cert(_)
         | Command::Tokens(_)
         | Command::Lock(_)
-        | Command::Locks(_) => Needs::Everything,
+        | Command::Locks(_)
+        | Command::Status(Status { server: true, .. }) => Needs::Everything,
     }
 }
 

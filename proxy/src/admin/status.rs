@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anteroom_ca::user::{Conditions, verify};
+use anteroom_core::admin::{AdminObject, AdminVerb};
 use anteroom_core::credential::{AllowedResources, Credential};
 use anteroom_core::id::{Login, RequestId, ResourceId, UserName};
 use anteroom_core::policy::{self, Access, Capabilities, Decision, Identity, UsableNode};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::Context;
-use super::args::Listing;
+use super::args::{Listing, Status as StatusArgs};
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;
@@ -85,11 +86,27 @@ impl<I: CommandIo> Run<'_, I> {
         admitted(self.ctx, self.caller)
     }
 
-    pub(crate) async fn status(&mut self, listing: Listing) -> Ended {
+    pub(crate) async fn status(&mut self, args: StatusArgs) -> Ended {
+        let listing = args.listing;
+        if args.server {
+            return self.status_of_server(listing).await;
+        }
         let identity = self.identity("status")?.clone();
         let status = self.status_of(&identity);
         let now = self.ctx.state.now();
         self.listing(listing.format, &status, || status.render(now))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    /// How the proxy is, for those who may read its log.
+    async fn status_of_server(&mut self, listing: Listing) -> Ended {
+        self.require(AdminVerb::List, AdminObject::Events)?;
+        let Some(pulse) = self.ctx.pulse.clone() else {
+            return Err(Stop::new(Exit::Unavailable, "no proxy runs here"));
+        };
+        let vitals = pulse.take().await;
+        self.listing(listing.format, &vitals, || vitals.render())
             .await?;
         Ok(Exit::Done)
     }

@@ -260,6 +260,7 @@ async fn world() -> World {
         },
         listings: crate::listings::Listings::default(),
         tunnels: Arc::default(),
+        pulse: None,
         state,
         place: Arc::new(Place {
             host: "proxy.example.com".to_owned(),

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration as StdDuration;
 
 use anteroom_core::allowance::Allowance;
@@ -933,6 +934,7 @@ impl Writer {
             let (mut group, next) = self.gather(failed).await;
             let committed = self.commit(&mut group).await;
             failed = committed.is_err();
+            self.shared.failing.store(failed, Ordering::Relaxed);
             if let Err(error) = &committed {
                 tracing::error!(%error, "the store failed; new access is refused until it is back");
                 // Whoever watches looks at the time, too: what has ended ends without the store.

@@ -45,3 +45,4 @@ mod second_factor;
 mod serve;
 mod tunnel;
 mod tunnel_net;
+mod vitals;
