@@ -13,6 +13,7 @@
 mod addresses;
 pub mod admin;
 pub mod agent;
+pub mod announce;
 pub mod audit;
 pub mod authority;
 pub mod bridge;

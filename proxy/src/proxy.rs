@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::admin::{self, Place, SecondFactorContext};
+use crate::announce::Announcements;
 use crate::config::Config;
 use crate::keys::{HostKeys, Keys};
 use crate::limits::{Door, Hourly};
@@ -36,6 +37,8 @@ pub struct Proxy {
     pub host_names: Hourly,
     /// Second factors that were given a moment ago.
     pub recent: Arc<Recent>,
+    /// What node agents are told of.
+    pub announcements: Announcements,
     config: Arc<ArcSwap<Config>>,
     counts: Arc<Mutex<Counts>>,
     draining: watch::Sender<Phase>,
@@ -121,6 +124,7 @@ impl Proxy {
             hosts: keys.hosts,
             host_names: Hourly::default(),
             recent,
+            announcements: Announcements::default(),
             config,
             counts,
             draining: watch::Sender::new(Phase::Serving),

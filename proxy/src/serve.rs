@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::addresses;
 use crate::admin;
+use crate::announce;
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::exit::{Exit, Exits};
 use crate::keys::{Keys, KeysError};
@@ -128,6 +129,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     addresses::first_look(&proxy).await;
     let following = tokio::spawn(addresses::follow(proxy.clone()));
     let tunnels = tokio::spawn(tunnels::follow(proxy.clone()));
+    let announcing = tokio::spawn(announce::follow(proxy.clone()));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -154,6 +156,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     renewal.abort();
     following.abort();
     tunnels.abort();
+    announcing.abort();
     std::fs::remove_file(options.data_dir.join("ctl.sock")).ok();
     proxy.state.close().await;
     Ok(())

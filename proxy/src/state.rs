@@ -20,6 +20,7 @@
 //! ```
 
 mod addresses;
+mod agents;
 mod allowances;
 mod authorities;
 mod certificates;
@@ -61,6 +62,7 @@ use authorities::Learning;
 use writer::{Draft, Message, Work, Writer};
 
 pub use addresses::NodeAddresses;
+pub use agents::{HostKey, OwnConnection, OwnError};
 pub use allowances::{AllowError, Allowed, DisallowError};
 pub use authorities::{Adopted, Learner};
 pub use certificates::{IssueError, Issued, Subject};

@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anteroom_core::id::{KeyFingerprint, NodeId};
+use anteroom_core::id::NodeId;
 use anteroom_core::view::View;
-use ssh_key::PublicKey;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::proxy::Proxy;
 use crate::say;
+use crate::state::HostKey;
 use anteroom_ssh::{ChannelStream, Connection};
 
 /// How long the holder of a node's place has to answer before a second connection takes it: longer than any
@@ -47,35 +47,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often what was seen of nodes is written to the database.
 const WRITE_PRESENCE: Duration = Duration::from_secs(60);
 
-/// A host key as the view compares it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostKey {
-    /// Type and key as OpenSSH writes them, without a comment.
-    pub openssh: String,
-    /// Its fingerprint.
-    pub fingerprint: KeyFingerprint,
-}
-
-impl HostKey {
-    /// `None` for a key that cannot be written down, which no node has.
-    #[must_use]
-    pub fn of(key: &PublicKey) -> Option<Self> {
-        let bare = PublicKey::from(key.key_data().clone());
-        let fingerprint = anteroom_ca::key::fingerprint(key).to_string();
-        Some(Self {
-            openssh: bare.to_openssh().ok()?.trim().to_owned(),
-            fingerprint: KeyFingerprint::parse(&fingerprint).ok()?,
-        })
-    }
-
-    /// Whether the node comes by a tunnel and proves itself by this key now.
-    #[must_use]
-    pub fn opens(&self, view: &View, node: &NodeId, now: OffsetDateTime) -> bool {
-        view.node(node).is_some_and(|node| {
-            node.addr.dialled().is_none()
-                && view.is_host_key_of(node, &self.openssh, &self.fingerprint, now)
-        })
-    }
+/// By which keys a tunnel is its node's.
+#[derive(Debug)]
+struct Keys {
+    /// The one that it logged in with, or that has taken its place since.
+    own: HostKey,
+    /// One that is about to.
+    expected: Option<HostKey>,
 }
 
 /// The tunnel of one node.
@@ -84,8 +62,7 @@ pub struct Tunnel {
     node: NodeId,
     from: SocketAddr,
     since: OffsetDateTime,
-    /// The key that it logged in with, or the one that has taken its place since.
-    key: Mutex<HostKey>,
+    key: Mutex<Keys>,
     connection: Connection,
     /// What the node asked to be listened on, by which it knows its forward again.
     address: String,
@@ -107,7 +84,10 @@ impl Tunnel {
             node,
             from,
             since,
-            key: Mutex::new(key),
+            key: Mutex::new(Keys {
+                own: key,
+                expected: None,
+            }),
             connection,
             address,
             port,
@@ -117,15 +97,32 @@ impl Tunnel {
 
     /// The key that the node proves itself by on this connection.
     pub fn key(&self) -> HostKey {
-        self.key
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.keys().own.clone()
     }
 
-    /// Another key has taken its place.
-    pub fn replace_key(&self, key: HostKey) {
-        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    /// A key that is about to take the own one's place counts as well, until that is settled.
+    pub fn expect_key(&self, key: Option<HostKey>) {
+        self.keys().expected = key;
+    }
+
+    /// The expected key has taken the own one's place.
+    pub fn take_expected_key(&self) {
+        let mut keys = self.keys();
+        if let Some(key) = keys.expected.take() {
+            keys.own = key;
+        }
+    }
+
+    /// Whether it is its node's tunnel now.
+    fn counts(&self, view: &View, now: OffsetDateTime) -> bool {
+        let keys = self.keys();
+        let mut keys = std::iter::once(&keys.own).chain(&keys.expected);
+        keys.any(|key| key.opens(view, &self.node, now))
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Keys> {
+        // Each change is one assignment: a panic leaves nothing half done.
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends its connection with a sentence.
@@ -287,7 +284,7 @@ impl Tunnels {
         now: OffsetDateTime,
     ) -> Result<TunnelStream, NoWay> {
         let tunnel = self.all().open.get(node).cloned().ok_or(NoWay::None)?;
-        if tunnel.connection.is_closed() || !tunnel.key().opens(view, node, now) {
+        if tunnel.connection.is_closed() || !tunnel.counts(view, now) {
             return Err(NoWay::None);
         }
         let place = Arc::clone(&tunnel.places).try_acquire_owned();
@@ -403,7 +400,7 @@ pub(crate) async fn follow(proxy: Arc<Proxy>) {
 fn look(proxy: &Proxy) {
     let (view, now) = (proxy.state.view(), proxy.state.now());
     for tunnel in proxy.tunnels().every() {
-        if !tunnel.key().opens(&view, &tunnel.node, now) {
+        if !tunnel.counts(&view, now) {
             tunnel.connection.say_goodbye(say::TUNNEL_NO_MORE);
         }
     }

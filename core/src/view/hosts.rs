@@ -79,6 +79,21 @@ impl View {
         self
     }
 
+    /// The keys that host certificates of the node certify.
+    pub fn certified_keys_of(&self, node: &NodeId) -> impl Iterator<Item = &KeyFingerprint> {
+        self.hosts.of(node).iter().map(|one| &one.key)
+    }
+
+    /// The nodes that the key was certified for. Looks at all of them: for what is done seldom.
+    pub fn nodes_certified_for<'v>(
+        &'v self,
+        key: &'v KeyFingerprint,
+    ) -> impl Iterator<Item = NodeId> + 'v {
+        let all = self.hosts.0.iter();
+        all.filter(move |(_, known)| known.iter().any(|one| one.key == *key))
+            .map(|(node, _)| *node)
+    }
+
     /// Whether `key` (type and key as OpenSSH writes them, without a comment) is one that the node proves
     /// itself by now: it is pinned, or of a host certificate that was issued for the node and counts. Locks
     /// on the node, the key and the certificate shut it out.

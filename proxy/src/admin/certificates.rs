@@ -32,7 +32,7 @@ use super::run::{Ended, Run, Stop, some};
 use crate::authority::{Authorities, AuthorityKind, Unavailable};
 use crate::exit::{Exit, Exits};
 use crate::say::{self, clean};
-use crate::state::{IssueError, Subject};
+use crate::state::{IssueError, State as Shared, Subject};
 use crate::store::ValidCertificate;
 
 impl<I: CommandIo> Run<'_, I> {
@@ -226,6 +226,27 @@ pub(crate) fn admitted_names<'t>(
         }
     }
     found
+}
+
+/// The revocation list of this moment without its edition, to compare it by, and with it, as sshd reads it.
+pub(crate) async fn revocations_now(state: &Shared) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let now = state.now();
+    let valid = state.reader().valid_certificates(now).await;
+    let valid = valid.map_err(|error| error.to_string())?;
+    let authorities = state.authorities().ok_or("there are no keys")?;
+    let list = revocations(&state.view(), &authorities, &valid, now);
+    let edition = |version, generated| Edition {
+        version,
+        generated,
+        comment: format!("anteroom of {}", state.cluster()),
+    };
+    let none = list.to_bytes(&edition(0, OffsetDateTime::UNIX_EPOCH));
+    let version = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+    let list = list.to_bytes(&edition(version, now));
+    match (none, list) {
+        (Ok(none), Ok(list)) => Ok((none, list)),
+        (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
+    }
 }
 
 fn not_issued(error: &IssueError, shown: &str) -> Stop {

@@ -40,6 +40,18 @@ pub(crate) struct CheckedKey {
     pub(crate) openssh: String,
 }
 
+/// The one key of a text, as a host key is stored.
+pub(crate) fn one_host_key(text: &str) -> Result<String, String> {
+    let found = parse_all(text).map_err(|error| error.to_string())?;
+    match found.as_slice() {
+        [one] => Ok(one.openssh.clone()),
+        several => Err(format!(
+            "there are {} keys; a certificate is for one",
+            several.len()
+        )),
+    }
+}
+
 /// Reads the keys of a text: public key files, `authorized_keys` without options, and what `ssh-keyscan` prints.
 pub(crate) fn parse_all(text: &str) -> Result<Vec<CheckedKey>, KeyError> {
     if text.contains("PRIVATE KEY-----") {

@@ -70,10 +70,12 @@ use self::args::{
     Allows, Audit, Auth, Command, Locks, Mfa, Nodes, Request, Requests, Tokens, Users,
 };
 pub(crate) use self::certificates::admitted_names;
+pub(crate) use self::certificates::revocations_now;
 pub use self::io::{
     AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
     TerminalSize, Typed,
 };
+pub(crate) use self::keys::one_host_key;
 use self::line::Parsed;
 pub use self::line::{Channel, CommandLine, LONGEST_LINE, MOST_WORDS, UsageError};
 pub use self::requests::exit_of;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anteroom_core::node::MOST_SAID_LABELS;
 use time::OffsetDateTime;
 
 use super::{clean, stamp};
@@ -63,3 +64,21 @@ pub const TUNNEL_TOO_MANY: &str = "too many connections of nodes; try again late
 
 /// To a second control channel.
 pub const TUNNEL_ONE_CONTROL: &str = "this connection has a control channel already";
+
+/// To an agent whose message is none.
+#[must_use]
+pub fn agent_not_understood(why: &str) -> String {
+    format!("the message is not understood: {why}")
+}
+
+/// To an agent whose message is too long.
+#[must_use]
+pub fn agent_too_long(bytes: usize) -> String {
+    format!(
+        "a message is at most {bytes} bytes long; a node says at most {MOST_SAID_LABELS} labels of itself"
+    )
+}
+
+/// To an agent that asks for certificates without end.
+pub const AGENT_RENEWS_TOO_OFTEN: &str =
+    "a host certificate was asked for a moment ago; wait ten seconds";

@@ -15,13 +15,14 @@ use anteroom_core::view::View;
 use anteroom_node::protocol::SUBSYSTEM;
 use ssh_key::PublicKey;
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::audit::{Entry, Event};
 use crate::exit::Exit;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd};
-use crate::tunnels::{HostKey, Taken, Tunnel};
+use crate::state::HostKey;
+use crate::tunnels::{Taken, Tunnel};
 use anteroom_ssh::{
     Answer, Channel, ChannelRequest, Connection, Event as Said, OpenRefusal, Opening,
 };
@@ -100,7 +101,7 @@ pub(super) struct TunnelDoor {
     since: OffsetDateTime,
     connection: Connection,
     tunnel: OnceLock<Arc<Tunnel>>,
-    routed: Notify,
+    routed: watch::Sender<bool>,
     /// Whether the control channel was opened.
     controlled: AtomicBool,
     /// Whether something that is not permitted was written to the log.
@@ -122,7 +123,7 @@ impl TunnelDoor {
             since,
             connection,
             tunnel: OnceLock::new(),
-            routed: Notify::new(),
+            routed: watch::Sender::new(false),
             controlled: AtomicBool::new(false),
             logged: AtomicBool::new(false),
         });
@@ -134,7 +135,7 @@ impl TunnelDoor {
     async fn live(self: Arc<Self>) {
         tokio::select! {
             biased;
-            () = self.routed.notified() => {}
+            () = self.is_routed() => {}
             // INVARIANT: the connection is over only when `listen` is, so that what it routed is seen below.
             () = self.connection.closed() => {}
             () = tokio::time::sleep(FIRST_FORWARD) => {
@@ -154,6 +155,23 @@ impl TunnelDoor {
         let entry = self.entry().state("closed");
         self.log(if held { entry } else { entry.reason(taken) })
             .await;
+    }
+
+    /// Resolves when the node has got its forward.
+    async fn is_routed(&self) {
+        let mut routed = self.routed.subscribe();
+        // The sender is in `self`: an error cannot happen while `self` is borrowed.
+        if routed.wait_for(|routed| *routed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The tunnel, once it is there; `None` if it does not come.
+    async fn routed(&self) -> Option<Arc<Tunnel>> {
+        tokio::time::timeout(FIRST_REQUEST, self.is_routed())
+            .await
+            .ok()?;
+        self.tunnel.get().cloned()
     }
 
     async fn ask_again(&self, tunnel: &Tunnel) {
@@ -204,7 +222,7 @@ impl TunnelDoor {
                 }
                 // Set once: this is the only place, and requests come one after the other.
                 let _ = self.tunnel.set(tunnel);
-                self.routed.notify_one();
+                self.routed.send_replace(true);
                 Some(told)
             }
             Err(taken) => {

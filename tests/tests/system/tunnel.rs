@@ -532,3 +532,229 @@ fn a_stalled_session_does_not_stop_the_others_of_its_tunnel() {
     assert!(took < Duration::from_secs(20), "{took:?}");
     assert!(stalled.iter().all(Proc::is_running));
 }
+
+/// The control channel of a node agent, spoken by hand beside the forward.
+struct Agent(Proc);
+
+impl Agent {
+    fn open(world: &World, key: &str) -> Self {
+        let port = world.node("iot").port;
+        let forward = format!("0:localhost:{port}");
+        let ssh = with_key(
+            world.port,
+            "node+iot",
+            key,
+            &["-o", "ExitOnForwardFailure=yes"],
+        )
+        .args(["-R", &forward, "-s", "127.0.0.1", "anteroom-node"])
+        .stdin_open()
+        .start();
+        Self(ssh)
+    }
+
+    fn say(&mut self, message: &serde_json::Value) {
+        self.0.say(format!("{message}\n"));
+    }
+
+    /// Waits for a message of that kind; what comes before is passed over.
+    #[track_caller]
+    fn hear(&self, kind: &str) -> serde_json::Value {
+        let heard = self.0.expect_out(&format!("{{\"say\":\"{kind}\""));
+        let start = heard.rfind("{\"say\"").unwrap();
+        let rest = self.0.expect_out("}\n");
+        let line = format!("{}{rest}", &heard[start..]);
+        serde_json::from_str(line.trim()).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+}
+
+fn labels_of(world: &World) -> serde_json::Value {
+    world
+        .ctl(&["nodes", "show", "iot", "--format", "json"])
+        .json()["labels"]
+        .clone()
+}
+
+#[test]
+fn an_agent_is_told_whom_to_trust_and_what_is_revoked_and_of_every_change() {
+    let world = world();
+    let own = world
+        .node("iot")
+        .host_key(KeyType::Ed25519)
+        .display()
+        .to_string();
+    let mut agent = Agent::open(&world, &own);
+    agent.say(&serde_json::json!({"say": "hello", "version": "1", "labels": {}}));
+    let welcome = agent.hear("welcome");
+    assert_eq!(welcome["node_id"], world.node("iot").uuid);
+    assert_eq!(welcome["cluster"], World::CLUSTER);
+    let told = agent.hear("authorities");
+    let exported = world.ctl(&["auth", "export", "--type", "node"]).text();
+    let signing = told["node_ca"][0].as_str().unwrap();
+    assert!(exported.starts_with(signing), "{told} {exported}");
+    let first = agent.hear("revoked");
+    assert!(
+        first["krl"].as_str().unwrap().starts_with("U1NIS1JM"),
+        "SSHKRL: {first}"
+    );
+    // Messages of a kind that it does not know are passed over, and lines that are none are refused.
+    agent.say(&serde_json::json!({"say": "sing", "what": "la"}));
+    agent.0.say("nonsense\n");
+    let refused = agent.hear("refused");
+    assert!(
+        refused["why"].as_str().unwrap().contains("not understood"),
+        "{refused}"
+    );
+    world
+        .ctl(&["auth", "rotate", "--type", "node", "--stage", "announce"])
+        .exits(0);
+    assert_eq!(
+        agent.hear("authorities")["node_ca"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    world.ctl(&["lock", "--serial", "77"]).exits(0);
+    assert_ne!(agent.hear("revoked"), first);
+    // What it learns so does not count as learnt: a login has to show it.
+    let status = world.ctl(&["auth", "status", "--format", "json"]).text();
+    assert!(status.contains("iot"), "{status}");
+    // Not on a connection that has no forward, and not twice.
+    let alone =
+        by_hand(&world, &["-s", "127.0.0.1", "anteroom-node"]).run_within(Duration::from_secs(30));
+    alone.exits(77).says("this one did not");
+}
+
+#[test]
+fn what_a_node_says_of_itself_never_wins_and_is_bounded() {
+    let world = world();
+    let own = world
+        .node("iot")
+        .host_key(KeyType::Ed25519)
+        .display()
+        .to_string();
+    let mut agent = Agent::open(&world, &own);
+    let labels = serde_json::json!({"env": "prod", "kernel": "6.1"});
+    agent.say(&serde_json::json!({"say": "hello", "version": "1", "labels": labels}));
+    agent.hear("welcome");
+    until("the label is there", || {
+        labels_of(&world)["kernel"] == "6.1"
+    });
+    assert_eq!(
+        labels_of(&world)["env"],
+        "staging",
+        "an operator has set it"
+    );
+    let many: std::collections::BTreeMap<_, _> = (0..10_000)
+        .map(|n| (format!("k{n}"), "v".to_owned()))
+        .collect();
+    for (labels, why) in [
+        (serde_json::json!(many), "at most 64 labels"),
+        (serde_json::json!({"anteroom/x": "y"}), "reserved"),
+        (serde_json::json!({"a": "b\u{1b}[2J"}), "control characters"),
+        (serde_json::json!({"a": "x".repeat(257)}), "at most"),
+    ] {
+        agent.say(&serde_json::json!({"say": "heartbeat", "labels": labels}));
+        let refused = agent.hear("refused");
+        assert!(
+            refused["why"].as_str().unwrap().contains(why),
+            "{why}: {refused}"
+        );
+    }
+    agent.say(&serde_json::json!({"say": "heartbeat", "labels": {"kernel": "6.2"}}));
+    until("the last word counts", || {
+        labels_of(&world)["kernel"] == "6.2"
+    });
+    let count = |event: &str| {
+        let all = world.events(event);
+        all.iter().filter(|entry| entry["node"] == "iot").count()
+    };
+    assert_eq!(count("node.update"), 2);
+    let refused = world.events("node.tunnel");
+    let refused = refused.iter().filter(|entry| entry["success"] == false);
+    assert_eq!(refused.count(), 1, "once per connection");
+}
+
+#[test]
+fn a_node_renews_its_certificate_and_replaces_its_own_key_and_no_other() {
+    let world = world();
+    let carol = world.person("carol");
+    let own = world
+        .node("iot")
+        .host_key(KeyType::Ed25519)
+        .display()
+        .to_string();
+    let public = |key: &str| {
+        fs::read_to_string(format!("{key}.pub"))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    let mut agent = Agent::open(&world, &own);
+    agent.say(&serde_json::json!({"say": "hello", "version": "1"}));
+    agent.hear("revoked");
+    let other = world
+        .node("n2")
+        .host_key(KeyType::Ed25519)
+        .display()
+        .to_string();
+    let renew = |key: &str| serde_json::json!({"say": "renew", "key": public(key)});
+    agent.say(&renew(&other));
+    let refused = agent.hear("refused");
+    assert!(
+        refused["why"]
+            .as_str()
+            .unwrap()
+            .contains("belongs to another node"),
+        "{refused}"
+    );
+    agent.say(&renew(&own));
+    assert!(
+        agent.hear("refused")["why"]
+            .as_str()
+            .unwrap()
+            .contains("a moment ago")
+    );
+    thread::sleep(Duration::from_secs(10));
+    agent.say(&renew(&own));
+    let certificate = agent.hear("host_certificate")["certificate"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let file = world.path("cert.pub");
+    fs::write(&file, certificate).unwrap();
+    let shown = Cmd::new("ssh-keygen").arg("-Lf").arg(&file).run();
+    shown
+        .exits(0)
+        .prints_part(&world.node("iot").uuid)
+        .prints_part("host certificate");
+    // Another key takes the place of the one that this connection was made with, which goes on.
+    let new = world.path("new_key").display().to_string();
+    KeyType::Ed25519.generate(std::path::Path::new(&new), "new");
+    thread::sleep(Duration::from_secs(10));
+    agent.say(&renew(&new));
+    agent.hear("host_certificate");
+    thread::sleep(Duration::from_secs(1));
+    assert!(agent.0.is_running() && world.is_connected("iot"));
+    let shown = world
+        .ctl(&["nodes", "show", "iot", "--format", "json"])
+        .text();
+    let body = |key: &str| public(key).split_whitespace().nth(1).unwrap().to_owned();
+    assert!(
+        shown.contains(&body(&new)) && !shown.contains(&body(&own)),
+        "{shown}"
+    );
+    // The node's sshd still shows the old one.
+    carol
+        .ssh(Way::OneHop, &[], &target(), &["true"])
+        .run()
+        .exits(69);
+    drop(agent);
+    until("it is gone", || !world.is_connected("iot"));
+    let forward = |key: &str| {
+        with_key(world.port, "node+iot", key, &FORWARD).args(["0:localhost:1", "127.0.0.1"])
+    };
+    forward(&own).run().exits(255).says("Permission denied");
+    let _tunnel = forward(&new).start();
+    until("the new key opens it", || world.is_connected("iot"));
+}

@@ -1,0 +1,149 @@
+//! What node agents are told of: whom to trust, and what is revoked. Made once for all of them, when it changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anteroom_node::protocol::{FromProxy, LONGEST_LINE};
+use bytes::Bytes;
+use ssh_key::PublicKey;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admin;
+use crate::authority::Authorities;
+use crate::proxy::Proxy;
+
+/// How often is looked whether authorities were turned: that is no change that decisions wait for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the revocation list is made, at most: it reads every certificate that is valid.
+const LIST_AGAIN: Duration = Duration::from_secs(10);
+
+/// How often it is made at least: certificates end without anybody's doing.
+const LIST_ANYHOW: Duration = Duration::from_secs(600);
+
+/// A message as it is written on a control channel, shared by all of them; `None` until it is known.
+pub type Line = Option<Bytes>;
+
+/// The latest of each message that every agent gets.
+#[derive(Debug)]
+pub struct Announcements {
+    authorities: watch::Sender<Line>,
+    revoked: watch::Sender<Line>,
+    /// Told when the first agent comes, which wants a list.
+    wanted: tokio::sync::Notify,
+}
+
+impl Default for Announcements {
+    fn default() -> Self {
+        Self {
+            authorities: watch::Sender::new(None),
+            revoked: watch::Sender::new(None),
+            wanted: tokio::sync::Notify::new(),
+        }
+    }
+}
+
+impl Announcements {
+    /// The authorities, now and whenever they change.
+    pub fn authorities(&self) -> watch::Receiver<Line> {
+        let mut told = self.authorities.subscribe();
+        told.mark_changed();
+        told
+    }
+
+    /// The revocation list, now and whenever it changes.
+    pub fn revoked(&self) -> watch::Receiver<Line> {
+        let mut told = self.revoked.subscribe();
+        told.mark_changed();
+        self.wanted.notify_one();
+        told
+    }
+}
+
+/// Keeps them up to date for as long as the proxy lives.
+pub(crate) async fn follow(proxy: Arc<Proxy>) {
+    let told = &proxy.announcements;
+    let mut changes = proxy.state.changes();
+    let mut known: Option<Arc<Authorities>> = None;
+    let mut listed: Option<(Instant, Vec<u8>)> = None;
+    let mut stale = true;
+    loop {
+        let now = proxy.state.authorities();
+        let same = match (&now, &known) {
+            (Some(now), Some(known)) => Arc::ptr_eq(now, known),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            told.authorities
+                .send_replace(now.as_deref().and_then(line_of));
+            known = now;
+            stale = true;
+        }
+        let due = match &listed {
+            None => true,
+            Some((at, _)) => at.elapsed() > if stale { LIST_AGAIN } else { LIST_ANYHOW },
+        };
+        if due && told.revoked.receiver_count() > 0 {
+            stale = false;
+            let before = listed.take().map(|(_, content)| content);
+            listed = Some((Instant::now(), list(&proxy, before).await));
+        }
+        tokio::select! {
+            _ = changes.changed() => stale = true,
+            () = told.wanted.notified() => {}
+            () = tokio::time::sleep(LOOK) => continue,
+        }
+        // Changes come in crowds.
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Makes the list, tells it if it is another than `before`, and returns what it was compared by.
+async fn list(proxy: &Proxy, before: Option<Vec<u8>>) -> Vec<u8> {
+    match admin::revocations_now(&proxy.state).await {
+        Ok((content, _)) if before.as_ref() == Some(&content) => content,
+        Ok((content, list)) => {
+            let message = FromProxy::Revoked {
+                krl: encoded(&list),
+            };
+            match written(&message) {
+                Some(line) => {
+                    proxy.announcements.revoked.send_replace(Some(line));
+                }
+                None => tracing::error!("the revocation list is too long for node agents"),
+            }
+            content
+        }
+        Err(why) => {
+            tracing::warn!("the revocation list for node agents was not made: {why}");
+            before.unwrap_or_default()
+        }
+    }
+}
+
+fn encoded(list: &[u8]) -> String {
+    use ssh_key::encoding::base64::{Base64, Encoding as _};
+    Base64::encode_string(list)
+}
+
+fn line_of(authorities: &Authorities) -> Option<Bytes> {
+    let lines = |keys: Vec<PublicKey>| -> Option<Vec<String>> {
+        let bare = keys
+            .into_iter()
+            .map(|key| PublicKey::from(key.key_data().clone()));
+        bare.map(|key| key.to_openssh().ok()).collect()
+    };
+    written(&FromProxy::Authorities {
+        node_ca: lines(authorities.node.record.trusted())?,
+        host_ca: lines(authorities.host.record.trusted())?,
+    })
+}
+
+/// A message as a line; `None` if it is too long.
+pub(crate) fn written(message: &FromProxy) -> Option<Bytes> {
+    let mut line = serde_json::to_vec(message).ok()?;
+    line.push(b'\n');
+    (line.len() <= LONGEST_LINE).then(|| line.into())
+}
