@@ -77,6 +77,24 @@ impl Certificate {
     }
 }
 
+/// When a probe is valid, in seconds from now; it may be over, or begin later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) from: i64,
+    pub(crate) until: i64,
+}
+
+impl Window {
+    /// The two ends, in seconds since 1970.
+    fn at(self, now: u64) -> Option<(u64, u64)> {
+        let (from, until) = (
+            now.checked_add_signed(self.from)?,
+            now.checked_add_signed(self.until)?,
+        );
+        Some((from, until))
+    }
+}
+
 /// What a certificate is for; each class has rules of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -84,6 +102,8 @@ pub(crate) enum Class {
     Access,
     /// The same in a person's hand, for direct use.
     Direct,
+    /// A question to a node: never used, and of no use.
+    Probe(Window),
     /// A person, signed by the user authority.
     Identity,
     /// The proxy's own host certificate.
@@ -97,7 +117,7 @@ pub(crate) enum Class {
 impl Class {
     fn cert_type(self) -> CertType {
         match self {
-            Self::Access | Self::Direct | Self::Identity => CertType::User,
+            Self::Access | Self::Direct | Self::Probe(_) | Self::Identity => CertType::User,
             Self::Proxy | Self::Inner | Self::Node => CertType::Host,
         }
     }
@@ -111,6 +131,8 @@ impl Class {
             Self::Direct => Duration::minutes(5),
             // More than any session: the roles' `max_session_ttl` and the configuration say less.
             Self::Identity => Duration::days(7),
+            // A clock that was never set is further off than this, and found by other means.
+            Self::Probe(_) => Duration::days(31),
             // Checked once, when the inner connection begins: a rekey compares with the key seen then.
             Self::Inner => Duration::hours(1),
             // Renewed long before; a node without an agent is renewed by hand.
@@ -125,7 +147,7 @@ impl Class {
                 .any(|extension| extension.name() == name),
             // Read and compared as a whole in `lint_options`.
             Self::Identity => true,
-            Self::Proxy | Self::Inner | Self::Node => false,
+            Self::Probe(_) | Self::Proxy | Self::Inner | Self::Node => false,
         }
     }
 }
@@ -226,7 +248,22 @@ impl Draft<'_> {
             class: self.class.name(),
         };
         let valid_before = u64::try_from(self.valid_before.unix_timestamp()).map_err(|_| ended)?;
-        let valid_after = at.seconds().saturating_sub(BACKDATE);
+        let valid_after = match self.class {
+            Class::Probe(window) => {
+                window
+                    .at(at.seconds())
+                    .ok_or(LintError::Lifetime {
+                        class: self.class.name(),
+                    })?
+                    .0
+            }
+            Class::Access
+            | Class::Direct
+            | Class::Identity
+            | Class::Proxy
+            | Class::Inner
+            | Class::Node => at.seconds().saturating_sub(BACKDATE),
+        };
         let mut builder = Builder::new(
             nonce,
             self.subject.key_data().clone(),
@@ -363,6 +400,7 @@ impl Class {
         match self {
             Self::Access => "an access certificate",
             Self::Direct => "a certificate for direct use",
+            Self::Probe(_) => "a question to a node",
             Self::Identity => "an identity certificate",
             Self::Proxy => "the proxy's host certificate",
             Self::Inner => "an inner server's host certificate",
@@ -434,9 +472,9 @@ fn lint_principals(class: Class, principals: &[String]) -> Result<(), LintError>
         }
     }
     match (class, principals) {
-        (Class::Access | Class::Direct | Class::Identity | Class::Inner, [_])
+        (Class::Access | Class::Direct | Class::Probe(_) | Class::Identity | Class::Inner, [_])
         | (Class::Proxy, _) => Ok(()),
-        (Class::Access | Class::Direct | Class::Identity | Class::Inner, _) => {
+        (Class::Access | Class::Direct | Class::Probe(_) | Class::Identity | Class::Inner, _) => {
             Err(LintError::PrincipalCount { found })
         }
         (Class::Node, [first, ..]) if NodeId::parse(first).is_ok() => Ok(()),
@@ -461,9 +499,12 @@ fn is_safe(principal: &str) -> bool {
 }
 
 fn is_of_class(class: Class, principal: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     match class {
+        // The login alone, or as in the certificates that are used.
+        Class::Probe(_) if principal.bytes().all(plain) => true,
+        Class::Probe(_) => is_of_class(Class::Access, principal),
         Class::Access | Class::Direct => principal.split_once('@').is_some_and(|(login, node)| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
             !login.is_empty()
                 && login.bytes().all(plain)
                 && NodeId::parse(node).is_ok_and(|id| id.to_string() == node)
@@ -477,10 +518,19 @@ fn is_of_class(class: Class, principal: &str) -> bool {
 
 fn lint_times(class: Class, cert: &Wire, at: IssueTime) -> Result<(), LintError> {
     let (from, until, now) = (cert.valid_after(), cert.valid_before(), at.seconds());
+    let longest = class.max_lifetime().whole_seconds().unsigned_abs();
+    if let Class::Probe(window) = class {
+        let asked = window.at(now) == Some((from, until)) && from < until;
+        return match asked && until - from <= longest {
+            true => Ok(()),
+            false => Err(LintError::Lifetime {
+                class: class.name(),
+            }),
+        };
+    }
     if from > now || from < now.saturating_sub(BACKDATE) {
         return Err(LintError::ValidAfter { found: from, now });
     }
-    let longest = class.max_lifetime().whole_seconds().unsigned_abs();
     match until > now
         && until
             .checked_sub(from)
@@ -506,6 +556,13 @@ fn lint_options(class: Class, command: Option<&str>, cert: &Wire) -> Result<(), 
                 *forced == only && is_command(only) && is_block_list(value)
             }
             (None | Some(_), _) => false,
+        },
+        // A command that does nothing, always.
+        Class::Probe(_) => match options.as_slice() {
+            [(FORCE_COMMAND, forced), (SOURCE_ADDRESS, value)] => {
+                command == Some(NOTHING) && *forced == NOTHING && is_block_list(value)
+            }
+            _ => false,
         },
         // Pinned or not, and nothing else: `claims::read` compares it with what the extension says.
         Class::Identity => command.is_none() && crate::user::claims::read(cert).is_ok(),
@@ -619,6 +676,9 @@ pub(crate) const MAX_PRINCIPALS: usize = 32;
 pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
 pub(crate) const FORCE_COMMAND: &str = "force-command";
+
+/// The command that does nothing, which the login's shell is given where nothing is to be done.
+pub(crate) const NOTHING: &str = "/bin/false";
 
 pub(crate) const SOURCE_ADDRESS: &str = "source-address";
 

@@ -4,6 +4,7 @@
 //! `LOGIN@NODE_UUID`, and the critical options `source-address` and, under a grant for one command, `force-command`:
 //! sshd then runs that command, whatever is asked for. The extensions say what the session may do.
 
+mod probe;
 mod verify;
 
 use anteroom_core::id::{ClusterName, ResourceId, SessionId};
@@ -19,6 +20,7 @@ use crate::serial::Serial;
 use crate::source::SourceAddresses;
 use crate::time_of_issue::IssueTime;
 
+pub use probe::{Question, probe};
 pub use verify::{Conditions, Refused, Rights, VerifiedAccess, verify};
 
 /// What an access certificate needs besides the permit and the key.

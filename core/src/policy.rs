@@ -8,6 +8,7 @@ mod explain;
 mod locked;
 mod login;
 mod preview;
+mod probe;
 mod proof;
 pub(crate) mod resources;
 mod survey;
@@ -40,6 +41,7 @@ pub use explain::{
 };
 pub use locked::locked_out;
 pub use preview::{Preview, previews};
+pub use probe::{ProbePermit, ProbeRefused, permit_probe};
 pub use proof::{asks_second_factor, unproven, unproven_for_review, unproven_of_stored};
 
 /// A person who has proven to hold a registered key, or the key of an identity certificate that

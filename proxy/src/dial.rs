@@ -39,7 +39,7 @@ use anteroom_ssh::{
 /// Connecting, logging in and opening a channel: this long each (INTERFACE section 1).
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-const NO_ANSWER: &str = "no answer within 10 seconds";
+pub(crate) const NO_ANSWER: &str = "no answer within 10 seconds";
 
 /// Why a node could not be used.
 #[derive(Debug)]
@@ -363,7 +363,7 @@ fn unlearnt(proxy: &Proxy, node: &Node) -> Option<String> {
 
 /// What goes into `source-address`: what the operator says the node sees, else our own end of
 /// the connection just made.
-fn source_addresses(
+pub(crate) fn source_addresses(
     proxy: &Proxy,
     of_node: &[String],
     tcp: &TcpStream,
@@ -382,7 +382,7 @@ fn source_addresses(
 }
 
 /// How the registered node is recognised, and why what answered was not it.
-struct Expected {
+pub(crate) struct Expected {
     proxy: Arc<Proxy>,
     node: Arc<Node>,
     pinned: Vec<PublicKey>,
@@ -396,7 +396,7 @@ struct Expected {
 }
 
 impl Expected {
-    async fn new(proxy: &Arc<Proxy>, node: &Arc<Node>) -> Result<Expected, DialError> {
+    pub(crate) async fn new(proxy: &Arc<Proxy>, node: &Arc<Node>) -> Result<Expected, DialError> {
         let (mut pinned, mut issued) = (Vec::new(), Vec::new());
         match &node.host_proof {
             Registered::HostCa => {
@@ -425,7 +425,12 @@ impl Expected {
         })
     }
 
-    fn algorithms(&self) -> HostAlgorithms {
+    /// Why what answered was refused, once it was.
+    pub(crate) fn refusal(&self) -> Arc<OnceLock<String>> {
+        self.refusal.clone()
+    }
+
+    pub(crate) fn algorithms(&self) -> HostAlgorithms {
         match &self.node.host_proof {
             Registered::HostCa => HostAlgorithms::CertificatesFirst,
             Registered::Pinned(_) => {
@@ -434,7 +439,7 @@ impl Expected {
         }
     }
 
-    fn check(&self, proof: &HostProof) -> bool {
+    pub(crate) fn check(&self, proof: &HostProof) -> bool {
         let shown = match proof {
             HostProof::Key(key) => PresentedHost::Key(key),
             HostProof::Certificate(certificate) => {

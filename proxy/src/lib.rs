@@ -17,6 +17,7 @@ pub mod announce;
 pub mod audit;
 pub mod authority;
 pub mod bridge;
+mod check;
 pub mod config;
 pub mod demo;
 pub mod dial;

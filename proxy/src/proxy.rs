@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::admin::{self, Place, SecondFactorContext};
 use crate::announce::Announcements;
+use crate::check::NetworkChecker;
 use crate::config::Config;
 use crate::keys::{HostKeys, Keys};
 use crate::limits::{Door, Hourly};
@@ -97,37 +98,40 @@ impl Proxy {
             counts: Arc::clone(&counts),
             config: Arc::clone(&config),
         };
-        let commands = admin::Context {
-            pulse: Some(pulse),
-            state: state.clone(),
-            place: Arc::new(Place {
-                host,
-                port,
-                names: keys.hosts.names().clone(),
-                host_key: keys.hosts.public_key().clone(),
-            }),
-            scanner: Arc::new(NetworkScanner),
-            waiting: Waiting::default(),
-            listings: Listings::default(),
-            tunnels: Arc::default(),
-            rotator: Some(keys.rotator),
-            second_factors: SecondFactorContext {
-                sealer: Arc::new(sealer),
-                recent: Arc::clone(&recent),
-            },
-        };
-        Arc::new(Proxy {
-            state,
-            started,
-            commands,
-            door,
-            hosts: keys.hosts,
-            host_names: Hourly::default(),
-            recent,
-            announcements: Announcements::default(),
-            config,
-            counts,
-            draining: watch::Sender::new(Phase::Serving),
+        Arc::new_cyclic(|itself| {
+            let commands = admin::Context {
+                pulse: Some(pulse),
+                state: state.clone(),
+                place: Arc::new(Place {
+                    host,
+                    port,
+                    names: keys.hosts.names().clone(),
+                    host_key: keys.hosts.public_key().clone(),
+                }),
+                scanner: Arc::new(NetworkScanner),
+                checker: Some(Arc::new(NetworkChecker::new(itself.clone()))),
+                waiting: Waiting::default(),
+                listings: Listings::default(),
+                tunnels: Arc::default(),
+                rotator: Some(keys.rotator),
+                second_factors: SecondFactorContext {
+                    sealer: Arc::new(sealer),
+                    recent: Arc::clone(&recent),
+                },
+            };
+            Proxy {
+                state,
+                started,
+                commands,
+                door,
+                hosts: keys.hosts,
+                host_names: Hourly::default(),
+                recent,
+                announcements: Announcements::default(),
+                config,
+                counts,
+                draining: watch::Sender::new(Phase::Serving),
+            }
         })
     }
 

@@ -32,6 +32,7 @@ mod mfa;
 mod monitoring;
 mod objects;
 mod presence;
+mod probe;
 mod requests;
 mod sessions;
 mod signing;
@@ -75,6 +76,7 @@ pub use objects::{
     Existing, NotAllowed, Object, ObjectId, PutError, RemoveError, Stored, UpdateError, Written,
 };
 pub use presence::{Presence, Seen};
+pub use probe::{Probe, ProbeError};
 pub use requests::{ApplyError, FileError, ReviewError};
 pub use sessions::SessionEnded;
 pub use tokens::{EnrolError, Enrolled, TokenError};

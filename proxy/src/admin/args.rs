@@ -811,6 +811,8 @@ pub(crate) enum Nodes {
     HostCert(HostCert),
     /// Print the systemd unit that keeps a node's tunnel up
     TunnelUnit(TunnelUnit),
+    /// Dial a node and say what is wrong with it, without logging in
+    Check(NodesCheck),
 }
 
 /// How the node proves that it is the node.
@@ -855,6 +857,18 @@ pub(crate) struct NodesLs {
     pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) filter: NodeFilter,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesCheck {
+    /// The node's name, UUID or resource ID
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Accounts to ask about; without it those that roles allow there, at most 8
+    #[arg(long, value_delimiter = ',', value_parser = Login::parse, value_name = "LOGIN,...")]
+    pub(crate) login: Vec<Login>,
     #[command(flatten)]
     pub(crate) listing: Listing,
 }
@@ -1411,6 +1425,7 @@ impl Command {
                 | Nodes::Show(_)
                 | Nodes::Rm(_)
                 | Nodes::SshdConfig(_)
+                | Nodes::Check(_)
                 | Nodes::TunnelUnit(_),
             )
             | Self::Get(_)

@@ -21,6 +21,7 @@ mod args;
 mod audit_log;
 mod authorities;
 mod certificates;
+mod check;
 mod config;
 pub mod ctl;
 mod explain;
@@ -52,7 +53,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anteroom_ca::names::HostNames;
-use anteroom_core::node::NodeAddr;
+use anteroom_core::id::Login;
+use anteroom_core::node::{Node, NodeAddr};
 use ssh_key::PublicKey;
 
 use crate::audit::{Entry, Event};
@@ -61,7 +63,7 @@ use crate::exit::Exit;
 use crate::listings::Listings;
 use crate::mfa::{Recent, Sealer};
 use crate::say::{self, LineEnd};
-use crate::state::State;
+use crate::state::{By, ProbeError, State};
 use crate::tunnels::Tunnels;
 use crate::vitals::Pulse;
 use crate::waiting::Waiting;
@@ -71,6 +73,7 @@ use self::args::{
 };
 pub(crate) use self::certificates::admitted_names;
 pub(crate) use self::certificates::revocations_now;
+pub(crate) use self::check::Checked;
 pub use self::io::{
     AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
     TerminalSize, Typed,
@@ -90,6 +93,8 @@ pub struct Context {
     pub place: Arc<Place>,
     /// Asks a node for its host keys.
     pub scanner: Arc<dyn Scanner>,
+    /// Asks a node what it would take; `None` where nothing is dialled.
+    pub(crate) checker: Option<Arc<dyn Checker>>,
     /// Who waits for which request now.
     pub waiting: Waiting,
     /// How many listings are under way.
@@ -172,6 +177,17 @@ pub(crate) fn host_authorities(ctx: &Context) -> Result<Vec<String>, NotHad> {
 /// The public host keys of a text, or why they are none.
 pub(crate) fn host_keys(text: &str) -> Result<Vec<keys::CheckedKey>, String> {
     keys::parse_all(text).map_err(|error| error.to_string())
+}
+
+/// Asks a node whether it would take certificates for these logins, without logging in: a hook as [`Scanner`] is.
+pub(crate) trait Checker: std::fmt::Debug + Send + Sync {
+    /// What is found, for the administrator `by`. The implementation bounds the time.
+    fn check<'a>(
+        &'a self,
+        by: &'a By,
+        node: Arc<Node>,
+        logins: Vec<Login>,
+    ) -> Pin<Box<dyn Future<Output = Result<Checked, ProbeError>> + Send + 'a>>;
 }
 
 /// Runs a command and returns the status it ends with.
@@ -338,6 +354,7 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Nodes::Rekey(args) => run.nodes_rekey(args).await,
             Nodes::SshdConfig(args) => run.sshd_config(&args).await,
             Nodes::HostCert(args) => run.host_cert(&args).await,
+            Nodes::Check(args) => run.nodes_check(&args).await,
             Nodes::TunnelUnit(args) => run.tunnel_unit(&args).await,
         },
         Command::Tokens(command) => match command {

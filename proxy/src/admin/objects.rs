@@ -1087,6 +1087,7 @@ impl<I: CommandIo> Run<'_, I> {
                 let done = match stored.written {
                     Written::Created => "created",
                     Written::Replaced => "replaced",
+                    Written::Unchanged => "unchanged",
                 };
                 format!("{} {done}", self.titled(&stored.id))
             })
@@ -1240,10 +1241,15 @@ fn node_of(view: &View, document: NodeDocument, existing: Existing) -> Result<No
         };
         egress_addresses.push(checked.map_err(refused)?);
     }
-    Ok(Node {
-        id: match document.id {
-            Some(id) => id,
-            None => id_of_name(view, &document.name, existing)?,
+    let found = match document.id {
+        // Two nodes may have one name; a UUID says which.
+        Some(_) => None,
+        None => id_of_name(view, &document.name)?,
+    };
+    let mut node = Node {
+        id: match (document.id, found) {
+            (Some(id), _) | (None, Some(id)) => id,
+            (None, None) => NodeId::from_uuid(Uuid::new_v4()),
         },
         name: document.name,
         addr: document.addr,
@@ -1251,20 +1257,37 @@ fn node_of(view: &View, document: NodeDocument, existing: Existing) -> Result<No
         said_labels: Default::default(),
         host_proof,
         egress_addresses,
-    })
+    };
+    let before = view.node(&node.id);
+    if let Some(before) = before {
+        // What a node says of itself is not the document's to take away.
+        let set = std::mem::replace(&mut node.labels, before.labels.clone());
+        node.said_labels = before.said_labels.clone();
+        node.set_labels(set);
+    }
+    let differs = before.is_some_and(|before| **before != node);
+    match (document.id, found, existing) {
+        (None, Some(id), Existing::Refuse) if differs => Err(name_is_taken(&node.name, [id])),
+        _ => Ok(node),
+    }
 }
 
-fn id_of_name(view: &View, name: &NodeName, existing: Existing) -> Result<NodeId, Stop> {
+/// The node of this name, for a document that names no UUID; refused where there are several.
+fn id_of_name(view: &View, name: &NodeName) -> Result<Option<NodeId>, Stop> {
     let found: Vec<&Arc<Node>> = view.nodes_named(name).collect();
-    match (found.as_slice(), existing) {
-        ([], Existing::Refuse | Existing::Replace) => Ok(NodeId::from_uuid(Uuid::new_v4())),
-        ([one], Existing::Replace) => Ok(one.id),
-        (several, _) => Err(Stop::new(
-            Exit::Failed,
-            format!(
-                "node `{name}` already exists with UUID {}; name the UUID in `metadata.name` and the name in `spec.hostname`, and replace it with --force",
-                some(several.iter().map(|node| node.id))
-            ),
-        )),
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.id)),
+        several => Err(name_is_taken(name, several.iter().map(|node| node.id))),
     }
+}
+
+fn name_is_taken(name: &NodeName, ids: impl IntoIterator<Item = NodeId>) -> Stop {
+    Stop::new(
+        Exit::Failed,
+        format!(
+            "node `{name}` already exists with UUID {}; name the UUID in `metadata.name` and the name in `spec.hostname`, and replace it with --force",
+            some(ids)
+        ),
+    )
 }

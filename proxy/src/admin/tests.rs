@@ -269,6 +269,7 @@ async fn world() -> World {
             host_key: signer("host key").public_key().clone(),
         }),
         scanner: Arc::new(OneHost),
+        checker: None,
         rotator: None,
     };
     World {

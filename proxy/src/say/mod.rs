@@ -6,6 +6,7 @@
 
 mod allowing;
 mod block;
+pub(crate) mod check;
 mod data;
 mod enrol;
 mod filing;

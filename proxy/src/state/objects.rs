@@ -97,6 +97,8 @@ pub enum Written {
     Created,
     /// It was, and is replaced.
     Replaced,
+    /// It was the very same, so that nothing is written and nothing logged.
+    Unchanged,
 }
 
 /// Why somebody may not change what administrators keep.
@@ -591,8 +593,38 @@ pub(super) fn proven(view: &View, by: &By) -> bool {
     identity.is_some_and(|identity| policy::unproven_of_stored(view, identity).is_none())
 }
 
+/// Whether the object is there, and nothing about it differs. A lock and a token are something new each time
+/// that they are written.
+fn is_as_it_was(view: &View, object: &Object) -> bool {
+    match object {
+        Object::Role(role) => view
+            .role(&role.name)
+            .is_some_and(|before| **before == *role),
+        Object::User(user) => view
+            .user(&user.name)
+            .is_some_and(|before| **before == *user),
+        Object::Node(node) => view.node(&node.id).is_some_and(|before| **before == *node),
+        Object::MonitoringRule(rule) => {
+            let before = view.monitoring_rule(&rule.name);
+            before.is_some_and(|before| **before == *rule)
+        }
+        Object::Resource(resource) => {
+            let before = view.resource(resource.kind(), resource.name.as_str());
+            before.is_some_and(|before| **before == *resource)
+        }
+        Object::Lock(_) | Object::Token(_) => false,
+    }
+}
+
 fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result<Stored, PutError> {
     let id = object.id();
+    if is_as_it_was(draft.view(), &object) {
+        return Ok(Stored {
+            id,
+            written: Written::Unchanged,
+            warnings: Vec::new(),
+        });
+    }
     let written = match (id.is_in(draft.view()), existing) {
         (false, Existing::Refuse | Existing::Replace) => Written::Created,
         (true, Existing::Replace) => Written::Replaced,
@@ -634,8 +666,8 @@ fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result
         (Object::Resource(resource), Written::Replaced) => Event::ResourceUpdate(resource.kind()),
         (Object::MonitoringRule(_), Written::Created) => Event::MonitoringRuleCreate,
         (Object::MonitoringRule(_), Written::Replaced) => Event::MonitoringRuleUpdate,
-        // It has logged itself.
-        (Object::Token(_), _) => {
+        // It has logged itself; what was the same was left alone above.
+        (Object::Token(_), _) | (_, Written::Unchanged) => {
             return Ok(Stored {
                 id,
                 written,
