@@ -47,6 +47,7 @@ const CLIENTS: &[Client] = &[
     ("Dropbear's dbclient", dbclient),
     ("paramiko", paramiko),
     ("asyncssh", asyncssh),
+    ("libssh", libssh),
 ];
 
 fn plink(place: &Place<'_>) -> Cmd {
@@ -131,6 +132,27 @@ sys.exit(asyncio.run(run()))
     )
 }
 
+/// A small program, compiled on the spot against the library.
+fn libssh(place: &Place<'_>) -> Cmd {
+    need("cc");
+    let program = place.world.path("libssh-client");
+    if !program.exists() {
+        Cmd::new("cc")
+            .args(["-Wall", "-Werror", "-o"])
+            .arg(&program)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/src/libssh.c"))
+            .arg("-lssh")
+            .run()
+            .exits(0);
+    }
+    Cmd::new(program)
+        .arg(place.world.port.to_string())
+        .arg(&place.user)
+        .arg(&place.alice.key)
+        .arg(COMMAND)
+        .env("HOME", place.alice.dir.display().to_string())
+}
+
 /// Debian's Python, which has the libraries of Debian's packages.
 fn python(place: &Place<'_>, script: &str) -> Cmd {
     let variables = format!(
@@ -143,7 +165,7 @@ fn python(place: &Place<'_>, script: &str) -> Cmd {
 }
 
 #[test]
-fn putty_dropbear_paramiko_and_asyncssh_are_held_and_then_connected() {
+fn putty_dropbear_paramiko_asyncssh_and_libssh_are_held_and_then_connected() {
     let world = World::usual();
     let alice = world.person("alice");
     let place = Place::of(&world);
