@@ -67,13 +67,17 @@ impl IdError {
 /// `value` as an error message may show it: control characters escaped, at most 80 characters.
 pub(crate) fn printable(value: &str) -> String {
     let mut out = String::new();
+    // Marks at the very start would join what is printed before the text.
+    let mut after_mark = true;
     for (count, c) in value.chars().enumerate() {
         if count == 80 {
             out.push('…');
             break;
         }
-        if is_plain(c) {
+        let is_mark = crate::text::is_mark(c);
+        if is_plain(c) && !(is_mark && after_mark) {
             out.push(c);
+            after_mark = is_mark;
         } else {
             out.extend(c.escape_unicode());
         }
@@ -81,11 +85,9 @@ pub(crate) fn printable(value: &str) -> String {
     out
 }
 
-/// Whether a terminal shows `c` as itself: no control character, bidirectional override or
-/// zero-width character (SECURITY: untrusted text never reaches a terminal raw).
+/// Whether a terminal shows `c` as itself (SECURITY: untrusted text never reaches a terminal raw).
 pub(crate) fn is_plain(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    !crate::text::is_hostile(c)
 }
 
 /// Checks length first, so that no error ever carries more than 40 characters of a huge input.

@@ -47,6 +47,7 @@ pub mod role;
 pub mod selector;
 pub mod target;
 pub mod template;
+pub mod text;
 pub mod token;
 pub mod user;
 pub mod view;

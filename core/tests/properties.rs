@@ -76,6 +76,23 @@ proptest! {
     #![proptest_config(kept())]
 
     #[test]
+    fn what_an_error_quotes_drives_no_terminal(
+        text in "(\\PC|\\pC|[\u{200b}-\u{2069}\u{61c}\u{ad}\u{fe0f}\u{301}\u{e0041}\u{1b}]){1,20}",
+    ) {
+        let quoted = [
+            text.parse::<Login>().err().map(|error| error.to_string()),
+            text.parse::<UserName>().err().map(|error| error.to_string()),
+            text.parse::<NodeAddr>().err().map(|error| error.to_string()),
+            Target::parse(&text).err().map(|error| error.to_string()),
+            duration::parse(&text).err().map(|error| error.to_string()),
+        ];
+        for said in quoted.into_iter().flatten() {
+            prop_assert!(!said.chars().any(anteroom_core::text::is_hostile), "{:?}", said);
+            prop_assert!(!said.contains("\u{301}\u{301}"), "{:?}", said);
+        }
+    }
+
+    #[test]
     fn a_resource_id_is_printed_as_it_was_written(text in resource_id()) {
         let id = ResourceId::parse(&text).map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(id.to_string(), text.clone());

@@ -30,6 +30,7 @@ pub mod keys;
 mod learning;
 pub mod limits;
 pub mod listings;
+pub mod logging;
 pub mod metrics;
 pub mod mfa;
 pub mod proxy;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anteroom_proxy::exit::Exit;
+use anteroom_proxy::logging::{self, Format};
 use anteroom_proxy::{admin, demo, doctor, serve};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -194,27 +195,16 @@ fn failed(sentence: &str, exit: Exit) -> ExitCode {
 }
 
 fn start_log(format: LogFormat) {
-    use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
-    use tracing_subscriber::layer::{Layer, SubscriberExt};
-    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env()
         // The SSH library reports every ordinary disconnect as an error of its own.
         .unwrap_or_else(|_| EnvFilter::new("info,russh=off,sqlx=warn"));
-    // Whatever is asked for: what the SSH library says for its developers has user names in it, and those may
-    // carry a token.
-    let told = filter_fn(|event| {
-        !event.target().starts_with("russh") || *event.level() <= tracing::Level::INFO
-    });
-    let filter = filter.and(told.with_max_level_hint(LevelFilter::TRACE));
-    let layer = tracing_subscriber::fmt::layer()
+    let format = match format {
         // Colours are for people; a journal or a file gets plain text.
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry();
-    match format {
-        LogFormat::Text => registry
-            .with(layer.with_target(false).with_filter(filter))
-            .init(),
-        LogFormat::Json => registry.with(layer.json().with_filter(filter)).init(),
-    }
+        LogFormat::Text => Format::Text {
+            colour: std::io::stderr().is_terminal(),
+        },
+        LogFormat::Json => Format::Json,
+    };
+    logging::start(format, filter, std::io::stderr);
 }

@@ -152,6 +152,7 @@ pub struct World {
     config: Option<PathBuf>,
     /// The size of the file system that the proxy mounts for its data.
     tmpfs: Option<String>,
+    json_log: bool,
     environment: BTreeMap<String, String>,
     listen: IpAddr,
     memory_at_start: u64,
@@ -210,6 +211,7 @@ impl World {
             people: BTreeMap::new(),
             config,
             tmpfs,
+            json_log: false,
             environment: BTreeMap::new(),
             listen,
             memory_at_start: 0,
@@ -257,6 +259,11 @@ impl World {
         }
     }
 
+    /// Has the log written as JSON from the next start on.
+    pub fn log_as_json(&mut self) {
+        self.json_log = true;
+    }
+
     /// Writes this `anteroom.yaml` for the next start; none if empty.
     pub fn set_config(&mut self, yaml: &str) {
         let file = self.path("anteroom.yaml");
@@ -276,6 +283,9 @@ impl World {
         }
         for (name, value) in &self.environment {
             cmd = cmd.env(name, value);
+        }
+        if self.json_log {
+            cmd = cmd.args(["--log-format", "json"]);
         }
         let Some(size) = &self.tmpfs else { return cmd };
         let mount = format!(

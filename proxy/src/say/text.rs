@@ -4,44 +4,12 @@
 
 use std::borrow::Cow;
 
+pub use anteroom_core::text::is_hostile;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Combining marks in a row beyond which the rest is written out: two cover every living script's
 /// ordinary text, towers of them paint over the lines above.
 const COMBINING_RUN: usize = 2;
-
-/// Characters that never reach a terminal or a log line as they are: C0 and C1 controls, line and
-/// paragraph separators, bidirectional overrides, and everything that is drawn as nothing
-/// (Unicode's Default_Ignorable_Code_Point and the format characters beside it).
-#[must_use]
-pub fn is_hostile(c: char) -> bool {
-    matches!(
-        c,
-        '\u{0}'..='\u{1f}'
-        | '\u{7f}'..='\u{9f}'
-        | '\u{ad}'
-        | '\u{34f}'
-        | '\u{61c}'
-        | '\u{70f}'
-        | '\u{115f}'..='\u{1160}'
-        | '\u{17b4}'..='\u{17b5}'
-        | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
-        | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}'
-        | '\u{ffa0}'
-        | '\u{fff0}'..='\u{fffb}'
-        | '\u{110bd}'
-        | '\u{110cd}'
-        | '\u{13430}'..='\u{1345f}'
-        | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}'
-        | '\u{e0000}'..='\u{e0fff}'
-    )
-}
 
 /// The text with every hostile character written out (`\n`, `\x1b`, `\u{202e}`). The result is one
 /// line. Text without such characters is returned as it is.

@@ -30,6 +30,7 @@ mod forward;
 mod guides;
 mod hold;
 mod hostile_nodes;
+mod injection;
 mod input;
 mod kinds;
 mod limits;
