@@ -9,8 +9,8 @@
 //! is taken in turns, so that whatever else the machine does hits all alike, and the ratio is the
 //! median of the rounds' ratios.
 //!
-//! PART is `throughput`, `login`, `approval`, `memory`, `decisions`, `writer` or `scale`; all without one. `--quick`
-//! makes every part small: it shows that the parts work, and its figures mean nothing.
+//! PART is `throughput`, `login`, `approval`, `memory`, `decisions`, `writer`, `scale`, `load` or `soak`; all but
+//! `soak` without one. `soak` takes 20 minutes, or as many as `--minutes` says. `--quick` makes every part small: it shows that the parts work, and its figures mean nothing.
 //! `--markdown` prints the table of `docs/performance.md`. Progress goes to stderr.
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +23,9 @@
 
 mod decide;
 mod field;
+mod load;
 mod measure;
+mod peers;
 mod report;
 mod scale;
 mod writer;
@@ -31,6 +33,7 @@ mod writer;
 use std::process::ExitCode;
 
 use field::{Direction, Field, Path};
+use load::Load;
 use measure::{Spread, float};
 use report::{Goal, Row};
 
@@ -47,6 +50,8 @@ struct Size {
     writes: usize,
     nodes: usize,
     commands: usize,
+    load: Load,
+    soak: f64,
 }
 
 impl Size {
@@ -61,6 +66,13 @@ impl Size {
         writes: 2_000,
         nodes: 100_000,
         commands: 9,
+        load: Load {
+            held: 2_000,
+            live: 1_000,
+            silent: 2_000,
+            logins: 200,
+        },
+        soak: 20.0,
     };
     const QUICK: Self = Self {
         mib: 8,
@@ -73,6 +85,13 @@ impl Size {
         writes: 64,
         nodes: 2_000,
         commands: 1,
+        load: Load {
+            held: 10,
+            live: 10,
+            silent: 60,
+            logins: 5,
+        },
+        soak: 0.2,
     };
 }
 
@@ -86,10 +105,12 @@ enum Part {
     Decisions,
     Writer,
     Scale,
+    Load,
+    Soak,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Throughput,
         Self::Login,
         Self::Approval,
@@ -97,6 +118,8 @@ impl Part {
         Self::Decisions,
         Self::Writer,
         Self::Scale,
+        Self::Load,
+        Self::Soak,
     ];
 
     fn name(self) -> &'static str {
@@ -108,6 +131,8 @@ impl Part {
             Self::Decisions => "decisions",
             Self::Writer => "writer",
             Self::Scale => "scale",
+            Self::Load => "load",
+            Self::Soak => "soak",
         }
     }
 
@@ -121,23 +146,34 @@ impl Part {
             Self::Decisions => decisions(size),
             Self::Writer => writer(size),
             Self::Scale => scale(size),
+            Self::Load => loaded(size),
+            Self::Soak => soaked(size),
         }
     }
 }
 
 fn main() -> ExitCode {
-    let mut size = &Size::FULL;
+    let mut size = Size::FULL;
     let mut table: fn(&[Row]) -> String = report::text;
     let mut parts = Vec::new();
-    for word in std::env::args().skip(1) {
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
         let part = Part::ALL.into_iter().find(|part| part.name() == word);
         match (word.as_str(), part) {
             (_, Some(part)) => parts.push(part),
-            ("--quick", None) => size = &Size::QUICK,
+            ("--quick", None) => size = Size::QUICK,
+            ("--minutes", None) => {
+                let minutes = words.next().and_then(|text| text.parse().ok());
+                let Some(minutes) = minutes else {
+                    eprintln!("bench: `--minutes` is followed by a number");
+                    return ExitCode::from(64);
+                };
+                size.soak = minutes;
+            }
             ("--markdown", None) => table = report::markdown,
             (_, None) => {
                 eprintln!(
-                    "bench: `{word}` is neither --quick, --markdown nor a part: {}",
+                    "bench: `{word}` is neither --quick, --minutes, --markdown nor a part: {}",
                     Part::ALL.map(Part::name).join(", ")
                 );
                 return ExitCode::from(64);
@@ -145,15 +181,89 @@ fn main() -> ExitCode {
         }
     }
     if parts.is_empty() {
-        parts.extend(Part::ALL);
+        // A soak is for its own evening.
+        parts.extend(Part::ALL.into_iter().filter(|part| *part != Part::Soak));
     }
     let machine = measure::machine();
     let rows: Vec<Row> = parts
         .into_iter()
-        .flat_map(|part| part.measure(size))
+        .flat_map(|part| part.measure(&size))
         .collect();
     println!("{machine}\n\n{}", table(&rows));
     ExitCode::SUCCESS
+}
+
+fn loaded(size: &Size) -> Vec<Row> {
+    let wanted = &size.load;
+    let seen = load::load(wanted);
+    let sessions = format!(
+        "{} held and {} live; {:.0} MiB",
+        seen.held, seen.live, seen.memory_mib
+    );
+    let missing = wanted.held + wanted.live - seen.held - seen.live + seen.failed;
+    let p99 = |figures: &[f64]| format!("p99 {:.2} s of {}", load::p99(figures), figures.len());
+    vec![
+        Row::new(
+            format!(
+                "{} held and {} live sessions at once",
+                wanted.held, wanted.live
+            ),
+            sessions,
+            Goal::at_most(0.0, "lost or refused"),
+            float(missing),
+        ),
+        Row::for_comparison("a login beside them", p99(&seen.quiet)),
+        Row::new(
+            format!(
+                "a login while {} silent connections come from one address ({} stayed)",
+                wanted.silent, seen.silent
+            ),
+            p99(&seen.flooded),
+            Goal::at_most(2.0, "s"),
+            load::p99(&seen.flooded),
+        ),
+    ]
+}
+
+fn soaked(size: &Size) -> Vec<Row> {
+    let seen = load::soak(size.soak);
+    let done: Vec<String> = seen
+        .done
+        .iter()
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
+    let grown = seen.last_mib - seen.first_mib;
+    let files = format!("{} at the start, {} at the end", seen.files.0, seen.files.1);
+    let threads = format!(
+        "{} at the start, {} at the end",
+        seen.threads.0, seen.threads.1
+    );
+    let back = |(before, after): (usize, usize)| float(after) - float(before);
+    vec![
+        Row::for_comparison(
+            format!("a soak of {:.1} minutes", seen.minutes),
+            done.join(", "),
+        ),
+        Row::new(
+            "memory, last quarter less first",
+            format!("{:.1} − {:.1} MiB", seen.last_mib, seen.first_mib),
+            Goal::at_most(16.0, "MiB"),
+            grown,
+        ),
+        Row::new(
+            "open files",
+            files,
+            // A pool opens its connections to the database when they are first needed, and keeps them.
+            Goal::at_most(16.0, "more"),
+            back(seen.files),
+        ),
+        Row::new(
+            "threads",
+            threads,
+            Goal::at_most(4.0, "more"),
+            back(seen.threads),
+        ),
+    ]
 }
 
 /// One figure of each path in each round.

@@ -129,6 +129,24 @@ fn sigterm_ends_it_with_0_and_live_sessions_with_a_word() {
 }
 
 #[test]
+fn as_many_files_may_be_open_as_the_hard_limit_says() {
+    let mut world = World::bare("");
+    world.stop_proxy().exits(0);
+    let limited = ["prlimit", "--nofile=512:3000"];
+    let proxy = world.serve(0).under(limited).start();
+    let until = Instant::now() + PATIENCE;
+    while !(proxy.out.text() + &proxy.err.text()).contains("anteroom: listening on") {
+        assert!(Instant::now() < until && proxy.is_running());
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", proxy.id())).unwrap();
+    let open = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<&str> = open.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["3000", "3000"], "{limits}");
+}
+
+#[test]
 fn a_bad_configuration_is_78_and_names_the_key_and_its_line() {
     for (yaml, parts) in [
         (
