@@ -21,6 +21,7 @@ mod bridge;
 mod certificates;
 mod check;
 mod clients;
+mod contest;
 mod crash;
 mod demands;
 mod direct;
