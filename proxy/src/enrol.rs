@@ -48,8 +48,8 @@ pub(crate) struct Turned {
     pub(crate) sentence: String,
     /// The exit status.
     pub(crate) exit: Exit,
-    /// Whether it showed a token that opens nothing.
-    pub(crate) by_token: bool,
+    /// Whether it has shown no token that opens anything: that is somebody who tries.
+    pub(crate) tries: bool,
 }
 
 impl Turned {
@@ -57,14 +57,17 @@ impl Turned {
         Self {
             sentence: say::clean(&sentence.to_string()).into_owned(),
             exit,
-            by_token: false,
+            tries: false,
         }
     }
 }
 
 impl From<AskError> for Turned {
     fn from(error: AskError) -> Self {
-        Self::new(Exit::Usage, error)
+        Self {
+            tries: true,
+            ..Self::new(Exit::Usage, error)
+        }
     }
 }
 
@@ -72,7 +75,7 @@ impl From<EnrolError> for Turned {
     fn from(error: EnrolError) -> Self {
         match error {
             EnrolError::Refused(refused) => Self {
-                by_token: refused.is_of_the_token(),
+                tries: refused.is_of_the_token(),
                 ..Self::new(Exit::Denied, refused)
             },
             EnrolError::Store(error) => Self::new(error.exit(), error),

@@ -142,7 +142,7 @@ struct Tried {
 enum Outcome {
     Nothing,
     Failed,
-    /// It showed a token that opens nothing.
+    /// It has shown no token that opens anything.
     Refused,
     /// It has become a node.
     Enrolled,

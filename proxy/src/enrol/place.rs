@@ -81,7 +81,10 @@ async fn judge(proxy: &admin::Place, addr: &NodeAddr, ips: &[IpAddr]) -> Result<
 }
 
 fn is_the_proxys_name(proxy: &admin::Place, host: &str) -> bool {
-    let host = host.trim_end_matches('.');
+    // What is an address is judged as one.
+    if host.parse::<IpAddr>().is_ok() {
+        return false;
+    }
     let mut names = proxy.names.proxy().map(|name| name.as_str());
     names.any(|name| name.eq_ignore_ascii_case(host)) || proxy.host.eq_ignore_ascii_case(host)
 }

@@ -137,7 +137,7 @@ impl Gate {
                 Ok(answer)
             }
             Err(turned) => {
-                if turned.by_token {
+                if turned.tries {
                     self.tried.refused();
                 }
                 Err((turned.exit, turned.sentence))

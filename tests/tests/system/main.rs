@@ -26,6 +26,8 @@ mod crash;
 mod demands;
 mod direct;
 mod door;
+mod enrol;
+mod enrol_machine;
 mod flow;
 mod forward;
 mod guides;

@@ -195,16 +195,27 @@ fn a_node_with_another_host_key_than_the_pinned_one_is_refused_before_anything_i
         !log.contains("Accepted") && !log.contains("Failed publickey"),
         "{log}"
     );
+    let audited = world.events("auth");
+    let unknown = |entry: &&serde_json::Value| {
+        entry["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("was not recognised"))
+    };
+    assert_eq!(audited.iter().filter(unknown).count(), 2, "{audited:?}");
     // The operator says that it is right.
     let key = world
         .node("iot")
         .host_key(KeyType::Ed25519)
         .with_extension("pub");
     world
-        .ctl_cmd(&["nodes", "update", "iot", "--host-key"])
+        .ctl_cmd(&["nodes", "rekey", "iot", "--host-key"])
         .arg(key)
         .run()
-        .exits(0);
+        .exits(0)
+        .prints_part("is known by other keys now");
+    let changed = world.events("node.update").pop().unwrap();
+    let why = changed["reason"].as_str().unwrap();
+    assert_eq!(why.matches("SHA256:").count(), 2, "{why}");
     carol
         .ssh(Way::Jump, &[], &target(), &["true"])
         .run()
