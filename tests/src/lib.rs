@@ -27,6 +27,7 @@
 mod binary;
 mod capture;
 mod cmd;
+pub mod fuzz;
 mod node;
 mod person;
 mod proc;
