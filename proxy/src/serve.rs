@@ -114,7 +114,7 @@ pub fn default_data_dir() -> PathBuf {
 /// [`ServeError`] if it cannot start; once it serves, it ends by signal only.
 pub async fn run(options: Options) -> Result<(), ServeError> {
     forbid_core_dumps();
-    allow_many_connections();
+    allow_many_files();
     let config = load_config(&options)?;
     prepare_directory(&options.data_dir)?;
     let (proxy, listener, address) = open(&options, config).await?;
@@ -427,14 +427,13 @@ impl Signals {
     }
 }
 
-/// Sessions take a file each towards the user and the node, and the soft limit that programs are started
-/// with is often 1,024, for those that use `select`. The hard one is the operator's.
-fn allow_many_connections() {
+/// Each connection is an open file, and the usual soft limit (1,024) is for programs that use `select(2)`.
+fn allow_many_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!("the limit of open files stays as it was: {error}");
+        tracing::warn!("the limit on open files could not be raised: {error}");
     }
 }
 

@@ -22,6 +22,7 @@ use crate::exit::Exit;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd};
 use crate::state::HostKey;
+use crate::store::StoreError;
 use crate::tunnels::{Taken, Tunnel};
 use anteroom_ssh::{
     Answer, Channel, ChannelRequest, Connection, Event as Said, OpenRefusal, Opening,
@@ -304,8 +305,12 @@ impl TunnelDoor {
     }
 
     async fn log(&self, entry: Entry) {
-        if let Err(error) = self.proxy.state.audit(entry).await {
-            tracing::error!("what a node's tunnel did could not be recorded: {error}");
+        match self.proxy.state.audit(entry).await {
+            // A proxy that stops ends every tunnel; that it stopped is in the log.
+            Ok(()) | Err(StoreError::Stopped) => {}
+            Err(error) => {
+                tracing::error!("what a node's tunnel did could not be recorded: {error}");
+            }
         }
     }
 

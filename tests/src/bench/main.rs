@@ -9,7 +9,7 @@
 //! is taken in turns, so that whatever else the machine does hits all alike, and the ratio is the
 //! median of the rounds' ratios.
 //!
-//! PART is `throughput`, `login`, `approval`, `memory`, `decisions`, `writer`, `scale`, `load` or `soak`; all but
+//! PART is `throughput`, `login`, `approval`, `memory`, `decisions`, `writer`, `scale`, `tunnels`, `load` or `soak`; all but
 //! `soak` without one. `soak` takes 20 minutes, or as many as `--minutes` says. `--quick` makes every part small: it shows that the parts work, and its figures mean nothing.
 //! `--markdown` prints the table of `docs/performance.md`. Progress goes to stderr.
 #![allow(
@@ -28,9 +28,11 @@ mod measure;
 mod peers;
 mod report;
 mod scale;
+mod tunnels;
 mod writer;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use field::{Direction, Field, Path};
 use load::Load;
@@ -50,6 +52,10 @@ struct Size {
     writes: usize,
     nodes: usize,
     commands: usize,
+    tunnels: usize,
+    /// Seconds over which they come back; the unit's are 20.
+    jitter: u64,
+    dials: usize,
     load: Load,
     soak: f64,
 }
@@ -66,6 +72,9 @@ impl Size {
         writes: 2_000,
         nodes: 100_000,
         commands: 9,
+        tunnels: 5_000,
+        jitter: 20,
+        dials: 201,
         load: Load {
             held: 2_000,
             live: 1_000,
@@ -85,6 +94,9 @@ impl Size {
         writes: 64,
         nodes: 2_000,
         commands: 1,
+        tunnels: 20,
+        jitter: 1,
+        dials: 11,
         load: Load {
             held: 10,
             live: 10,
@@ -105,12 +117,13 @@ enum Part {
     Decisions,
     Writer,
     Scale,
+    Tunnels,
     Load,
     Soak,
 }
 
 impl Part {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Throughput,
         Self::Login,
         Self::Approval,
@@ -118,6 +131,7 @@ impl Part {
         Self::Decisions,
         Self::Writer,
         Self::Scale,
+        Self::Tunnels,
         Self::Load,
         Self::Soak,
     ];
@@ -131,6 +145,7 @@ impl Part {
             Self::Decisions => "decisions",
             Self::Writer => "writer",
             Self::Scale => "scale",
+            Self::Tunnels => "tunnels",
             Self::Load => "load",
             Self::Soak => "soak",
         }
@@ -146,6 +161,7 @@ impl Part {
             Self::Decisions => decisions(size),
             Self::Writer => writer(size),
             Self::Scale => scale(size),
+            Self::Tunnels => tunnels(size),
             Self::Load => loaded(size),
             Self::Soak => soaked(size),
         }
@@ -441,6 +457,33 @@ fn memory(size: &Size) -> Vec<Row> {
         eprintln!("bench:   {} held", path.name());
     }
     rows
+}
+
+fn tunnels(size: &Size) -> Vec<Row> {
+    let many = tunnels::many(size.tunnels, Duration::from_secs(size.jitter));
+    let (direct, through, added) = tunnels::through_a_tunnel(size.dials);
+    vec![
+        Row::new(
+            format!("memory per idle tunnel of {}", many.nodes),
+            format!("{:.0} KiB", many.kib),
+            Goal::at_most(150.0, "KiB"),
+            many.kib,
+        ),
+        Row::new(
+            format!("{} nodes back after a restart of the proxy", many.nodes),
+            format!("{:.0} s; {} tries were refused", many.back, many.refused),
+            Goal::at_most(60.0, "s"),
+            many.back,
+        ),
+        Row::for_comparison("a session, its node dialled", direct.show(1e3, 1, "ms")),
+        Row::for_comparison("a session, through a tunnel", through.show(1e3, 1, "ms")),
+        Row::new(
+            "what the tunnel adds to a session",
+            added.show(1e3, 2, "ms"),
+            Goal::at_most(1.0, "ms"),
+            added.median * 1e3,
+        ),
+    ]
 }
 
 fn decisions(size: &Size) -> Vec<Row> {

@@ -758,3 +758,26 @@ fn a_node_renews_its_certificate_and_replaces_its_own_key_and_no_other() {
     let _tunnel = forward(&new).start();
     until("the new key opens it", || world.is_connected("iot"));
 }
+
+#[test]
+fn the_unit_is_one_that_systemd_reads_without_a_complaint() {
+    let there = std::process::Command::new("systemd-analyze")
+        .arg("--version")
+        .output();
+    if there.is_err() {
+        eprintln!("skipped: there is no systemd-analyze here");
+        return;
+    }
+    let world = world();
+    let unit = world.ctl(&["nodes", "tunnel-unit", "iot"]);
+    unit.exits(0);
+    let file = world.path("anteroom-tunnel.service");
+    fs::write(&file, &unit.stdout).unwrap();
+    let checked = Cmd::new("systemd-analyze").arg("verify").arg(&file).run();
+    checked.exits(0).prints("");
+    assert_eq!(checked.stderr, "");
+    world
+        .ctl(&["nodes", "tunnel-unit", "n2"])
+        .exits(64)
+        .says("nodes update n2 --addr tunnel");
+}
