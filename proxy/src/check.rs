@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::admin::{Checked, Checker};
 use crate::authority::print;
-use crate::dial::{self, DialError, Expected};
+use crate::dial::{self, DialError, Expected, Reached};
 use crate::exit::Exit;
 use crate::keys;
 use crate::proxy::Proxy;
@@ -312,6 +312,18 @@ impl Check<'_> {
             .ok_or_else(|| Over::Found(Finding::unreachable(Stage::Connecting, dial::NO_ANSWER)))
     }
 
+    /// Dials the node where it is registered.
+    async fn reach(&mut self, proxy: &Proxy, there: (&str, u16)) -> Result<Reached, String> {
+        let tcp = timeout(STEP, TcpStream::connect(there)).await;
+        let tcp = tcp
+            .map_err(|_| dial::NO_ANSWER.to_owned())?
+            .map_err(|error| error.to_string())?;
+        anteroom_ssh::prepare(&tcp).map_err(|error| error.to_string())?;
+        let addresses = dial::source_addresses(proxy, &self.node.egress_addresses, &tcp)?;
+        self.counts_penalties = counts_penalties(&tcp).await;
+        Ok((Box::new(tcp), addresses))
+    }
+
     async fn connect(&mut self, login: &Login) -> Result<Open, Over> {
         let over = |stage, why: &str| Over::Found(Finding::unreachable(stage, why));
         if self.counts_penalties && self.connections >= UNPUNISHED {
@@ -319,17 +331,12 @@ impl Check<'_> {
         }
         self.connections += 1;
         let proxy = self.proxy.clone();
-        let Some((host, port)) = self.node.addr.dialled() else {
-            return Err(over(Stage::Connecting, say::NO_TUNNEL));
+        let node = self.node.clone();
+        let reached = match node.addr.dialled() {
+            Some(there) => self.reach(&proxy, there).await,
+            None => dial::reach_by_tunnel(&proxy, &self.node).await,
         };
-        let tcp = timeout(STEP, TcpStream::connect((host, port))).await;
-        let tcp = tcp
-            .map_err(|_| over(Stage::Connecting, dial::NO_ANSWER))?
-            .map_err(|error| over(Stage::Connecting, &error.to_string()))?;
-        anteroom_ssh::prepare(&tcp).map_err(|error| over(Stage::Connecting, &error.to_string()))?;
-        let addresses = dial::source_addresses(&proxy, &self.node.egress_addresses, &tcp)
-            .map_err(|why| over(Stage::Connecting, &why))?;
-        self.counts_penalties = counts_penalties(&tcp).await;
+        let (stream, addresses) = reached.map_err(|why| over(Stage::Connecting, &why))?;
         let expected = Expected::new(&proxy, &self.node).await;
         let expected = expected.map_err(|error| match error {
             DialError::Node { stage, why, .. } => over(stage, &why),
@@ -337,7 +344,7 @@ impl Check<'_> {
         })?;
         let (algorithms, refusal) = (expected.algorithms(), expected.refusal());
         let check = move |shown: &HostProof| expected.check(shown);
-        let greeting = Offers::greet(tcp, check, &algorithms);
+        let greeting = Offers::greet(stream, check, &algorithms);
         let greeted = timeout(STEP, greeting).await;
         let greeted = greeted.map_err(|_| over(Stage::Verifying, dial::NO_ANSWER))?;
         let mut offers = match greeted {

@@ -226,7 +226,7 @@ async fn log_in(
 }
 
 /// A connection to a node's sshd, and what the node sees it come from.
-type Reached = (Box<dyn Duplex>, SourceAddresses);
+pub(crate) type Reached = (Box<dyn Duplex>, SourceAddresses);
 
 /// Dials the node where it is registered.
 async fn reach(proxy: &Proxy, node: &Node, (host, port): (&str, u16)) -> Result<Reached, String> {
@@ -242,7 +242,7 @@ async fn reach(proxy: &Proxy, node: &Node, (host, port): (&str, u16)) -> Result<
 
 /// Takes the way that the node keeps open. Its sshd sees a connection from its own loopback address, unless an
 /// operator says that the forward leads elsewhere.
-async fn reach_by_tunnel(proxy: &Proxy, node: &Node) -> Result<Reached, String> {
+pub(crate) async fn reach_by_tunnel(proxy: &Proxy, node: &Node) -> Result<Reached, String> {
     let (view, now) = (proxy.state.view(), proxy.state.now());
     let opening = proxy.tunnels().connect(&node.id, &view, now);
     let stream = match tokio::time::timeout(STEP_TIMEOUT, opening).await {
