@@ -280,6 +280,13 @@ impl Check<'_> {
             open.asked += 1;
             match answer {
                 Ok(Ok(offered)) => return Ok(offered),
+                // Where `MaxAuthTries` is 1 the first refusal ends the connection.
+                Ok(Err(ConnectError::Disconnected(words)))
+                    if words.contains(TOO_MANY) && asked == 0 =>
+                {
+                    self.open = None;
+                    return Ok(Offered::Refused);
+                }
                 // It has been asked often enough on this connection.
                 Ok(Err(_)) if asked > 0 && !again => {
                     self.open = None;
@@ -376,6 +383,9 @@ impl Check<'_> {
         })
     }
 }
+
+/// What OpenSSH says when it ends a connection after so many refusals.
+const TOO_MANY: &str = "Too many authentication failures";
 
 const MINUTE: i64 = 60;
 const TEN_MINUTES: i64 = 600;

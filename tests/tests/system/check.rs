@@ -216,6 +216,20 @@ fn a_clock_that_is_off_is_found_with_about_how_much() {
 }
 
 #[test]
+fn a_node_that_ends_the_connection_at_the_first_refusal_is_checked_as_well() {
+    let mut world = World::usual();
+    let ca = only(&world, "TrustedUserCAKeys");
+    world.node_mut("iot").start("MaxAuthTries 1", &ca);
+    let found = check(&world, &[]);
+    found.exits(1);
+    let text = found.text();
+    assert!(
+        text.contains("it trusts the node CA, but wants other principals"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_node_known_by_its_certificate_is_checked_as_well() {
     let config = NodeConfig::new("iot").host_proof(HostProof::HostCa);
     let world = World::builder().node(config).start();

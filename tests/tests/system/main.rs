@@ -39,6 +39,7 @@ mod kinds;
 mod limits;
 mod locks;
 mod matrix;
+mod node_agent;
 mod nodes;
 mod packets;
 mod people;
