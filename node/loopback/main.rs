@@ -17,9 +17,10 @@ use std::sync::Arc;
 
 use anteroom_ca::krl::Revoked;
 use anteroom_core::id::NodeId;
-use anteroom_node::server::{Options, Peer, Server, Trust, helper_main, serve_from, statements};
+use anteroom_node::server::{Options, Peer, Server, Trust, helper_main, serve_from};
 use ssh_key::{PrivateKey, PublicKey};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().collect();
@@ -55,9 +56,6 @@ fn serve(dir: &Path) {
         own_sftp: std::env::var_os("OWN_SFTP").is_some(),
         ..Options::default()
     };
-    for sentence in statements(&options) {
-        tracing::info!("{sentence}");
-    }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let server = Server::new(trust(dir), options);
@@ -65,8 +63,12 @@ fn serve(dir: &Path) {
         let local = listener.local_addr().unwrap();
         println!("{}", local.port());
         tokio::spawn(follow(dir.to_owned(), Arc::clone(&server)));
+        let mut stop = signal(SignalKind::terminate()).unwrap();
         loop {
-            let (stream, remote) = listener.accept().await.unwrap();
+            let (stream, remote) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                _ = stop.recv() => return server.end_sessions().await,
+            };
             anteroom_ssh::prepare(&stream).unwrap();
             let peer = Peer { remote, local };
             tokio::spawn(serve_from(stream, peer, Arc::clone(&server)));

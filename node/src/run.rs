@@ -35,6 +35,11 @@ pub trait Sessions: Send + Sync + 'static {
 
     /// Whom to trust, and as which node to serve, from now on.
     fn trust(&self, identity: &Identity);
+
+    /// Ends what is served, with all that it started; within seconds.
+    fn end(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 impl Sessions for Server {
@@ -44,6 +49,10 @@ impl Sessions for Server {
 
     fn trust(&self, identity: &Identity) {
         self.set_trust(trust(identity));
+    }
+
+    async fn end(&self) {
+        self.end_sessions().await;
     }
 }
 
@@ -234,6 +243,8 @@ pub async fn run<S: Sessions>(
     agent.stopping.send_replace(true);
     // Each has its own bound for that.
     while tunnels.join_next().await.is_some() {}
+    // Their sessions are cut by now; nobody but the agent ends what they ran.
+    agent.sessions.end().await;
     drop(runner);
     Ok(())
 }

@@ -38,13 +38,12 @@ use anteroom_ssh::{Limits, ServerConfig};
 use arc_swap::ArcSwap;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
 use front::Front;
 
 pub use helper::helper_main;
-pub use statements::statements;
 
 /// Connections at once. Each holds at most a few MiB and ten sessions; whoever comes beyond is turned away,
 /// so that a flood cannot take the machine.
@@ -52,6 +51,9 @@ const MOST_CONNECTIONS: usize = 256;
 
 /// How long a connection may be silent before it is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How long [`Server::end_sessions`] waits: the five seconds that programs have, and some.
+const LONGEST_END: Duration = Duration::from_secs(10);
 
 /// Whom sessions are served to, and as which node. It may change while the agent runs: a rotation of the
 /// authority, a new revocation list, a renewed certificate.
@@ -133,6 +135,9 @@ pub struct Server {
     options: Options,
     places: Semaphore,
     connections: AtomicU64,
+    /// How many sessions there are, and whether they are to end.
+    sessions: watch::Sender<usize>,
+    closing: watch::Sender<bool>,
 }
 
 /// What a connection is served with: taken once, when it begins.
@@ -142,13 +147,18 @@ struct Trusted {
 }
 
 impl Server {
-    /// Ready to serve.
+    /// Ready to serve. Says in the log where sessions will be less than a stock sshd's.
     pub fn new(trust: Trust, options: Options) -> Arc<Self> {
+        for sentence in statements::statements(&options) {
+            info!("{sentence}");
+        }
         Arc::new(Self {
             trusted: ArcSwap::from_pointee(Trusted::new(trust, &options)),
             options,
             places: Semaphore::new(MOST_CONNECTIONS),
             connections: AtomicU64::new(0),
+            sessions: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
         })
     }
 
@@ -166,9 +176,47 @@ impl Server {
         self.set_trust(trust);
     }
 
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        *self.sessions.borrow()
+    }
+
+    /// Ends all sessions as if their clients had gone: to be waited for before the agent ends, since nobody
+    /// else would end their processes. Takes some seconds where programs do not listen, and no longer.
+    pub async fn end_sessions(&self) {
+        self.closing.send_replace(true);
+        let mut sessions = self.sessions.subscribe();
+        let all = sessions.wait_for(|sessions| *sessions == 0);
+        if tokio::time::timeout(LONGEST_END, all).await.is_err() {
+            warn!("{} sessions did not end", self.sessions());
+        }
+    }
+
+    /// Returns when sessions are to end.
+    fn closing(&self) -> impl Future<Output = ()> + use<> {
+        let mut closing = self.closing.subscribe();
+        async move {
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
+    }
+
+    /// Counts a session until it is dropped.
+    fn count(self: &Arc<Self>) -> Counted {
+        self.sessions.send_modify(|sessions| *sessions += 1);
+        Counted(Arc::clone(self))
+    }
+
     /// What is trusted now.
     pub fn trust(&self) -> Trust {
         self.trusted.load().trust.clone()
+    }
+}
+
+struct Counted(Arc<Server>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.send_modify(|sessions| *sessions -= 1);
     }
 }
 

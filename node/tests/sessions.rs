@@ -661,3 +661,73 @@ fn what_the_start_of_a_session_costs() {
         drop(held);
     }
 }
+
+/// A client of another make, which sends signals and asks how a program ended.
+const SIGNALS: &str = r#"
+import asyncio, asyncssh, sys
+async def main():
+    port, key, certificate = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    async with asyncssh.connect("127.0.0.1", port, username="dev", known_hosts=None, config=None,
+                                agent_path=None, client_keys=[(key, certificate)]) as connection:
+        for signal in ("USR1", "TERM", "USR2"):
+            script = "trap 'echo got USR1; exit 5' USR1; echo ready; while :; do sleep 0.1; done"
+            process = await connection.create_process(script)
+            await process.stdout.readline()
+            process.send_signal(signal)
+            rest = await process.stdout.read()
+            await process.wait_closed()
+            print(signal, rest.strip(), process.exit_status, process.exit_signal and process.exit_signal[0])
+        process = await connection.create_process("kill -ABRT $$")
+        await process.wait()
+        print(process.exit_status, process.exit_signal[:2])
+        process = await connection.create_process("cat; echo end")
+        process.stdin.write("half\n")
+        process.stdin.write_eof()
+        print(await process.stdout.read(), process.exit_status)
+asyncio.run(main())
+"#;
+
+#[test]
+fn another_client_sends_signals_and_hears_which_one_ended_a_program() {
+    let there = Command::new("/usr/bin/python3")
+        .args(["-c", "import asyncssh"])
+        .output();
+    if !is_possible() || !there.is_ok_and(|there| there.status.success()) {
+        return;
+    }
+    let node = shared();
+    for which in [Which::Sshd, AGENT] {
+        let certificate = node.certificate("dev", &Change::default());
+        let mut python = Command::new("timeout");
+        python.args(["60", "/usr/bin/python3", "-W", "ignore", "-c", SIGNALS]);
+        python
+            .arg(node.port(which).to_string())
+            .arg(node.path("id"))
+            .arg(&certificate);
+        let said = stdout_of(fed(&mut python, b""));
+        let expected = "USR1 got USR1 5 None\nTERM  -1 TERM\nUSR2  -1 USR2\n-1 ('ABRT', False)\nhalf\nend\n 0\n";
+        assert_eq!(said, expected, "{which:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_stopped_takes_its_sessions_with_it() {
+    if !is_possible() {
+        return;
+    }
+    let node = Node::new();
+    let certificate = node.certificate("dev", &Change::default());
+    let mut ssh = Command::new("ssh");
+    ssh.args(node.options(AGENT, &certificate))
+        .args(["-l", "dev", "127.0.0.1"]);
+    let mut held = background(ssh.arg("echo ready; trap '' HUP; sleep 94444; sleep 94445"));
+    let mut line = String::new();
+    BufReader::new(held.0.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    wait_until("it runs", || lives("94444"));
+    let begun = Instant::now();
+    node.stop_agent();
+    wait_until("it is over", || !lives("94444") && !lives("94445"));
+    assert!(begun.elapsed() < Duration::from_secs(15));
+}

@@ -18,6 +18,8 @@ use std::thread;
 
 use support::{Change, NODE, Node, Said, Which, fed, on_terminal};
 
+const NO_SOCKETS: &str = "Unix sockets are not forwarded, in neither direction.";
+
 const NO_SIZE: &str = "A terminal has at least one row and column: a client that does not know its size \
     gets 24 rows of 80, since zeros break programs that draw.";
 
@@ -136,6 +138,7 @@ fn cases(echo: u16) -> Vec<Case> {
     let sftp_init = b"\0\0\0\x05\x01\0\0\0\x03";
     let mega: Vec<u8> = (0..1_u32 << 20).map(|n| (n % 251) as u8).collect();
     let to_echo = format!("-W127.0.0.1:{echo}");
+    let socket = format!("/tmp/anteroom-table-{}.sock", std::process::id());
     let here = "tty >/dev/null && echo on a terminal";
     vec![
         // Who runs, and where.
@@ -289,6 +292,11 @@ fn cases(echo: u16) -> Vec<Case> {
         )
         .with(&["-A"])
         .after(Prepare::Agent),
+        case("-R from a socket", "true")
+            .with(&[&format!("-R{socket}:127.0.0.1:1"), "-oExitOnForwardFailure=yes"])
+            .varies()
+            .differs(NO_SOCKETS),
+        case("-Y", "echo \"<$DISPLAY>\"").with(&["-Y"]),
         case("-A where it is not permitted", "echo \"<$SSH_AUTH_SOCK>\"")
             .with(&["-A"])
             .after(Prepare::Agent)

@@ -89,8 +89,8 @@ impl Front {
         };
         let access = node::verify(&blob, &conditions).map_err(|error| error.to_string())?;
         // A database of users on the network may take its time. There is no channel yet that would wait.
-        let account = account::find(user, now.unix_timestamp().div_euclid(86_400))
-            .map_err(|error| error.to_string())?;
+        let today = now.unix_timestamp().div_euclid(86_400);
+        let account = apart(|| account::find(user, today)).map_err(|error| error.to_string())?;
         Ok(Login {
             number: self.number,
             peer: self.peer,
@@ -204,6 +204,16 @@ impl anteroom_ssh::Front for Front {
     async fn cancel_tcpip_forward(&mut self, address: &str, port: u32) -> bool {
         self.listeners.cancel(address, port)
     }
+}
+
+/// Runs what may block so that it keeps this connection from going on, and no other.
+fn apart<T>(action: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        return tokio::task::block_in_place(action);
+    }
+    // There is no other thread that could take over.
+    action()
 }
 
 /// Somebody's text as it may stand in a line of the log.

@@ -14,46 +14,55 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A process, by its number and the moment at which it began: numbers are used again.
 type Process = (i32, u64);
 
-/// Tells what is left of a session whose program has ended that it is over. Who ignores the signal, as
-/// `nohup` has programs do, goes on.
-pub(super) async fn hang_up(session: i32) {
-    blocking(move || signal(&of(session), &[Signal::SIGHUP, Signal::SIGCONT])).await;
+/// What was left of a session when its number was surely its own: while its first process had not been
+/// waited for, or just had been. As long as one of these lives, the kernel gives the number to nobody else.
+#[derive(Debug, Clone)]
+pub(super) struct Left {
+    session: i32,
+    seen: BTreeSet<Process>,
 }
 
-/// Ends a session that was cut: the signal, and for those who are there some seconds later the one that
-/// cannot be ignored.
-pub(super) async fn end(session: i32) {
-    let first = blocking(move || {
-        let first = of(session);
-        signal(&first, &[Signal::SIGHUP, Signal::SIGCONT]);
-        first
-    })
-    .await;
-    let Some(first) = first.filter(|first| !first.is_empty()) else {
-        return;
-    };
-    tokio::time::sleep(PATIENCE).await;
-    blocking(move || {
-        let rest = of(session);
-        // One of the first still being there, the session's number has not been given to another.
-        if rest.iter().any(|process| first.contains(process)) {
-            signal(&rest, &[Signal::SIGKILL]);
+/// Looks at what there is of a session.
+pub(super) async fn look(session: i32) -> Left {
+    let seen = blocking(move || of(session)).await.unwrap_or_default();
+    Left { session, seen }
+}
+
+impl Left {
+    /// Tells it that the session is over. Who ignores the signal, as `nohup` has programs do, goes on.
+    pub(super) async fn hang_up(&self) {
+        self.signal(&[Signal::SIGHUP, Signal::SIGCONT]).await;
+    }
+
+    /// Ends it: the signal, and for those who are there some seconds later the one that cannot be ignored.
+    pub(super) async fn end(&self) {
+        if !self.seen.is_empty() {
+            self.hang_up().await;
+            tokio::time::sleep(PATIENCE).await;
+            self.signal(&[Signal::SIGKILL]).await;
         }
-    })
-    .await;
+    }
+
+    async fn signal(&self, signals: &'static [Signal]) {
+        let Left { session, seen } = self.clone();
+        blocking(move || {
+            let now = of(session);
+            if now.is_disjoint(&seen) {
+                return;
+            }
+            for (pid, _) in now {
+                for signal in signals {
+                    // It is gone, or is not ours to signal: nothing is to be done about either.
+                    let _ = kill(Pid::from_raw(pid), *signal);
+                }
+            }
+        })
+        .await;
+    }
 }
 
 async fn blocking<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(action).await.ok()
-}
-
-fn signal(processes: &BTreeSet<Process>, signals: &[Signal]) {
-    for (pid, _) in processes {
-        for signal in signals {
-            // It is gone, or is not ours to signal: nothing is to be done about either.
-            let _ = kill(Pid::from_raw(*pid), *signal);
-        }
-    }
 }
 
 /// The processes of a session, by /proc (proc_pid_stat(5)).

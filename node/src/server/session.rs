@@ -22,7 +22,7 @@ use super::accounting::{self, Recorded};
 use super::environment::{self, Circumstances};
 use super::front::{Login, shown};
 use super::order::{Greeting, Order, Program};
-use super::processes;
+use super::processes::{self, Left};
 use super::terminal::Terminal;
 
 /// Bytes that are read from a program at once.
@@ -60,6 +60,7 @@ pub(super) async fn run(login: Arc<Login>, number: u64, channel: Channel) {
     let Some((wishes, request)) = gather(&mut inbox).await else {
         return;
     };
+    let _counted = login.server.count();
     let wanted = wanted(&login, request);
     let running = match start(&login, wishes, &wanted).await {
         Ok(running) => running,
@@ -90,7 +91,7 @@ pub(super) async fn run(login: Arc<Login>, number: u64, channel: Channel) {
         shown(login.access.key_id()),
     );
     let mut running = running;
-    let ended = running.pump(inbox, &outbox, wanted.signals).await;
+    let ended = running.pump(&login, inbox, &outbox, wanted.signals).await;
     // The terminal is gone by now: that is what hangs it up.
     let Running {
         child, recorded, ..
@@ -98,7 +99,7 @@ pub(super) async fn run(login: Arc<Login>, number: u64, channel: Channel) {
     // It writes files, for which it may have to wait.
     tokio::task::spawn_blocking(move || drop(recorded));
     match ended {
-        Ended::Over(status) => {
+        Ended::Over(status, left) => {
             info!(
                 connection = login.number,
                 session = number,
@@ -107,26 +108,31 @@ pub(super) async fn run(login: Arc<Login>, number: u64, channel: Channel) {
             let _ = say(&outbox, status).await;
             let _ = outbox.eof().await;
             outbox.close().await;
-            processes::hang_up(session).await;
+            left.hang_up().await;
         }
-        Ended::Cut => {
+        Ended::Cut(left) => {
             info!(
                 connection = login.number,
                 session = number,
                 "cut by the other side"
             );
             drop(outbox);
-            cut(child, session).await;
+            cut(child, session, left).await;
         }
     }
 }
 
-/// Ends what a session leaves whose other side is gone; its program is waited for, so that its number is
-/// not another's meanwhile.
-async fn cut(mut child: Child, session: i32) {
-    tokio::join!(processes::end(session), async {
-        let _ = child.wait().await;
-    });
+/// Ends what a session leaves whose other side is gone. Its program, unless it ended before, is waited for
+/// last, so that its number is not another's meanwhile.
+async fn cut(mut child: Child, session: i32, left: Option<Left>) {
+    if let Some(left) = left {
+        return left.end().await;
+    }
+    // The first process by its number: it may not have come to its session yet.
+    let _ = kill(Pid::from_raw(session), Number::SIGHUP);
+    processes::look(session).await.end().await;
+    let _ = child.start_kill();
+    let _ = child.wait().await;
 }
 
 /// Requests up to the one that starts a program. `None` if none does.
@@ -363,10 +369,11 @@ async fn log_complaints(connection: u64, stderr: ChildStderr) {
 
 /// How a session came to its end.
 enum Ended {
-    /// Its program has ended, and all that it wrote has been sent.
-    Over(ExitStatus),
-    /// The channel or its connection is gone.
-    Cut,
+    /// Its program has ended, and all that it wrote has been sent. What else there was of it then.
+    Over(ExitStatus, Left),
+    /// The channel or its connection is gone, or the agent ends. What there was of the session when its
+    /// program ended, if it has.
+    Cut(Option<Left>),
 }
 
 impl Running {
@@ -378,8 +385,10 @@ impl Running {
     }
 
     /// Moves bytes both ways until the program has ended and its last byte is sent, or the client is gone.
-    async fn pump(&mut self, inbox: Inbox, outbox: &Outbox, signals: bool) -> Ended {
-        let target = signals.then_some(self.session);
+    async fn pump(&mut self, login: &Login, inbox: Inbox, outbox: &Outbox, signals: bool) -> Ended {
+        let (child, session) = (&mut self.child, self.session);
+        let closing = login.server.closing();
+        let target = signals.then_some(session);
         match std::mem::replace(&mut self.streams, Streams::Taken) {
             Streams::Pipes {
                 stdin,
@@ -393,44 +402,49 @@ impl Running {
                     out.and(err)
                 };
                 let input = feed(inbox, Sink::Pipe(stdin), target);
-                finish(&mut self.child, outbox, output, input).await
+                finish(child, session, outbox, closing, output, input).await
             }
             Streams::Terminal(terminal) => {
                 let terminal = Arc::new(terminal);
                 let output = copy_terminal(&terminal, outbox);
                 let input = feed(inbox, Sink::Terminal(Arc::clone(&terminal)), target);
-                finish(&mut self.child, outbox, output, input).await
+                finish(child, session, outbox, closing, output, input).await
             }
-            Streams::Taken => Ended::Cut,
+            Streams::Taken => Ended::Cut(None),
         }
     }
 }
 
 async fn finish(
-    child: &mut Child,
+    running: &mut Child,
+    session: i32,
     outbox: &Outbox,
+    closing: impl Future<Output = ()>,
     output: impl Future<Output = Result<(), Gone>>,
     input: impl Future<Output = ()>,
 ) -> Ended {
-    let (mut output, mut input) = (pin!(output), pin!(input));
-    let (mut drained, mut status) = (false, None);
+    let (mut output, mut input, mut closing) = (pin!(output), pin!(input), pin!(closing));
+    let (mut drained, mut ended) = (false, None);
     loop {
         tokio::select! {
-            () = outbox.gone() => return Ended::Cut,
-            () = &mut input => return Ended::Cut,
+            () = outbox.gone() => break,
+            () = &mut closing => break,
+            () = &mut input => break,
             sent = &mut output, if !drained => match sent {
                 Ok(()) => drained = true,
-                Err(Gone) => return Ended::Cut,
+                Err(Gone) => break,
             },
-            ended = child.wait(), if status.is_none() => match ended {
-                Ok(ended) => status = Some(ended),
-                Err(_) => return Ended::Cut,
+            status = running.wait(), if ended.is_none() => match status {
+                // At once: from now on the number may be given to another session, if nobody is left.
+                Ok(status) => ended = Some((status, processes::look(session).await)),
+                Err(_) => break,
             },
         }
-        if let (true, Some(status)) = (drained, status) {
-            return Ended::Over(status);
+        if let (true, Some((status, left))) = (drained, &ended) {
+            return Ended::Over(*status, left.clone());
         }
     }
+    Ended::Cut(ended.map(|(_, left)| left))
 }
 
 /// Sends what a program writes. A pipe that breaks has ended.

@@ -1,36 +1,23 @@
-//! What the agent says about itself when it starts: where it is less than a stock sshd, and what it may do.
+//! What the agent says about itself when it starts: where it is less than a stock sshd.
 
 use super::Options;
 use super::accounting::{IS_KNOWN, LASTLOG, UTMP, WTMP};
 use super::session::sftp_server;
 
 /// Sentences for the log, one each, of how sessions will be served here.
-pub fn statements(options: &Options) -> Vec<String> {
-    let mut out = vec![privileges()];
-    out.push(
+pub(super) fn statements(options: &Options) -> Vec<String> {
+    let mut out = vec![
         "PAM is not used: no module limits, accounts for or opens sessions; accounts that /etc/shadow says \
          are locked or expired are refused, and so is everybody but root while there is an /etc/nologin"
             .to_owned(),
-    );
-    out.push(accounting());
+        accounting(),
+    ];
     out.push(match sftp_server().filter(|_| !options.own_sftp) {
         Some(path) => format!("sftp is served by {path}"),
         None => "sftp is served by the agent itself".to_owned(),
     });
     out.push("X11 is not forwarded, and neither are Unix sockets or tunnel devices".to_owned());
     out
-}
-
-fn privileges() -> String {
-    let me = nix::unistd::geteuid();
-    if me.is_root() {
-        return "running as root, for one thing: the process of each session becomes its user before \
-                anything of that user's runs"
-            .to_owned();
-    }
-    let name = nix::unistd::User::from_uid(me).ok().flatten();
-    let name = name.map_or_else(|| format!("user {me}"), |user| user.name);
-    format!("not running as root: only {name} can log in here, every other login is refused")
 }
 
 fn accounting() -> String {

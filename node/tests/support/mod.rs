@@ -147,6 +147,25 @@ impl Node {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
+    /// Asks the agent to end; its number is that in its own namespace.
+    pub fn stop_agent(&self) {
+        let pid = self.servers.id().to_string();
+        let script = "kill -TERM $(cat \"$0\")";
+        let mut kill = Command::new("nsenter");
+        // The namespaces are those of the child of `unshare`.
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        kill.args([
+            "--mount",
+            "--pid",
+            "--target",
+            children.trim(),
+            "sh",
+            "-c",
+            script,
+        ]);
+        done(kill.arg(self.path("agent.pid")));
+    }
+
     pub fn port(&self, which: Which) -> u16 {
         match which {
             Which::Sshd => self.sshd_port,
@@ -240,7 +259,8 @@ impl Node {
         ssh.args(["-k", "5", "60", "ssh"]);
         ssh.args(self.options(which, &certificate));
         ssh.env_remove("SSH_AUTH_SOCK")
-            .env("TERM", "xterm-256color");
+            .env("TERM", "xterm-256color")
+            .env("DISPLAY", ":99");
         ssh.args(["-l", login, "127.0.0.1"]);
         ssh
     }
@@ -278,7 +298,10 @@ mount --bind "$dir/etc" /etc
 mount --bind "$dir/run" /run
 mount --bind "$dir/log.d" /var/log
 /usr/sbin/sshd -D -E "$dir/sshd.log" -f "$dir/sshd_config" &
-exec "$agent" serve "$dir"
+"$agent" serve "$dir" &
+echo $! >"$dir/agent.pid"
+# The first process stays when the agent ends, and ends when it is told to.
+wait
 "#;
 
 fn sshd_config(dir: &Path, port: u16) -> String {
