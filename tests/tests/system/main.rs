@@ -40,6 +40,7 @@ mod limits;
 mod locks;
 mod matrix;
 mod node_agent;
+mod node_sessions;
 mod nodes;
 mod packets;
 mod people;
