@@ -1,9 +1,9 @@
 //! Enrolment: a machine shows a token and becomes a node.
 //!
-//! What comes is from a stranger until its token is known ([`ask`] reads it, [`place`] judges where it says it
+//! What comes is from a stranger until its token is known (`ask` reads it, `place` judges where it says it
 //! is). The decision is `anteroom_core::enrol::admit`, made in the transaction that takes a use of the token
 //! and registers the node. Only then are its host keys certified, and is it told what to do: as a script for
-//! its sshd ([`script`]), or as what the node agent stores.
+//! its sshd (`script`), or as what the node agent stores.
 
 mod ask;
 mod place;
