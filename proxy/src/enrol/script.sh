@@ -119,7 +119,9 @@ sshd_is_content() {
 
 # What is in effect for a login of user $1 from the proxy.
 look_at() {
-    in_effect=$("$sshd" -T -C "user=$1,host=$proxy_addr,addr=$proxy_addr" 2>&1 </dev/null) ||
+    # All of it: a Match on what is not said here would be an error.
+    peer="user=$1,host=$proxy_addr,addr=$proxy_addr,laddr=$proxy_addr,lport=22,rdomain="
+    in_effect=$("$sshd" -T -C "$peer" 2>&1 </dev/null) ||
         fail "sshd does not tell its configuration: $in_effect"
 }
 
@@ -193,9 +195,9 @@ without_ours() {
 
 # The list comes first: sshd lets nobody in whose RevokedKeys is not there.
 install_files() {
-    if ! printf '%s\n' "$revoked" | base64 -d >"$backup/krl" 2>/dev/null; then
-        ssh-keygen -k -f "$backup/krl" >/dev/null 2>&1 </dev/null || fail "the revocation list can't be written"
-    fi
+    # An empty list in its place would let in what is revoked.
+    printf '%s\n' "$revoked" | base64 -d >"$backup/krl" ||
+        fail "the revocation list can't be decoded; install base64 (coreutils)"
     install_file "$backup/krl" "$krl_file"
     printf '%s\n' "$node_ca" >"$backup/ca"
     install_file "$backup/ca" "$ca_file"
