@@ -451,14 +451,28 @@ fn put_all(
     for object in &objects {
         may_put(draft.view(), by, object)?;
     }
-    for id in &ids {
-        if let ObjectId::User(name) = id {
-            draft.release_keys(name);
+    let mut released = Vec::new();
+    for object in &objects {
+        if let Object::User(user) = object
+            && !is_as_it_was(draft.view(), object, existing)
+        {
+            draft.release_keys(&user.name);
+            released.push(object.id());
         }
     }
     let mut stored = Vec::with_capacity(objects.len());
     for object in objects {
-        stored.push(put(draft, by, object, existing)?);
+        let id = object.id();
+        // Of a user whose keys were released they have to be written again.
+        if is_as_it_was(draft.view(), &object, existing) && !released.contains(&id) {
+            stored.push(Stored {
+                id,
+                written: Written::Unchanged,
+                warnings: Vec::new(),
+            });
+        } else {
+            stored.push(put(draft, by, object, existing)?);
+        }
     }
     // Afterwards, since a later document may be what an earlier one needs.
     for id in &ids {
@@ -593,10 +607,16 @@ pub(super) fn proven(view: &View, by: &By) -> bool {
     identity.is_some_and(|identity| policy::unproven_of_stored(view, identity).is_none())
 }
 
-/// Whether the object is there, and nothing about it differs. A lock and a token are something new each time
-/// that they are written.
-fn is_as_it_was(view: &View, object: &Object) -> bool {
+/// Whether the object is there, and nothing about it differs, so that it is left alone: a node whether or not it
+/// may be replaced, so that its document can be applied again; anything else where it may. A lock and a token
+/// are something new each time that they are written.
+fn is_as_it_was(view: &View, object: &Object, existing: Existing) -> bool {
     match object {
+        Object::Role(_) | Object::User(_) | Object::MonitoringRule(_) | Object::Resource(_)
+            if existing == Existing::Refuse =>
+        {
+            false
+        }
         Object::Role(role) => view
             .role(&role.name)
             .is_some_and(|before| **before == *role),
@@ -618,13 +638,6 @@ fn is_as_it_was(view: &View, object: &Object) -> bool {
 
 fn put(draft: &mut Draft, by: &By, object: Object, existing: Existing) -> Result<Stored, PutError> {
     let id = object.id();
-    if is_as_it_was(draft.view(), &object) {
-        return Ok(Stored {
-            id,
-            written: Written::Unchanged,
-            warnings: Vec::new(),
-        });
-    }
     let written = match (id.is_in(draft.view()), existing) {
         (false, Existing::Refuse | Existing::Replace) => Written::Created,
         (true, Existing::Replace) => Written::Replaced,

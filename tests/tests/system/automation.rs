@@ -19,16 +19,20 @@ fn a_file_that_is_applied_again_changes_nothing_and_says_so() {
             .clone()
     };
     let before = id(&world);
-    for again in [world.create(&both), world.replace(&both)] {
-        again.exits(0);
-        let text = again.text();
-        assert!(
-            text.contains("node `db1`") && text.contains(" unchanged"),
-            "{text}"
-        );
-        assert_eq!(text.matches("unchanged").count(), 2, "{text}");
+    let (once, again) = (world.create(node), world.replace(&both));
+    for (said, times) in [(once, 1), (again, 2)] {
+        said.exits(0);
+        let text = said.text();
+        assert!(text.contains("node `db1`"), "{text}");
+        assert_eq!(text.matches(" unchanged").count(), times, "{text}");
     }
+    // A user who is the same keeps her keys.
+    let carol = world.ctl(&["get", "user/carol", "--format", "yaml"]).text();
+    let same = world.replace(&carol);
+    same.exits(0);
+    assert!(same.text().contains("unchanged"), "{same}");
     assert_eq!(world.audit().len(), logged);
+    world.person("carol").access(&["whoami"]).run().exits(0);
     assert_eq!(id(&world), before);
 
     // Another one under that name is refused, or replaces it and keeps its UUID.
