@@ -197,6 +197,16 @@ async fn what_get_prints_goes_back_into_create() {
         assert_eq!(twice.code, 1, "{twice:?}");
         let forced = world.says_to("erin", "create -f - --force", &printed).await;
         assert_eq!(forced.code, 0, "{forced:?}");
+        assert!(forced.out.contains("unchanged"), "{forced:?}");
+        let json = world
+            .says("erin", &format!("get {kind} --format json"))
+            .await;
+        let mut first = json.out.parse::<serde_json::Value>().unwrap()[0].take();
+        first["metadata"]["description"] = "another".into();
+        let first = first.to_string();
+        let forced = world.says_to("erin", "create -f - --force", &first).await;
+        assert_eq!(forced.code, 0, "{forced:?}");
+        assert!(forced.out.contains("replaced"), "{forced:?}");
     }
     let log = world.says("ada", "audit ls --format json").await.out;
     for event in [
