@@ -86,9 +86,11 @@ pub(crate) async fn follow(proxy: Arc<Proxy>) {
             Some((at, _)) => at.elapsed() > if stale { LIST_AGAIN } else { LIST_ANYHOW },
         };
         if due && told.revoked.receiver_count() > 0 {
-            stale = false;
             let before = listed.take().map(|(_, content)| content);
-            listed = Some((Instant::now(), list(&proxy, before).await));
+            let (content, told) = list(&proxy, before).await;
+            // One that could not be made or told is tried again soon.
+            stale = told == Told::Not;
+            listed = Some((Instant::now(), content));
         }
         tokio::select! {
             _ = changes.changed() => stale = true,
@@ -100,25 +102,34 @@ pub(crate) async fn follow(proxy: Arc<Proxy>) {
     }
 }
 
-/// Makes the list, tells it if it is another than `before`, and returns what it was compared by.
-async fn list(proxy: &Proxy, before: Option<Vec<u8>>) -> Vec<u8> {
+/// Whether the agents have the list of this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Yes,
+    Not,
+}
+
+/// Makes the list, tells it if it is another than `before`, and returns what the one that was told is compared by.
+async fn list(proxy: &Proxy, before: Option<Vec<u8>>) -> (Vec<u8>, Told) {
     match admin::revocations_now(&proxy.state).await {
-        Ok((content, _)) if before.as_ref() == Some(&content) => content,
+        Ok((content, _)) if before.as_ref() == Some(&content) => (content, Told::Yes),
         Ok((content, list)) => {
             let message = FromProxy::Revoked {
                 krl: encoded(&list),
             };
-            match written(&message) {
-                Some(line) => {
-                    proxy.announcements.revoked.send_replace(Some(line));
-                }
-                None => tracing::error!("the revocation list is too long for node agents"),
+            if let Some(line) = written(&message) {
+                proxy.announcements.revoked.send_replace(Some(line));
+                return (content, Told::Yes);
             }
-            content
+            tracing::error!(
+                bytes = list.len(),
+                "the revocation list is too long for node agents, which keep the one before"
+            );
+            (before.unwrap_or_default(), Told::Not)
         }
-        Err(why) => {
+        Err((_, why)) => {
             tracing::warn!("the revocation list for node agents was not made: {why}");
-            before.unwrap_or_default()
+            (before.unwrap_or_default(), Told::Not)
         }
     }
 }

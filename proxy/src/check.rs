@@ -341,7 +341,7 @@ impl Check<'_> {
         let node = self.node.clone();
         let reached = match node.addr.dialled() {
             Some(there) => self.reach(&proxy, there).await,
-            None => dial::reach_by_tunnel(&proxy, &self.node).await,
+            None => dial::reach_by_tunnel(&proxy, &self.node, None).await,
         };
         let (stream, addresses) = reached.map_err(|why| over(Stage::Connecting, &why))?;
         let expected = Expected::new(&proxy, &self.node).await;

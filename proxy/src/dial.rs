@@ -12,7 +12,7 @@ use std::time::Duration;
 use anteroom_ca::SourceAddresses;
 use anteroom_ca::host::{self, HostExpectation, PresentedHost};
 use anteroom_ca::key::fingerprint;
-use anteroom_core::id::{KeyFingerprint, SessionId};
+use anteroom_core::id::{KeyFingerprint, SessionId, UserName};
 use anteroom_core::node::{HostProof as Registered, Node};
 use anteroom_core::policy::{Access, Identity, Permit};
 use sha2::{Digest, Sha256};
@@ -159,7 +159,7 @@ async fn log_in(
     };
     let reached = match node.addr.dialled() {
         Some(there) => reach(proxy, &node, there).await,
-        None => reach_by_tunnel(proxy, &node).await,
+        None => reach_by_tunnel(proxy, &node, Some(permit.user())).await,
     };
     let (stream, source_addresses) = reached.map_err(failed(Stage::Connecting))?;
 
@@ -241,10 +241,14 @@ async fn reach(proxy: &Proxy, node: &Node, (host, port): (&str, u16)) -> Result<
 }
 
 /// Takes the way that the node keeps open. Its sshd sees a connection from its own loopback address, unless an
-/// operator says that the forward leads elsewhere.
-pub(crate) async fn reach_by_tunnel(proxy: &Proxy, node: &Node) -> Result<Reached, String> {
+/// operator says that the forward leads elsewhere. Without a `user` it is nobody's share: an operator looks.
+pub(crate) async fn reach_by_tunnel(
+    proxy: &Proxy,
+    node: &Node,
+    user: Option<&UserName>,
+) -> Result<Reached, String> {
     let (view, now) = (proxy.state.view(), proxy.state.now());
-    let opening = proxy.tunnels().connect(&node.id, &view, now);
+    let opening = proxy.tunnels().connect(&node.id, user, &view, now);
     let stream = match tokio::time::timeout(STEP_TIMEOUT, opening).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(NoWay::None)) => {

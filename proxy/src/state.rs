@@ -186,7 +186,7 @@ pub enum FromNode {
     },
     /// It comes from where a node's tunnel comes from.
     #[error(
-        "reviews and administration are not accepted from {address}, where node `{node}` is connected from; connect from elsewhere, or name the address in `shared_addresses` of the configuration"
+        "reviews and administration are not accepted from {address}, where node `{node}` is or was connected from; connect from elsewhere, or name the address in `shared_addresses` of the configuration"
     )]
     Tunnel {
         /// The node's name.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anteroom_core::id::NodeId;
+use anteroom_core::id::{NodeId, UserName};
 use anteroom_core::view::View;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +36,9 @@ const MOST_OF_A_NODE: u32 = 4;
 /// Connections through one tunnel at a time. Each may hand over 32 KiB beyond the room that it waited for:
 /// together they stay below the 4 MiB at which a peer counts as one that does not read.
 const MOST_THROUGH: usize = 100;
+
+/// Of those, how many are one person's: she must not keep the others out.
+const MOST_OF_A_USER: u32 = 30;
 
 /// How often a node's refused connections get into the log: one that is started again every few seconds, on
 /// a second machine with the same key, says nothing new each time.
@@ -68,6 +71,43 @@ pub struct Tunnel {
     address: String,
     port: u32,
     places: Arc<Semaphore>,
+    /// How many connections go through it for each person who has any.
+    shares: Arc<Shares>,
+}
+
+type Shares = Mutex<HashMap<UserName, u32>>;
+
+/// One of a person's connections through a tunnel, until this is dropped.
+struct Share {
+    shares: Arc<Shares>,
+    user: UserName,
+}
+
+impl Share {
+    fn take(shares: &Arc<Shares>, user: &UserName) -> Option<Self> {
+        let mut all = shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = all.get(user).copied().unwrap_or(0);
+        if here >= MOST_OF_A_USER {
+            return None;
+        }
+        all.insert(user.clone(), here + 1);
+        Some(Self {
+            shares: Arc::clone(shares),
+            user: user.clone(),
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(here) = all.get_mut(&self.user) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                all.remove(&self.user);
+            }
+        }
+    }
 }
 
 impl Tunnel {
@@ -92,6 +132,7 @@ impl Tunnel {
             address,
             port,
             places: Arc::new(Semaphore::new(MOST_THROUGH)),
+            shares: Arc::default(),
         })
     }
 
@@ -273,13 +314,14 @@ impl Tunnels {
         true
     }
 
-    /// Opens a connection to the node's sshd.
+    /// Opens a connection to the node's sshd for `user`.
     ///
     /// # Errors
     /// [`NoWay`].
     pub async fn connect(
         &self,
         node: &NodeId,
+        user: Option<&UserName>,
         view: &View,
         now: OffsetDateTime,
     ) -> Result<TunnelStream, NoWay> {
@@ -287,6 +329,10 @@ impl Tunnels {
         if tunnel.connection.is_closed() || !tunnel.counts(view, now) {
             return Err(NoWay::None);
         }
+        let share = match user {
+            Some(user) => Some(Share::take(&tunnel.shares, user).ok_or(NoWay::Full)?),
+            None => None,
+        };
         let place = Arc::clone(&tunnel.places).try_acquire_owned();
         let place = place.map_err(|_| NoWay::Full)?;
         // Where a connection comes from is nothing that the node has to know.
@@ -300,6 +346,7 @@ impl Tunnels {
         Ok(TunnelStream {
             stream: channel.into_stream(),
             _place: place,
+            _share: share,
         })
     }
 
@@ -344,6 +391,7 @@ impl Drop for Seat {
 pub struct TunnelStream {
     stream: ChannelStream,
     _place: OwnedSemaphorePermit,
+    _share: Option<Share>,
 }
 
 impl AsyncRead for TunnelStream {
@@ -426,5 +474,18 @@ mod tests {
         drop(held);
         assert_eq!(tunnels.connections(), 0);
         assert!(tunnels.all().connections.is_empty());
+    }
+
+    #[test]
+    fn one_person_leaves_the_others_places_in_a_tunnel() {
+        let shares = Arc::new(Shares::default());
+        let user = |name| UserName::parse(name).unwrap();
+        let held: Vec<_> = (0..MOST_OF_A_USER)
+            .map(|_| Share::take(&shares, &user("alice")).unwrap())
+            .collect();
+        assert!(Share::take(&shares, &user("alice")).is_none());
+        assert!(Share::take(&shares, &user("bob")).is_some());
+        drop(held);
+        assert!(shares.lock().unwrap().is_empty());
     }
 }

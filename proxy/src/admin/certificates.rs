@@ -194,18 +194,31 @@ impl<I: CommandIo> Run<'_, I> {
 
 /// The revocation list as sshd reads it.
 pub(crate) async fn revocation_list(ctx: &Context) -> Result<Vec<u8>, Stop> {
-    let (state, now) = (&ctx.state, ctx.state.now());
+    let (_, list) = revocations_now(&ctx.state).await?;
+    Ok(list)
+}
+
+/// The same without its edition, to compare it by, and with it.
+pub(crate) async fn revocations_now(state: &Shared) -> Result<(Vec<u8>, Vec<u8>), Stop> {
+    let now = state.now();
+    // A number that only grows, whatever the clock does: who keeps a list refuses an older one. Read first,
+    // so that the list is never older than it says.
+    let head = state.reader().audit_head().await?;
     let valid = state.reader().valid_certificates(now).await?;
     let kind = AuthorityKind::Node;
     let authorities = state.authorities().ok_or(Unavailable(kind))?;
     let list = revocations(&state.view(), &authorities, &valid, now);
-    let edition = Edition {
-        version: u64::try_from(now.unix_timestamp()).unwrap_or_default(),
-        generated: now,
-        comment: format!("anteroom of {}", state.cluster()),
+    let bytes = |version, generated| {
+        let edition = Edition {
+            version,
+            generated,
+            comment: format!("anteroom of {}", state.cluster()),
+        };
+        let bytes = list.to_bytes(&edition);
+        bytes.map_err(|error| Stop::new(Exit::Failed, clean(&error.to_string())))
     };
-    let bytes = list.to_bytes(&edition);
-    bytes.map_err(|error| Stop::new(Exit::Failed, clean(&error.to_string())))
+    let version = u64::try_from(head.seq).unwrap_or_default();
+    Ok((bytes(0, OffsetDateTime::UNIX_EPOCH)?, bytes(version, now)?))
 }
 
 /// Those of `texts` that a node's certificate may carry, each once.
@@ -226,27 +239,6 @@ pub(crate) fn admitted_names<'t>(
         }
     }
     found
-}
-
-/// The revocation list of this moment without its edition, to compare it by, and with it, as sshd reads it.
-pub(crate) async fn revocations_now(state: &Shared) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let now = state.now();
-    let valid = state.reader().valid_certificates(now).await;
-    let valid = valid.map_err(|error| error.to_string())?;
-    let authorities = state.authorities().ok_or("there are no keys")?;
-    let list = revocations(&state.view(), &authorities, &valid, now);
-    let edition = |version, generated| Edition {
-        version,
-        generated,
-        comment: format!("anteroom of {}", state.cluster()),
-    };
-    let none = list.to_bytes(&edition(0, OffsetDateTime::UNIX_EPOCH));
-    let version = u64::try_from(now.unix_timestamp()).unwrap_or_default();
-    let list = list.to_bytes(&edition(version, now));
-    match (none, list) {
-        (Ok(none), Ok(list)) => Ok((none, list)),
-        (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
-    }
 }
 
 fn not_issued(error: &IssueError, shown: &str) -> Stop {

@@ -72,7 +72,6 @@ use self::args::{
     Allows, Audit, Auth, Command, Locks, Mfa, Nodes, Request, Requests, Tokens, Users,
 };
 pub(crate) use self::certificates::admitted_names;
-pub(crate) use self::certificates::revocations_now;
 pub(crate) use self::check::Checked;
 pub use self::io::{
     AgentStream, Caller, CommandIo, Duplex, FileAnswer, Gone, Leave, NoAgent, StdinError,
@@ -156,6 +155,11 @@ fn not_had(stop: Stop) -> NotHad {
 /// [`NotHad`].
 pub(crate) async fn revocation_list(ctx: &Context) -> Result<Vec<u8>, NotHad> {
     certificates::revocation_list(ctx).await.map_err(not_had)
+}
+
+/// The same without its edition, to compare it by, and with it.
+pub(crate) async fn revocations_now(state: &State) -> Result<(Vec<u8>, Vec<u8>), NotHad> {
+    certificates::revocations_now(state).await.map_err(not_had)
 }
 
 /// The node CAs that are trusted now, as lines of OpenSSH's public format.

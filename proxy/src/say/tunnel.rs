@@ -82,3 +82,7 @@ pub fn agent_too_long(bytes: usize) -> String {
 /// To an agent that asks for certificates without end.
 pub const AGENT_RENEWS_TOO_OFTEN: &str =
     "a host certificate was asked for a moment ago; wait ten seconds";
+
+/// To an agent that begins anew on the same channel.
+pub const AGENT_GREETS_TWICE: &str =
+    "the first message was said already; later ones are heartbeats";

@@ -151,7 +151,8 @@ impl TunnelDoor {
         self.log(self.entry().state("open")).await;
         self.ask_again(tunnel).await;
         let held = self.proxy.tunnels().close(tunnel);
-        addresses.tunnel_closed(tunnel.address(), self.arrival.node);
+        let now = self.proxy.state.now();
+        addresses.tunnel_closed(tunnel.address(), self.arrival.node, now);
         let taken = "another connection of the node took its place";
         let entry = self.entry().state("closed");
         self.log(if held { entry } else { entry.reason(taken) })

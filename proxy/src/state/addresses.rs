@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anteroom_core::id::NodeId;
+use anteroom_core::node::Node;
 use anteroom_core::view::View;
 use time::{Duration, OffsetDateTime};
 
@@ -22,6 +23,10 @@ const REMEMBERED: Duration = Duration::days(1);
 /// servers' names.
 const MOST_OF_A_NAME: usize = 64;
 
+/// Addresses that are remembered after a tunnel from there was closed. A node that roams leaves many; the oldest
+/// makes room.
+const MOST_LEFT: usize = 16_384;
+
 /// The addresses of nodes that are registered by name, and those that an operator named.
 #[derive(Debug, Default)]
 pub struct NodeAddresses(Mutex<Known>);
@@ -34,6 +39,8 @@ struct Known {
     by_the_operator: BTreeSet<IpAddr>,
     /// From where nodes are connected by themselves now. Bounded by the tunnels there are.
     tunnels: HashMap<IpAddr, Vec<NodeId>>,
+    /// From where they were connected, and until when: as long as the address that a name meant.
+    left: HashMap<IpAddr, (NodeId, OffsetDateTime)>,
     /// Where people and such nodes are, as the operator says.
     shared: BTreeSet<IpAddr>,
 }
@@ -104,10 +111,18 @@ impl NodeAddresses {
             .push(node);
     }
 
-    /// It is connected from there no more.
-    pub fn tunnel_closed(&self, from: IpAddr, node: NodeId) {
+    /// It is connected from there no more; the address counts for a day.
+    pub fn tunnel_closed(&self, from: IpAddr, node: NodeId, now: OffsetDateTime) {
         let mut known = self.known();
         let from = from.to_canonical();
+        known.left.retain(|_, (_, at)| now - *at <= REMEMBERED);
+        if known.left.len() >= MOST_LEFT {
+            let oldest = known.left.iter().min_by_key(|(ip, (_, at))| (*at, **ip));
+            if let Some(oldest) = oldest.map(|(ip, _)| *ip) {
+                known.left.remove(&oldest);
+            }
+        }
+        known.left.insert(from, (node, now));
         if let Some(nodes) = known.tunnels.get_mut(&from) {
             if let Some(place) = nodes.iter().position(|other| *other == node) {
                 nodes.swap_remove(place);
@@ -143,7 +158,14 @@ impl NodeAddresses {
         if known.shared.contains(&ip) {
             return Ok(());
         }
-        match known.tunnels.get(&ip).and_then(|nodes| nodes.first()) {
+        let now_there = known.tunnels.get(&ip).and_then(|nodes| nodes.first());
+        let there = now_there.or_else(|| {
+            let (node, _) = known.left.get(&ip)?;
+            // One that was removed, or is dialled by now, comes from there no more.
+            let by_tunnel = |node: &&Arc<Node>| node.addr.dialled().is_none();
+            view.node(node).filter(by_tunnel).map(|known| &known.id)
+        });
+        match there {
             Some(node) => {
                 let name = view.node(node).map(|node| node.name.to_string());
                 Err(FromNode::Tunnel {

@@ -552,6 +552,28 @@ impl Reader {
         rows.iter().map(host_certificate).collect()
     }
 
+    /// The principals of the last host certificate that was issued for a node; none where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn certified_names_of(&self, node: NodeId) -> Result<Vec<String>, StoreError> {
+        let last: Option<String> = sqlx::query_scalar(
+            "SELECT principals FROM issuances JOIN host_certificates USING (serial) \
+             WHERE host_certificates.node_id = $1 ORDER BY audit_seq DESC LIMIT 1",
+        )
+        .bind(node.to_string())
+        .fetch_optional(&self.finder)
+        .await?;
+        let unreadable = |error: serde_json::Error| StoreError::Unreadable {
+            what: format!("the names of node {node}'s certificate"),
+            why: error.to_string(),
+        };
+        last.map_or_else(
+            || Ok(Vec::new()),
+            |text| serde_json::from_str(&text).map_err(unreadable),
+        )
+    }
+
     /// When the last host certificate of each node ends.
     ///
     /// # Errors

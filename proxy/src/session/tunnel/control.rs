@@ -28,6 +28,9 @@ const LONGEST_HEARD: usize = 128 << 10;
 /// How often an agent is to say that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
+/// How much of an agent's version gets into the log.
+const SHOWN_VERSION: usize = 64;
+
 /// How often labels are taken, at most; the last ones that were said in between count. Each time is a commit, and
 /// changes what everybody sees.
 const LABELS_AGAIN: Duration = Duration::from_secs(10);
@@ -175,8 +178,12 @@ impl<'d> Agent<'d> {
         let (state, node) = (&self.door.proxy.state, self.door.arrival.node);
         state.presence().heard(node, state.now());
         match message {
+            FromNode::Hello { .. } if self.welcomed => {
+                self.refuse(say::AGENT_GREETS_TWICE.to_owned()).await
+            }
             FromNode::Hello { version, labels } => {
-                tracing::info!(%node, version = %clean(&version), "a node agent is there");
+                let version = say::cut(&version, SHOWN_VERSION);
+                tracing::info!(%node, version, "a node agent is there");
                 self.say(&FromProxy::Welcome {
                     node_id: node.to_string(),
                     cluster: state.cluster().to_string(),
@@ -232,15 +239,13 @@ impl<'d> Agent<'d> {
         let subject = PublicKey::from_openssh(&checked).map_err(|error| error.to_string())?;
         let new = HostKey::of(&subject).ok_or_else(|| OwnError::Unusable.to_string())?;
         let proxy = &self.door.proxy;
-        let view = proxy.state.view();
-        let name = view
-            .node(&self.door.arrival.node)
-            .map(|node| node.name.clone());
-        let names = &proxy.commands.place.names;
-        // Addresses and the like are no names that are certified.
-        let named = name.filter(|name| name.as_str().parse::<std::net::IpAddr>().is_err());
-        let names = named.and_then(|name| names.admit(name.as_str()).ok());
-        let names = names.into_iter().collect();
+        // What an operator or a token had certified, and nothing more: a node's name may be its own word.
+        let node = self.door.arrival.node;
+        let known = proxy.state.reader().certified_names_of(node).await;
+        let known = known.map_err(|error| error.to_string())?;
+        let id = node.to_string();
+        let known = known.iter().map(String::as_str).filter(|name| *name != id);
+        let names = crate::admin::admitted_names(&proxy.commands.place.names, known);
         // From the commit on this connection is made with the new key, whatever is looked at first.
         let own = self.own();
         self.tunnel.expect_key(Some(new));
