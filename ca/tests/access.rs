@@ -569,6 +569,31 @@ fn a_forced_command_is_said_and_an_empty_one_refused() {
     }
 }
 
+#[test]
+fn a_security_key_whose_touch_nobody_can_verify_is_refused_and_rsa_is_not() {
+    let now = u64::try_from(NOW.unix_timestamp()).unwrap();
+    let certified = |subject: ssh_key::public::KeyData| {
+        let mut builder =
+            ssh_key::certificate::Builder::new(vec![1; 32], subject, now - 60, now + 60).unwrap();
+        builder
+            .cert_type(ssh_key::certificate::CertType::User)
+            .unwrap();
+        builder.valid_principal(format!("root@{IOT}")).unwrap();
+        let ca = Key::from_seed("", &raw::CA);
+        let cert = builder.sign(ca.private_key()).unwrap();
+        asked(&cert.to_bytes().unwrap(), "root", key(&raw::CA), NOW)
+    };
+    let plain = key(&raw::SUBJECT).key_data().clone();
+    let touched = ssh_key::public::SkEd25519::new(*plain.ed25519().unwrap(), "ssh:");
+    assert!(certified(plain).is_ok());
+    assert_eq!(certified(touched.into()), Err(Refused::Subject));
+    for (file, is) in [("rsa2048", true), ("rsa1024", false)] {
+        let path = format!("{}/tests/keys/{file}.pub", env!("CARGO_MANIFEST_DIR"));
+        let rsa = PublicKey::read_openssh_file(std::path::Path::new(&path)).unwrap();
+        assert_eq!(certified(rsa.key_data().clone()).is_ok(), is, "{file}");
+    }
+}
+
 /// A node with a stock sshd: `iot`, as `sshd-config` would have it, with a revocation list.
 struct Sshd {
     dir: tempfile::TempDir,

@@ -16,6 +16,7 @@
 mod account;
 mod accounting;
 mod agent_socket;
+mod child;
 mod environment;
 mod forward;
 mod front;
@@ -140,7 +141,7 @@ pub struct Server {
     closing: watch::Sender<bool>,
 }
 
-/// What a connection is served with: taken once, when it begins.
+/// The trust, and how a connection that begins under it presents this node.
 struct Trusted {
     trust: Trust,
     config: Arc<ServerConfig>,
@@ -162,8 +163,7 @@ impl Server {
         })
     }
 
-    /// Serves the connections that begin from now on with another trust; those that are there have been
-    /// judged already.
+    /// Judges whoever logs in from now on by another trust; those who are in have been judged already.
     pub fn set_trust(&self, trust: Trust) {
         self.trusted
             .store(Arc::new(Trusted::new(trust, &self.options)));
@@ -260,9 +260,8 @@ where
         return;
     };
     let number = server.connections.fetch_add(1, Ordering::Relaxed) + 1;
-    let trusted = server.trusted.load_full();
-    let config = Arc::clone(&trusted.config);
-    let front = Front::new(number, peer, trusted, Arc::clone(&server));
+    let config = Arc::clone(&server.trusted.load().config);
+    let front = Front::new(number, peer, Arc::clone(&server));
     match anteroom_ssh::serve(stream, config, front).await {
         Ok(_) => info!(connection = number, "connection ended"),
         Err(error) => info!(connection = number, %error, "connection ended"),

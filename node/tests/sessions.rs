@@ -731,3 +731,56 @@ fn an_agent_that_is_stopped_takes_its_sessions_with_it() {
     wait_until("it is over", || !lives("94444") && !lives("94445"));
     assert!(begun.elapsed() < Duration::from_secs(15));
 }
+
+/// Sends KILL to a program, then ends its session.
+const KILLED: &str = r#"
+import asyncio, asyncssh, sys
+async def main():
+    port, key, certificate, script = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+    async with asyncssh.connect("127.0.0.1", port, username="dev", known_hosts=None, config=None,
+                                agent_path=None, client_keys=[(key, certificate)]) as connection:
+        process = await connection.create_process(script)
+        await process.stdout.readline()
+        process.send_signal("KILL")
+        try:
+            await asyncio.wait_for(process.wait_closed(), 3)
+            print("ended")
+        except asyncio.TimeoutError:
+            print("lives")
+asyncio.run(main())
+"#;
+
+#[test]
+fn a_signal_reaches_what_is_the_users_and_not_what_runs_as_root_in_his_session() {
+    let there = Command::new("/usr/bin/python3")
+        .args(["-c", "import asyncssh"])
+        .output();
+    if !is_possible() || !there.is_ok_and(|there| there.status.success()) {
+        return;
+    }
+    let node = shared();
+    // What sudo does: a program that becomes root for good.
+    let sudo = node.path("sudo");
+    fs::copy("/usr/bin/setpriv", &sudo).unwrap();
+    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o4755)).unwrap();
+    let as_root = format!("echo ready; exec {} --reuid=0 sleep 97771", sudo.display());
+    for (script, expected) in [
+        ("echo ready; exec sleep 97772", "ended\n"),
+        (&as_root, "lives\n"),
+    ] {
+        let certificate = node.certificate("dev", &Change::default());
+        let mut python = Command::new("timeout");
+        python.args(["60", "/usr/bin/python3", "-W", "ignore", "-c", KILLED]);
+        python
+            .arg(node.port(AGENT).to_string())
+            .arg(node.path("id"))
+            .arg(&certificate);
+        assert_eq!(
+            stdout_of(fed(python.arg(script), b"")),
+            expected,
+            "{script}"
+        );
+    }
+    // The end of the session is the agent's to see to.
+    wait_until("it is over", || !lives("97771") && !lives("97772"));
+}

@@ -2,27 +2,31 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anteroom_ca::node::{self, Conditions, VerifiedAccess};
 use anteroom_ssh::{Answer, ChannelRequest, Connection, Opening, TcpTarget, Verdict};
 use ssh_key::{Certificate, PublicKey};
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::account::{self, Account};
 use super::agent_socket::AgentSocket;
 use super::forward::{self, Listeners};
-use super::{Peer, Server, Trusted, environment, session};
+use super::{Peer, Server, environment, session};
 
 /// Bytes of somebody's text in a line of the log.
 const LONGEST_SHOWN: usize = 256;
+
+/// How long the user database may take.
+const LOOKING_UP: Duration = Duration::from_secs(10);
 
 /// The agent's side of one connection.
 pub(super) struct Front {
     number: u64,
     peer: Peer,
-    trusted: Arc<Trusted>,
     server: Arc<Server>,
     proven: Option<Arc<Login>>,
     listeners: Listeners,
@@ -63,11 +67,10 @@ impl Login {
 }
 
 impl Front {
-    pub(super) fn new(number: u64, peer: Peer, trusted: Arc<Trusted>, server: Arc<Server>) -> Self {
+    pub(super) fn new(number: u64, peer: Peer, server: Arc<Server>) -> Self {
         Self {
             number,
             peer,
-            trusted,
             server,
             proven: None,
             listeners: Listeners::new(),
@@ -78,7 +81,9 @@ impl Front {
     fn verified(&self, user: &str, certificate: &Certificate) -> Result<Login, String> {
         let blob = certificate.to_bytes().map_err(|error| error.to_string())?;
         let now = OffsetDateTime::now_utc();
-        let trust = &self.trusted.trust;
+        // What is trusted now, not when the connection began.
+        let trusted = self.server.trusted.load_full();
+        let trust = &trusted.trust;
         let conditions = Conditions {
             node: trust.node_id,
             login: user,
@@ -88,9 +93,8 @@ impl Front {
             from: self.peer.remote.ip(),
         };
         let access = node::verify(&blob, &conditions).map_err(|error| error.to_string())?;
-        // A database of users on the network may take its time. There is no channel yet that would wait.
         let today = now.unix_timestamp().div_euclid(86_400);
-        let account = apart(|| account::find(user, today)).map_err(|error| error.to_string())?;
+        let account = look_up(user, today)?;
         Ok(Login {
             number: self.number,
             peer: self.peer,
@@ -206,14 +210,23 @@ impl anteroom_ssh::Front for Front {
     }
 }
 
-/// Runs what may block so that it keeps this connection from going on, and no other.
-fn apart<T>(action: impl FnOnce() -> T) -> T {
+/// Looks an account up in a thread of its own, for as long as [`LOOKING_UP`]: a database on the network may take
+/// its time. This connection waits meanwhile, which has no channel yet, and no other.
+fn look_up(user: &str, today: i64) -> Result<Account, String> {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-        return tokio::task::block_in_place(action);
+    let runtime = Handle::current();
+    let name = user.to_owned();
+    let looking = move || account::find(&name, today).map_err(|error| error.to_string());
+    if runtime.runtime_flavor() != RuntimeFlavor::MultiThread {
+        // There is no other thread that could take over.
+        return looking();
     }
-    // There is no other thread that could take over.
-    action()
+    let found = async { timeout(LOOKING_UP, tokio::task::spawn_blocking(looking)).await };
+    match tokio::task::block_in_place(|| runtime.block_on(found)) {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the user database did not answer in time".to_owned()),
+    }
 }
 
 /// Somebody's text as it may stand in a line of the log.

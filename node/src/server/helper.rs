@@ -6,14 +6,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{self, Gid, Group, Uid};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::{Mode, fchmod, umask};
+use nix::unistd::{self, Gid, Group, Pid, Uid};
 
 use super::order::{Order, Program};
 
@@ -45,14 +44,18 @@ fn run() -> io::Result<ExitCode> {
     close_fds::set_fds_cloexec(3, &[]);
     // By a handle of its own: standard input's buffer would swallow what is for the program.
     let order = Order::read(File::from(io::stdin().as_fd().try_clone_to_owned()?))?;
+    if let Program::Signal { group, number } = order.program {
+        become_user(&order)?;
+        return signal(group, number);
+    }
     // A session of its own, whose processes are found by it when it ends; and without a terminal.
     unistd::setsid().map_err(io::Error::from)?;
     std::env::set_current_dir("/")?;
     let before = umask(Mode::from_bits_truncate(0o077));
     umask(before | Mode::from_bits_truncate(0o022));
-    match &order.terminal {
-        Some(path) => attach(path, &order)?,
-        None => give_streams(&order)?,
+    match order.terminal {
+        true => attach(&order)?,
+        false => give_streams(&order)?,
     }
     if let Some(greeting) = &order.greeting
         && fs::symlink_metadata(order.home.join(".hushlogin")).is_err()
@@ -74,23 +77,27 @@ fn run() -> io::Result<ExitCode> {
     Ok(become_program(&order))
 }
 
-/// Makes the terminal the session's: opening it is what makes it the controlling one, as a session leader
-/// has none yet.
-fn attach(path: &Path, order: &Order) -> io::Result<()> {
+/// Sends a signal as the user, who reaches what is his and nothing else: what runs as root in his session, by
+/// `sudo`, he could not signal at a terminal either.
+fn signal(group: i32, number: i32) -> io::Result<ExitCode> {
+    let number = Signal::try_from(number)?;
+    killpg(Pid::from_raw(group), number)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the terminal, which came as standard output, the session's and the user's. By its descriptor: its
+/// path may be another's by now.
+fn attach(order: &Order) -> io::Result<()> {
+    let terminal = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::process::ioctl_tiocsctty(&terminal)?;
     if unistd::geteuid().is_root() {
         let tty = Group::from_name("tty").ok().flatten();
         let mode = if tty.is_some() { 0o620 } else { 0o600 };
         let group = tty.map_or(Gid::from_raw(order.gid), |tty| tty.gid);
-        unistd::chown(path, Some(Uid::from_raw(order.uid)), Some(group))?;
-        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        unistd::fchown(&terminal, Some(Uid::from_raw(order.uid)), Some(group))?;
+        fchmod(&terminal, Mode::from_bits_truncate(mode))?;
     }
-    let terminal = File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(nix::libc::O_CLOEXEC)
-        .open(path)?;
     unistd::dup2_stdin(&terminal)?;
-    unistd::dup2_stdout(&terminal)?;
     unistd::dup2_stderr(&terminal)?;
     Ok(())
 }
@@ -184,6 +191,7 @@ fn become_program(order: &Order) -> ExitCode {
             let command = OsStr::from_bytes(command);
             shell.arg0(name).arg("-c").arg(command);
         }
+        Program::Signal { .. } => return ExitCode::from(FAILED),
         Program::Sftp => {
             return match super::sftp::serve() {
                 Ok(()) => ExitCode::SUCCESS,

@@ -20,8 +20,8 @@ pub(super) struct Order {
     pub(super) program: Program,
     /// The whole environment.
     pub(super) environment: Vec<(String, String)>,
-    /// The terminal to run on; without one, the standard streams stay what they are.
-    pub(super) terminal: Option<PathBuf>,
+    /// Whether standard output is a terminal to run on; otherwise the standard streams stay what they are.
+    pub(super) terminal: bool,
     /// What an interactive login is shown first; nothing where it is not one.
     pub(super) greeting: Option<Greeting>,
 }
@@ -35,6 +35,13 @@ pub(super) enum Program {
     Command(Vec<u8>),
     /// The SFTP server that is part of this program.
     Sftp,
+    /// Nothing: a signal is sent to the group of a session, with the user's rights.
+    Signal {
+        /// The group.
+        group: i32,
+        /// The signal's number.
+        number: i32,
+    },
 }
 
 /// What interactive logins are shown, unless there is a `.hushlogin`.
@@ -82,7 +89,7 @@ mod tests {
             shell: "/bin/sh".into(),
             program: Program::Command(vec![b'x', 0xff]),
             environment: vec![("A".to_owned(), "b\nc".to_owned())],
-            terminal: None,
+            terminal: false,
             greeting: Some(Greeting { last_login: None }),
         };
         let mut bytes = order.to_bytes().unwrap();

@@ -2,27 +2,26 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use anteroom_ssh::{
     Channel, ChannelRequest, Event, ExitSignal, Gone, Inbox, Outbox, PtyRequest, Signal,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use nix::sys::signal::{Signal as Number, kill, killpg};
+use nix::sys::signal::{Signal as Number, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tracing::{info, warn};
 
 use super::accounting::{self, Recorded};
+use super::child::{Outcome, Pipes, Process};
 use super::environment::{self, Circumstances};
 use super::front::{Login, shown};
 use super::order::{Greeting, Order, Program};
-use super::processes::{self, Left};
+use super::processes;
 use super::terminal::Terminal;
 
 /// Bytes that are read from a program at once.
@@ -77,7 +76,7 @@ pub(super) async fn run(login: Arc<Login>, number: u64, channel: Channel) {
             return outbox.close().await;
         }
     };
-    let session = running.session;
+    let session = running.process.number();
     info!(
         connection = login.number,
         session = number,
@@ -94,45 +93,43 @@ pub(super) async fn run(login: Arc<Login>, number: u64, channel: Channel) {
     let ended = running.pump(&login, inbox, &outbox, wanted.signals).await;
     // The terminal is gone by now: that is what hangs it up.
     let Running {
-        child, recorded, ..
+        process, recorded, ..
     } = running;
     // It writes files, for which it may have to wait.
     tokio::task::spawn_blocking(move || drop(recorded));
     match ended {
-        Ended::Over(status, left) => {
+        Ended::Over(outcome) => {
             info!(
                 connection = login.number,
                 session = number,
-                "ended: {status}"
+                "ended: {outcome}"
             );
-            let _ = say(&outbox, status).await;
+            let _ = say(&outbox, outcome).await;
             let _ = outbox.eof().await;
             outbox.close().await;
-            left.hang_up().await;
+            processes::hang_up(session).await;
         }
-        Ended::Cut(left) => {
+        Ended::Cut => {
             info!(
                 connection = login.number,
                 session = number,
                 "cut by the other side"
             );
             drop(outbox);
-            cut(child, session, left).await;
+            cut(&process, session).await;
         }
     }
+    // Only now is its number given back.
+    drop(process);
 }
 
-/// Ends what a session leaves whose other side is gone. Its program, unless it ended before, is waited for
-/// last, so that its number is not another's meanwhile.
-async fn cut(mut child: Child, session: i32, left: Option<Left>) {
-    if let Some(left) = left {
-        return left.end().await;
-    }
+/// Ends what a session leaves whose other side is gone.
+async fn cut(process: &Process, session: i32) {
     // The first process by its number: it may not have come to its session yet.
     let _ = kill(Pid::from_raw(session), Number::SIGHUP);
-    processes::look(session).await.end().await;
-    let _ = child.start_kill();
-    let _ = child.wait().await;
+    processes::end(session).await;
+    let _ = kill(Pid::from_raw(session), Number::SIGKILL);
+    let _ = process.ended().await;
 }
 
 /// Requests up to the one that starts a program. `None` if none does.
@@ -219,7 +216,7 @@ fn wanted(login: &Login, request: ChannelRequest) -> Wanted {
         original: match asked {
             Program::Command(command) => Some(String::from_utf8_lossy(&command).into_owned()),
             Program::Sftp => Some("internal-sftp".to_owned()),
-            Program::Shell => None,
+            Program::Shell | Program::Signal { .. } => None,
         },
         text: format!("the forced command {} in place of {text}", shown(forced)),
         signals: false,
@@ -228,9 +225,7 @@ fn wanted(login: &Login, request: ChannelRequest) -> Wanted {
 
 /// A program that runs, and its streams.
 struct Running {
-    child: Child,
-    /// The kernel's number of the session, which is that of the process that began it.
-    session: i32,
+    process: Process,
     streams: Streams,
     recorded: Option<Recorded>,
 }
@@ -246,12 +241,13 @@ enum Streams {
 }
 
 async fn start(login: &Arc<Login>, wishes: Wishes, wanted: &Wanted) -> io::Result<Running> {
-    let terminal = wishes.terminal.as_ref().map(Terminal::open).transpose()?;
+    let opened = wishes.terminal.as_ref().map(Terminal::open).transpose()?;
+    let (terminal, slave) = opened.unzip();
     let agent_socket = login.agent_socket(wishes.agent).await;
     let interactive = terminal.is_some() && wanted.program == Program::Shell;
-    let (mut child, session) = spawn(login)?;
+    let (process, pipes) = Process::spawn(login, slave)?;
     let recorded = match &terminal {
-        Some(terminal) => Some(record(login, terminal, session).await),
+        Some(terminal) => Some(record(login, terminal, process.number()).await),
         None => None,
     };
     let (last_login, recorded) = recorded.unwrap_or_default();
@@ -264,23 +260,26 @@ async fn start(login: &Arc<Login>, wishes: Wishes, wanted: &Wanted) -> io::Resul
         agent_socket,
         greeting,
     );
-    let mut stdin = taken(child.stdin.take())?;
+    let Pipes {
+        mut stdin,
+        stdout,
+        stderr,
+    } = pipes;
     stdin.write_all(&order.to_bytes()?).await?;
-    let stderr = taken(child.stderr.take())?;
-    let streams = match terminal {
-        None => Streams::Pipes {
-            stdin,
-            stdout: taken(child.stdout.take())?,
-            stderr,
-        },
-        Some(terminal) => {
+    let streams = match (terminal, stdout) {
+        (Some(terminal), _) => {
             tokio::spawn(log_complaints(login.number, stderr));
             Streams::Terminal(terminal)
         }
+        (None, Some(stdout)) => Streams::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        },
+        (None, None) => return Err(io::Error::other("a stream of the helper is missing")),
     };
     Ok(Running {
-        child,
-        session,
+        process,
         streams,
         recorded,
     })
@@ -330,32 +329,9 @@ fn order(
         shell: account.shell.clone(),
         program: wanted.program.clone(),
         environment: environment::of(account, &circumstances),
-        terminal: terminal.map(|terminal| terminal.path().to_owned()),
+        terminal: terminal.is_some(),
         greeting,
     }
-}
-
-/// Starts the helper, which waits for its order.
-fn spawn(login: &Login) -> io::Result<(Child, i32)> {
-    let helper = &login.server.options.helper;
-    let (program, arguments) = helper
-        .split_first()
-        .ok_or_else(|| io::Error::other("no helper is configured"))?;
-    let child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-    let pid = pid.ok_or_else(|| io::Error::other("the helper ended at once"))?;
-    Ok((child, pid))
-}
-
-fn taken<T>(stream: Option<T>) -> io::Result<T> {
-    stream.ok_or_else(|| io::Error::other("a stream of the helper is missing"))
 }
 
 /// What goes wrong before the helper has its terminal is for the log: nobody else would see it.
@@ -369,11 +345,10 @@ async fn log_complaints(connection: u64, stderr: ChildStderr) {
 
 /// How a session came to its end.
 enum Ended {
-    /// Its program has ended, and all that it wrote has been sent. What else there was of it then.
-    Over(ExitStatus, Left),
-    /// The channel or its connection is gone, or the agent ends. What there was of the session when its
-    /// program ended, if it has.
-    Cut(Option<Left>),
+    /// Its program has ended, and all that it wrote has been sent.
+    Over(Outcome),
+    /// The channel or its connection is gone, or the agent ends.
+    Cut,
 }
 
 impl Running {
@@ -385,10 +360,16 @@ impl Running {
     }
 
     /// Moves bytes both ways until the program has ended and its last byte is sent, or the client is gone.
-    async fn pump(&mut self, login: &Login, inbox: Inbox, outbox: &Outbox, signals: bool) -> Ended {
-        let (child, session) = (&mut self.child, self.session);
+    async fn pump(
+        &mut self,
+        login: &Arc<Login>,
+        inbox: Inbox,
+        outbox: &Outbox,
+        signals: bool,
+    ) -> Ended {
+        let process = &self.process;
         let closing = login.server.closing();
-        let target = signals.then_some(session);
+        let target = signals.then(|| (Arc::clone(login), process.number()));
         match std::mem::replace(&mut self.streams, Streams::Taken) {
             Streams::Pipes {
                 stdin,
@@ -402,22 +383,21 @@ impl Running {
                     out.and(err)
                 };
                 let input = feed(inbox, Sink::Pipe(stdin), target);
-                finish(child, session, outbox, closing, output, input).await
+                finish(process, outbox, closing, output, input).await
             }
             Streams::Terminal(terminal) => {
                 let terminal = Arc::new(terminal);
                 let output = copy_terminal(&terminal, outbox);
                 let input = feed(inbox, Sink::Terminal(Arc::clone(&terminal)), target);
-                finish(child, session, outbox, closing, output, input).await
+                finish(process, outbox, closing, output, input).await
             }
-            Streams::Taken => Ended::Cut(None),
+            Streams::Taken => Ended::Cut,
         }
     }
 }
 
 async fn finish(
-    running: &mut Child,
-    session: i32,
+    process: &Process,
     outbox: &Outbox,
     closing: impl Future<Output = ()>,
     output: impl Future<Output = Result<(), Gone>>,
@@ -427,24 +407,22 @@ async fn finish(
     let (mut drained, mut ended) = (false, None);
     loop {
         tokio::select! {
-            () = outbox.gone() => break,
-            () = &mut closing => break,
-            () = &mut input => break,
+            () = outbox.gone() => return Ended::Cut,
+            () = &mut closing => return Ended::Cut,
+            () = &mut input => return Ended::Cut,
             sent = &mut output, if !drained => match sent {
                 Ok(()) => drained = true,
-                Err(Gone) => break,
+                Err(Gone) => return Ended::Cut,
             },
-            status = running.wait(), if ended.is_none() => match status {
-                // At once: from now on the number may be given to another session, if nobody is left.
-                Ok(status) => ended = Some((status, processes::look(session).await)),
-                Err(_) => break,
+            outcome = process.ended(), if ended.is_none() => match outcome {
+                Ok(outcome) => ended = Some(outcome),
+                Err(_) => return Ended::Cut,
             },
         }
-        if let (true, Some((status, left))) = (drained, &ended) {
-            return Ended::Over(*status, left.clone());
+        if let (true, Some(outcome)) = (drained, ended) {
+            return Ended::Over(outcome);
         }
     }
-    Ended::Cut(ended.map(|(_, left)| left))
 }
 
 /// Sends what a program writes. A pipe that breaks has ended.
@@ -502,7 +480,7 @@ impl Sink {
 }
 
 /// Hands on what the client sends, until its channel is closed.
-async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<i32>) {
+async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<(Arc<Login>, i32)>) {
     let mut waiting: VecDeque<Bytes> = VecDeque::new();
     let mut size = 0;
     let mut ended = false;
@@ -540,7 +518,7 @@ async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<i32>) {
                 }
             }
             Some(Event::Eof) => ended = true,
-            Some(Event::Request(request)) => obey(request, &sink, signals),
+            Some(Event::Request(request)) => obey(request, &sink, signals.as_ref()),
             None | Some(Event::Close) => return,
             Some(
                 Event::Stderr(_)
@@ -554,7 +532,7 @@ async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<i32>) {
 }
 
 /// What may be asked of a program that runs.
-fn obey(request: ChannelRequest, sink: &Sink, signals: Option<i32>) {
+fn obey(request: ChannelRequest, sink: &Sink, signals: Option<&(Arc<Login>, i32)>) {
     match request {
         ChannelRequest::WindowChange(size) => {
             if let Sink::Terminal(terminal) = sink {
@@ -562,13 +540,8 @@ fn obey(request: ChannelRequest, sink: &Sink, signals: Option<i32>) {
             }
         }
         ChannelRequest::Signal(signal) => {
-            let Some((session, number)) = signals.zip(number(&signal)) else {
-                return;
-            };
-            let session = Pid::from_raw(session);
-            // As in sshd the program's group gets it; before it has one, the program.
-            if killpg(session, number).is_err() {
-                let _ = kill(session, number);
+            if let Some(((login, group), number)) = signals.zip(number(&signal)) {
+                tokio::spawn(send(Arc::clone(login), *group, number));
             }
         }
         ChannelRequest::Pty(_)
@@ -578,6 +551,36 @@ fn obey(request: ChannelRequest, sink: &Sink, signals: Option<i32>) {
         | ChannelRequest::Subsystem(_)
         | ChannelRequest::AgentForward
         | ChannelRequest::X11(_) => {}
+    }
+}
+
+/// Has a signal sent to a program's group, as sshd does: with the user's rights. The group is that of a process
+/// that has not been waited for, as long as anybody reads the channel's requests.
+async fn send(login: Arc<Login>, group: i32, number: Number) {
+    let number = number as i32;
+    let sent = async {
+        let order = Order {
+            login: login.account.name.clone(),
+            uid: login.account.uid.as_raw(),
+            gid: login.account.gid.as_raw(),
+            home: login.account.home.clone(),
+            shell: login.account.shell.clone(),
+            program: Program::Signal { group, number },
+            environment: Vec::new(),
+            terminal: false,
+            greeting: None,
+        };
+        let (process, mut pipes) = Process::spawn(&login, None)?;
+        pipes.stdin.write_all(&order.to_bytes()?).await?;
+        process.ended().await
+    };
+    match sent.await {
+        Ok(Outcome::Code(0)) => {}
+        Ok(outcome) => info!(
+            connection = login.number,
+            "a signal was not sent: {outcome}"
+        ),
+        Err(error) => warn!(connection = login.number, "a signal was not sent: {error}"),
     }
 }
 
@@ -596,12 +599,17 @@ fn number(signal: &Signal) -> Option<Number> {
 }
 
 /// Tells the client how the program ended.
-async fn say(outbox: &Outbox, status: ExitStatus) -> Result<(), Gone> {
-    let Some(signal) = status.signal() else {
-        let code = status.code().unwrap_or(255);
-        return outbox.exit_status(u32::try_from(code).unwrap_or(255)).await;
+async fn say(outbox: &Outbox, outcome: Outcome) -> Result<(), Gone> {
+    let (number, core_dumped) = match outcome {
+        Outcome::Code(code) => {
+            return outbox.exit_status(u32::try_from(code).unwrap_or(255)).await;
+        }
+        Outcome::Signal {
+            number,
+            core_dumped,
+        } => (number, core_dumped),
     };
-    let name = Number::try_from(signal).map_or("", Number::as_str);
+    let name = Number::try_from(number).map_or("", Number::as_str);
     let name = name.strip_prefix("SIG").unwrap_or(name);
     let known = [
         "ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1",
@@ -614,7 +622,7 @@ async fn say(outbox: &Outbox, status: ExitStatus) -> Result<(), Gone> {
     };
     let ended = ExitSignal {
         signal: signal_name,
-        core_dumped: status.core_dumped(),
+        core_dumped,
         message: String::new(),
     };
     outbox.exit_signal(ended).await

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anteroom_ssh::{PtyRequest, WindowSize};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{
     ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios,
     Winsize, tcgetattr, tcsetattr, tcsetwinsize,
@@ -22,12 +22,15 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// Opens a terminal as it was asked for.
-    pub(super) fn open(request: &PtyRequest) -> io::Result<Self> {
+    /// Opens a terminal as it was asked for, and its other side. That is handed on as it is: the path would be
+    /// another terminal's as soon as this one is gone.
+    pub(super) fn open(request: &PtyRequest) -> io::Result<(Self, OwnedFd)> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
         let path = ptsname(&master, Vec::new())?.into_bytes();
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = ioctl_tiocgptpeer(&master, flags)?;
         let mut modes = tcgetattr(&master)?;
         for &(opcode, argument) in &request.modes {
             set(&mut modes, opcode, argument);
@@ -41,10 +44,10 @@ impl Terminal {
             path: PathBuf::from(OsString::from_vec(path)),
         };
         terminal.resize(request.size);
-        Ok(terminal)
+        Ok((terminal, slave))
     }
 
-    /// The path of the side that programs see.
+    /// The path of the side that programs see, to be told and not to be opened.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -89,7 +92,7 @@ impl Terminal {
 /// To be waited for. The function is deprecated for types whose descriptor may change under it, which that
 /// of an `OwnedFd` does not; the one in its place cannot be called from safe code.
 #[expect(deprecated, reason = "sound for this type, see above")]
-fn watched(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn watched(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(master)
 }
 
