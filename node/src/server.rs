@@ -28,9 +28,10 @@ mod sftp;
 mod statements;
 mod terminal;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_ca::krl::Revoked;
@@ -49,6 +50,9 @@ pub use helper::helper_main;
 /// Connections at once. Each holds at most a few MiB and ten sessions; whoever comes beyond is turned away,
 /// so that a flood cannot take the machine.
 const MOST_CONNECTIONS: usize = 256;
+
+/// Connections of one person at once, of those: the proxy makes one for each session and some for forwards.
+const MOST_OF_A_PERSON: usize = 96;
 
 /// How long a connection may be silent before it is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -136,6 +140,8 @@ pub struct Server {
     options: Options,
     places: Semaphore,
     connections: AtomicU64,
+    /// How many connections a person has, by her name, or by the key ID of a certificate that has none.
+    persons: Mutex<HashMap<String, usize>>,
     /// How many sessions there are, and whether they are to end.
     sessions: watch::Sender<usize>,
     closing: watch::Sender<bool>,
@@ -158,6 +164,7 @@ impl Server {
             options,
             places: Semaphore::new(MOST_CONNECTIONS),
             connections: AtomicU64::new(0),
+            persons: Mutex::default(),
             sessions: watch::Sender::new(0),
             closing: watch::Sender::new(false),
         })
@@ -200,6 +207,20 @@ impl Server {
         }
     }
 
+    /// Counts a connection of a person's until it is dropped. `None` if she has too many.
+    fn admit(self: &Arc<Self>, person: String) -> Option<Admitted> {
+        let mut persons = self.persons.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = persons.entry(person.clone()).or_default();
+        if *count >= MOST_OF_A_PERSON {
+            return None;
+        }
+        *count += 1;
+        Some(Admitted {
+            server: Arc::clone(self),
+            person,
+        })
+    }
+
     /// Counts a session until it is dropped.
     fn count(self: &Arc<Self>) -> Counted {
         self.sessions.send_modify(|sessions| *sessions += 1);
@@ -209,6 +230,25 @@ impl Server {
     /// What is trusted now.
     pub fn trust(&self) -> Trust {
         self.trusted.load().trust.clone()
+    }
+}
+
+/// A person's connection.
+struct Admitted {
+    server: Arc<Server>,
+    person: String,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let persons = self.server.persons.lock();
+        let mut persons = persons.unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = persons.get_mut(&self.person) {
+            *count -= 1;
+            if *count == 0 {
+                persons.remove(&self.person);
+            }
+        }
     }
 }
 
@@ -286,4 +326,33 @@ fn take_signals_back() {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_person_does_not_take_all_connections() {
+        let key = PrivateKey::random(&mut rand::rng(), ssh_key::Algorithm::Ed25519).unwrap();
+        let trust = Trust {
+            node_id: NodeId::parse("b1168402-9340-421a-a344-af66a6675738").unwrap(),
+            node_ca: Vec::new(),
+            revoked: Revoked::nothing(),
+            host_key: key,
+            host_certificate: None,
+        };
+        let server = Server::new(trust, Options::default());
+        let admit = |name: &str| server.admit(name.to_owned());
+        let mut held: Vec<_> = (0..MOST_OF_A_PERSON)
+            .filter_map(|_| admit("alice"))
+            .collect();
+        assert_eq!(held.len(), MOST_OF_A_PERSON);
+        assert!(admit("alice").is_none());
+        assert!(admit("bob").is_some());
+        held.pop();
+        assert!(admit("alice").is_some());
+        held.clear();
+        assert!(server.persons.lock().unwrap().is_empty());
+    }
 }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::account::{self, Account};
 use super::agent_socket::AgentSocket;
 use super::forward::{self, Listeners};
-use super::{Peer, Server, environment, session};
+use super::{Admitted, Peer, Server, environment, session};
 
 /// Bytes of somebody's text in a line of the log.
 const LONGEST_SHOWN: usize = 256;
@@ -42,6 +42,7 @@ pub(super) struct Login {
     pub(super) server: Arc<Server>,
     connection: OnceLock<Connection>,
     agent: OnceCell<Option<AgentSocket>>,
+    _admitted: Admitted,
 }
 
 impl Login {
@@ -95,6 +96,10 @@ impl Front {
         let access = node::verify(&blob, &conditions).map_err(|error| error.to_string())?;
         let today = now.unix_timestamp().div_euclid(86_400);
         let account = look_up(user, today)?;
+        let person = access.person().map(|name| name.to_string());
+        let person = person.unwrap_or_else(|| access.key_id().to_owned());
+        let admitted = self.server.admit(person);
+        let admitted = admitted.ok_or("this person has too many connections here")?;
         Ok(Login {
             number: self.number,
             peer: self.peer,
@@ -103,6 +108,7 @@ impl Front {
             server: Arc::clone(&self.server),
             connection: OnceLock::new(),
             agent: OnceCell::new(),
+            _admitted: admitted,
         })
     }
 

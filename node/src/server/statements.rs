@@ -8,7 +8,8 @@ use super::session::sftp_server;
 pub(super) fn statements(options: &Options) -> Vec<String> {
     let mut out = vec![
         "PAM is not used: no module limits, accounts for or opens sessions; accounts that the file \
-         /etc/shadow says are locked or expired are refused (other sources of it are not read), and so is everybody but root while there is an /etc/nologin"
+         /etc/shadow says are locked or expired are refused (other sources of it are not read), and so is \
+         everybody but root while there is an /etc/nologin"
             .to_owned(),
         accounting(),
     ];
