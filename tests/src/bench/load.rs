@@ -227,10 +227,20 @@ pub(crate) fn soak(minutes: f64) -> Soaked {
     std::thread::sleep(settled);
     let (files, threads) = (place.open_files(), threads(&place));
     let (mut done, mut sessions, mut memory) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let mut told = Instant::now();
+    let until = told + Duration::from_secs_f64(minutes * 60.0);
     while Instant::now() < until {
         step(&place, &mut sessions, &mut done);
         memory.push(place.memory_mib());
+        if told.elapsed() > Duration::from_secs(30) {
+            told = Instant::now();
+            eprintln!(
+                "bench:   {} sessions, {:.1} MiB, {} files",
+                sessions.len(),
+                place.memory_mib(),
+                place.open_files()
+            );
+        }
     }
     drop(sessions);
     let patience = Instant::now() + Duration::from_secs(90);
