@@ -25,6 +25,9 @@ pub const LONGEST_LIFE: Duration = Duration::days(7);
 /// How long it lives where nothing is said.
 pub const USUAL_LIFE: Duration = Duration::hours(1);
 
+/// How long a token is kept after its end: so long whoever comes late is told that it is over.
+pub const KEPT_AFTER: Duration = Duration::hours(1);
+
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -15,7 +15,8 @@ use anteroom_core::node::NodeAddr;
 use anteroom_ssh::{
     ChannelRequest, ConnectError, Credential, Event, NodeConnection, Purpose, connect_as, prepare,
 };
-use ssh_key::{Certificate, PrivateKey, PublicKey};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use ssh_key::{Certificate, Fingerprint, PrivateKey, PublicKey};
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -36,7 +37,7 @@ const ENROL: &str = "enroll";
 const STEP: Duration = Duration::from_secs(10);
 
 /// Until the proxy has answered: it may have to wait for its database.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Bytes of what a proxy may say about a refusal.
 const LONGEST_WORDS: usize = 4096;
@@ -109,6 +110,14 @@ impl Token {
             return Err(TokenError::Form);
         }
         Ok(Token(Zeroizing::new(word.to_owned())))
+    }
+
+    /// The fingerprint of the proxy's host key, which stands behind the secret and a dot.
+    #[must_use]
+    pub fn pin(&self) -> Option<Fingerprint> {
+        let (_, pin) = self.0.split_once('.')?;
+        let hash = Base64UrlUnpadded::decode_vec(pin).ok()?;
+        Some(Fingerprint::Sha256(hash.try_into().ok()?))
     }
 }
 
@@ -229,7 +238,8 @@ async fn ask(
         .map_err(|error| refused(&error, proxy, &shown))?;
     let answer = timeout(ANSWER, exchange(&connection, join, key.public_key())).await;
     connection.disconnect().await;
-    let answer = answer.map_err(|_| JoinError::NoAnswer("none within a minute".to_owned()))??;
+    let answer =
+        answer.map_err(|_| JoinError::NoAnswer("none within half a minute".to_owned()))??;
     Ok((answer, shown))
 }
 
@@ -240,8 +250,10 @@ fn refused(error: &ConnectError, proxy: &NodeAddr, shown: &Shown) -> JoinError {
             why: shown.refusal().unwrap_or_else(|| error.to_string()),
         },
         ConnectError::CertificateRefused => JoinError::Refused {
-            why: format!("{proxy} takes no nodes (is it an Anteroom proxy?)"),
-            status: 1,
+            why: format!(
+                "{proxy} expects no node now: there is no token, or it is no Anteroom proxy; make one with `tokens add`"
+            ),
+            status: 77,
         },
         ConnectError::Disconnected(_) | ConnectError::Io(_) | ConnectError::Protocol(_) => {
             JoinError::Unreachable(format!("{proxy}: {}", clean(&error.to_string())))

@@ -104,9 +104,7 @@ pub(crate) async fn enrol(
     let ask = match Ask::parse(words, input, secret) {
         Ok(ask) => ask,
         Err(error) => {
-            let entry = Entry::failed(Event::InstanceJoin, &error).user(PROXY);
-            // It is refused either way; the store says by itself when it can't write.
-            let _ = proxy.state.audit(entry.remote_addr(from)).await;
+            record_nonsense(proxy, from, &error).await;
             return Err(error.into());
         }
     };
@@ -161,6 +159,13 @@ fn tunnel(proxy: &Proxy, node: &Node) -> Option<(String, String)> {
     let words = command.iter().map(String::as_str);
     let command = shlex::try_join(words).unwrap_or_default();
     Some((unit.text(), command))
+}
+
+/// Writes down that somebody who enrols gave what can't be read.
+pub(crate) async fn record_nonsense(proxy: &Proxy, from: SocketAddr, why: impl std::fmt::Display) {
+    let entry = Entry::failed(Event::InstanceJoin, why).user(PROXY);
+    // It is refused either way; the store says by itself when it can't write.
+    let _ = proxy.state.audit(entry.remote_addr(from)).await;
 }
 
 async fn let_in(proxy: &Proxy, from: SocketAddr, ask: Ask) -> Result<Enrolled, Turned> {

@@ -52,19 +52,20 @@ pub(crate) enum NodeCommand {
 }
 
 #[derive(Args)]
-#[command(group(ArgGroup::new("pin").required(true).args(["proxy_key", "proxy_fingerprint", "host_ca"])))]
+#[command(group(ArgGroup::new("pin").args(["proxy_key", "proxy_fingerprint", "host_ca"])))]
 #[command(group(ArgGroup::new("secret").required(true).args(["token", "token_file"])))]
 pub(crate) struct JoinArgs {
     /// The proxy's address; several of one cluster, separated by commas
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', required = true, value_parser = parse_addr)]
     proxy: Vec<NodeAddr>,
-    /// The token, as `tokens add` printed it; other users may see it in the list of processes
+    /// The token that `tokens add` made, which also says how the proxy is known; other users may see it in the list of
+    /// processes
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
     /// A file with the token; `-` is standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The proxy's host key, as `tokens add` printed it
+    /// The proxy's host key, in the place of what the token says
     #[arg(long, value_name = "KEY", value_parser = parse_key)]
     proxy_key: Option<PublicKey>,
     /// The fingerprint of the proxy's host key, SHA256:…
@@ -233,6 +234,18 @@ fn already(join: &Join, identity: &Identity) -> Exit {
         "this host has joined {} as node {} ({}) already",
         identity.cluster, identity.name, identity.node_id
     );
+    let same_proxies = identity
+        .proxies
+        .iter()
+        .map(|proxy| &proxy.addr)
+        .eq(&join.proxies);
+    let asks_otherwise = !same_proxies || identity.labels != join.labels;
+    if identity.name == join.name.as_str() && asks_otherwise {
+        let why = format!(
+            "{own}, with other proxies or labels, and nothing was changed; labels stand in node.yaml, and with --force it joins anew"
+        );
+        return failed(&why, Exit::Failed);
+    }
     if identity.name == join.name.as_str() {
         println!("{}", identity.node_id);
         eprintln!("anteroom: {own}; nothing was done, and the token was not sent");
@@ -266,7 +279,15 @@ fn exit(error: &JoinError) -> Exit {
 
 fn prepare(args: JoinArgs, token: Option<Zeroizing<String>>) -> Result<Join, (String, Exit)> {
     let usage = |why: String| (why, Exit::Usage);
-    let labels: BTreeMap<_, _> = args.labels.into_iter().collect();
+    let mut labels = BTreeMap::new();
+    for (key, value) in args.labels {
+        if labels.contains_key(&key) {
+            return Err(usage(format!(
+                "the label `{key}` is there twice; give each once"
+            )));
+        }
+        labels.insert(key, value);
+    }
     if labels.len() > MOST_LABELS {
         return Err(usage(format!("a node has at most {MOST_LABELS} labels")));
     }
@@ -274,18 +295,26 @@ fn prepare(args: JoinArgs, token: Option<Zeroizing<String>>) -> Result<Join, (St
         Some(name) => name,
         None => host_name().map_err(usage)?,
     };
-    let known = match (args.proxy_key, args.proxy_fingerprint, args.host_ca) {
-        (Some(key), _, _) => Pin::Key(Known::Key(key)),
-        (None, Some(fingerprint), _) => Pin::Key(Known::Fingerprint(fingerprint)),
-        (None, None, Some(file)) => Pin::HostCa(host_cas(&file).map_err(usage)?),
-        (None, None, None) => return Err(usage("how is the proxy known?".to_owned())),
-    };
     let text = match (token, args.token_file) {
         (Some(token), _) => token,
         (None, Some(file)) => read_token(&file).map_err(usage)?,
         (None, None) => return Err(usage("there is no token".to_owned())),
     };
     let token = Token::parse(&text).map_err(|error| usage(error.to_string()))?;
+    let known = match (args.proxy_key, args.proxy_fingerprint, args.host_ca) {
+        (Some(key), _, _) => Pin::Key(Known::Key(key)),
+        (None, Some(fingerprint), _) => Pin::Key(Known::Fingerprint(fingerprint)),
+        (None, None, Some(file)) => Pin::HostCa(host_cas(&file).map_err(usage)?),
+        (None, None, None) => match token.pin() {
+            Some(fingerprint) => Pin::Key(Known::Fingerprint(fingerprint)),
+            None => {
+                return Err(usage(
+                    "this token does not say how the proxy is known: give it whole, with what stands behind the dot, or add --proxy-key, --proxy-fingerprint or --host-ca"
+                        .to_owned(),
+                ));
+            }
+        },
+    };
     Ok(Join {
         proxies: args.proxy,
         known,
@@ -297,12 +326,11 @@ fn prepare(args: JoinArgs, token: Option<Zeroizing<String>>) -> Result<Join, (St
     })
 }
 
-/// The first label of the host name, as a node's name.
+/// The host name, as a node's name; `tokens add` writes the same into its lines.
 fn host_name() -> Result<NodeName, String> {
     let name = nix::unistd::gethostname().map_err(|error| error.to_string())?;
     let name = name.to_string_lossy().to_ascii_lowercase();
-    let first = name.split('.').next().unwrap_or_default();
-    NodeName::parse(first)
+    NodeName::parse(&name)
         .map_err(|error| format!("the host name is no node's name: {error}; use --name"))
 }
 

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::View;
 use crate::id::TokenId;
-use crate::token::Token;
+use crate::token::{KEPT_AFTER, Token};
 
 /// All of them, at most [`MOST_TOKENS`](crate::token::MOST_TOKENS).
 #[derive(Debug, Clone, Default)]
@@ -34,23 +34,26 @@ impl View {
         self.tokens.by_id.values()
     }
 
-    /// Whether there is any token by which something could come in.
+    /// Whether there is any token: by which something could come in, or about which it could be told that
+    /// it is over.
     #[must_use]
-    pub fn has_live_token(&self, now: OffsetDateTime) -> bool {
-        self.tokens().any(|token| token.is_live(now))
+    pub fn has_tokens(&self) -> bool {
+        !self.tokens.by_id.is_empty()
     }
 
-    /// The tokens whose time is over.
+    /// The tokens that have been over for [`KEPT_AFTER`].
     #[must_use]
     pub fn ended_tokens(&self, now: OffsetDateTime) -> Vec<TokenId> {
-        let ended = self.tokens().filter(|token| !token.is_live(now));
+        let ended = self
+            .tokens()
+            .filter(|token| token.expires + KEPT_AFTER <= now);
         ended.map(|token| token.id.clone()).collect()
     }
 
-    /// When the next token ends.
+    /// When the next token is to be forgotten.
     #[must_use]
     pub fn next_end_of_token(&self) -> Option<OffsetDateTime> {
-        self.tokens().map(|token| token.expires).min()
+        self.tokens().map(|token| token.expires + KEPT_AFTER).min()
     }
 
     /// Adds or replaces tokens.

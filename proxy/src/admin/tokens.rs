@@ -1,5 +1,6 @@
 //! `tokens`, and `kind: token` in documents: what machines become nodes by.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anteroom_core::admin::{AdminObject, AdminVerb};
@@ -66,7 +67,7 @@ struct NewTokenRow<'a> {
     #[serde(flatten)]
     token: TokenRow<'a>,
     /// The secret.
-    token_secret: &'a str,
+    token_secret: String,
     /// What to give on the machine.
     command: String,
     /// The same for the node agent.
@@ -104,16 +105,41 @@ pub(crate) fn named(view: &View, id: Option<&str>) -> Vec<Arc<Token>> {
     found
 }
 
+/// The labels, of which none may be there twice.
+fn distinct(labels: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Stop> {
+    let mut found = BTreeMap::new();
+    for (key, value) in labels {
+        if found.contains_key(&key) {
+            return Err(Stop::usage(format!(
+                "the label `{}` is there twice; give each once",
+                say::clean(&key)
+            )));
+        }
+        found.insert(key, value);
+    }
+    Ok(found)
+}
+
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn tokens_add(&mut self, args: TokensAdd) -> Ended {
         self.require(AdminVerb::Create, AdminObject::Tokens)?;
         let TokenType::Node = args.kind;
+        let dialled = args
+            .addr
+            .as_ref()
+            .is_some_and(|addr| addr.dialled().is_some());
+        if args.agent && dialled {
+            return Err(Stop::usage(
+                "the node agent connects by itself and is not dialled; leave out `--addr` or `--agent`",
+            ));
+        }
+        let labels = distinct(args.labels)?;
         let (token, secret) = self.new_token(TokenDocument {
             id: new_id()?,
             kind: TokenKind::Node,
             node: args.name,
             addr: args.addr,
-            labels: args.labels.into_iter().collect(),
+            labels,
             uses: args.uses,
             life: Life::For(args.ttl),
         });
@@ -129,13 +155,13 @@ impl<I: CommandIo> Run<'_, I> {
         let (first, second) = if args.agent {
             (&agent_command, None)
         } else {
-            (&command, Some(&agent_command))
+            (&command, (!dialled).then_some(&agent_command))
         };
         let text = first.clone();
         let second = second.cloned();
         let row = NewTokenRow {
             token: TokenRow::of(token),
-            token_secret: secret.reveal(),
+            token_secret: secret.token(&self.ctx.place.host_key),
             command,
             agent_command,
         };

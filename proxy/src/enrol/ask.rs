@@ -6,6 +6,7 @@
 use anteroom_core::enrol::HostKey;
 use anteroom_core::id::NodeName;
 use anteroom_core::node::{HostPort, SaidLabelError, said_labels};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
@@ -231,8 +232,23 @@ fn first_line(input: &str) -> Option<(Secret, &str)> {
     is_word.then(|| (Secret::shown(token), rest))
 }
 
+/// Without what `/etc/ssh/ssh_host_*_key.pub` of an old machine has beside its keys: DSA keys, which sshd
+/// passes over as well, and certificates. Alone they stay, to be refused by name.
+fn without_relics(lines: &str) -> Cow<'_, str> {
+    let is_relic = |line: &&str| {
+        let kind = line.split_whitespace().next().unwrap_or_default();
+        kind == "ssh-dss" || kind.contains("-cert-v01@")
+    };
+    let is_empty = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let rest: Vec<&str> = lines.lines().filter(|line| !is_relic(line)).collect();
+    if rest.iter().all(is_empty) {
+        return Cow::Borrowed(lines);
+    }
+    Cow::Owned(rest.join("\n"))
+}
+
 fn keys(lines: &str) -> Result<Vec<HostKey>, AskError> {
-    let checked = host_keys(lines).map_err(AskError::Keys)?;
+    let checked = host_keys(&without_relics(lines)).map_err(AskError::Keys)?;
     if checked.len() > MOST_KEYS {
         return Err(AskError::TooManyKeys(checked.len()));
     }
@@ -274,6 +290,14 @@ mod tests {
             .map(str::to_owned)
             .collect();
         Ask::parse(&words, input.as_bytes(), None)
+    }
+
+    #[test]
+    fn what_old_machines_have_beside_their_keys_is_passed_over_and_alone_refused() {
+        let dsa = "ssh-dss AAAAB3NzaC1kc3MAAAAA root@iot";
+        let asked = ask("iot", &format!("s3cret\n{dsa}\n{KEY}\n")).unwrap();
+        assert_eq!(asked.keys.len(), 1);
+        assert!(ask("iot", &format!("s3cret\n{dsa}\n")).is_err());
     }
 
     #[test]

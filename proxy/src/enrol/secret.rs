@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use rand::Rng;
 use sha2::{Digest, Sha256};
+use ssh_key::{HashAlg, PublicKey};
 
 use crate::audit::hex;
 
@@ -24,10 +26,24 @@ impl Secret {
         Self(random_word(LENGTH, rng))
     }
 
-    /// What somebody shows. Anything may be shown: what it is good for is asked by its hash.
+    /// What somebody shows, with or without what [`token`](Self::token) puts behind it. Anything may be shown:
+    /// what it is good for is asked by its hash.
     #[must_use]
     pub fn shown(text: &str) -> Self {
-        Self(text.to_owned())
+        let secret = text.split_once('.').map_or(text, |(secret, _)| secret);
+        Self(secret.to_owned())
+    }
+
+    /// The token as it is handed out: the secret, a dot, and the SHA-256 of the proxy's host key, by which a
+    /// machine knows the proxy before it shows the secret to anybody.
+    #[must_use]
+    pub fn token(&self, host_key: &PublicKey) -> String {
+        let pin = host_key.fingerprint(HashAlg::Sha256);
+        format!(
+            "{}.{}",
+            self.0,
+            Base64UrlUnpadded::encode_string(pin.as_bytes())
+        )
     }
 
     /// The hash that is kept, in lower-case hexadecimal.
@@ -35,12 +51,6 @@ impl Secret {
     pub fn sha256(&self) -> String {
         let hash: [u8; 32] = Sha256::digest(self.0.as_bytes()).into();
         hex(&hash)
-    }
-
-    /// The secret itself, for whoever made the token.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
     }
 }
 
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn a_secret_has_more_than_128_bits_and_never_shows_itself() {
         let secret = Secret::generate(&mut rand::rng());
-        let text = secret.reveal();
+        let text = secret.0.as_str();
         assert!(
             text.len() == 32 && text.bytes().all(|b| ALPHABET.contains(&b)),
             "{text}"
@@ -82,5 +92,17 @@ mod tests {
         assert!(!format!("{secret:?}").contains(text));
         assert_ne!(secret, Secret::generate(&mut rand::rng()));
         assert_eq!(secret.sha256(), Secret::shown(text).sha256());
+    }
+
+    #[test]
+    fn a_token_carries_the_host_key_and_is_its_secret_alone() {
+        let line =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+        let key = PublicKey::from_openssh(line).unwrap();
+        let secret = Secret::generate(&mut rand::rng());
+        let token = secret.token(&key);
+        let (_, pin) = token.split_once('.').unwrap();
+        assert_eq!(pin.len(), 43);
+        assert_eq!(Secret::shown(&token), secret);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn enrol_line(place: &Place, token: &Token, secret: &Secret) -> Strin
          -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null \
          -o KnownHostsCommand='/bin/echo %H {key}' enroll@{host} {name} \
          || echo 'exit 1'; }} | sudo sh",
-        secret = secret.reveal(),
+        secret = secret.token(&place.host_key),
         key = bare(&place.host_key),
     )
 }
@@ -40,10 +40,9 @@ pub(crate) fn join_line(place: &Place, token: &Token, secret: &Secret) -> String
         ToString::to_string,
     );
     format!(
-        "printf '%s\\n' {} | sudo anteroom node join --proxy {} --proxy-key '{}' --token-file - --name {name}",
-        secret.reveal(),
+        "printf '%s\\n' {} | sudo anteroom node join --proxy {} --token-file - --name {name}",
+        secret.token(&place.host_key),
         host_port(&place.host, place.port),
-        bare(&place.host_key),
     )
 }
 

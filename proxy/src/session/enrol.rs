@@ -31,15 +31,15 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(super) struct Newcomer(Option<Secret>);
 
 impl Newcomer {
-    /// Reads `enroll` and `enroll+TOKEN`, while there is any token by which something could come in: at any
-    /// other time these are names like all others, and nobody's.
+    /// Reads `enroll` and `enroll+TOKEN`, while there is any token, or was a
+    /// moment ago: at any other time these are names like all others, and nobody's.
     pub(super) fn admit(proxy: &Proxy, user: &str) -> Option<Self> {
         let newcomer = Self::read(user)?;
         let view = proxy.state.view();
         // Somebody who has been called so since before nobody new could be comes by her key.
         let is_somebody = UserName::parse(user).is_ok_and(|name| view.user(&name).is_some());
-        let live = view.has_live_token(proxy.state.now());
-        (live && !is_somebody).then_some(newcomer)
+        let expected = view.has_tokens();
+        (expected && !is_somebody).then_some(newcomer)
     }
 
     fn read(user: &str) -> Option<Self> {
@@ -127,9 +127,20 @@ impl Gate {
 
     async fn enrol(&self, command: &[u8], channel: &mut Channel) -> Result<String, (Exit, String)> {
         let line = CommandLine::from_exec(command);
-        let line = line.map_err(|error| (Exit::Usage, error.to_string()))?;
-        let input = read(channel).await;
-        let input = input.map_err(|error| (Exit::Usage, error.to_string()))?;
+        let read = match line {
+            Ok(line) => read(channel)
+                .await
+                .map(|input| (line, input))
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let (line, input) = match read {
+            Ok(read) => read,
+            Err(why) => {
+                enrol::record_nonsense(&self.proxy, self.from, &why).await;
+                return Err((Exit::Usage, why));
+            }
+        };
         let secret = self.secret.clone();
         match enrol::enrol(&self.proxy, self.from, line.words(), &input, secret).await {
             Ok(answer) => {
