@@ -8,7 +8,11 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anteroom_tests::{Cmd, Finished, PATIENCE, Strace, Way, World, anteroom, dies_within, login};
+use anteroom_tests::{
+    Cmd, Finished, KeyType, PATIENCE, Strace, Way, World, anteroom, dies_within, login,
+};
+
+use super::enrol;
 
 fn target() -> String {
     format!("{}@iot", login())
@@ -270,6 +274,48 @@ fn killed_while_a_request_is_given_up_whoever_was_told_so_has_no_access() {
         });
     }
     assert!(killed > 5, "it was killed {killed} times");
+}
+
+#[test]
+fn killed_while_a_machine_enrols_it_is_one_node_and_no_other_gets_in_by_its_token() {
+    if !Strace::works() {
+        return;
+    }
+    let mut world = World::bare("");
+    let (mut killed, mut number) = (0, 0);
+    for calls in [SYNCS, WRITES, SENDS] {
+        let prepare = |world: &World| {
+            number += 1;
+            let name = format!("node{number}");
+            let address = format!("127.0.0.1:{}", 2200 + number);
+            let token = enrol::token(world, &["--name", &name, "--addr", &address]);
+            let keys = enrol::key(world, &name, KeyType::Ed25519);
+            (name, token, keys)
+        };
+        let enrols = |world: &World, (name, token, keys): &(String, enrol::Token, String)| {
+            enrol::enrol(world, &token.secret, keys, &[name])
+        };
+        killed += killed_at_each(&mut world, calls, prepare, enrols, |world, made, told| {
+            let (name, token, keys) = made;
+            let before = enrol::node(world, &name);
+            if told.code() == Some(0) && told.text().ends_with("\nenrol\n") {
+                let uuid = before.as_ref().and_then(|node| node["id"].as_str());
+                assert!(
+                    told.text().contains(uuid.expect("it was told so")),
+                    "{told}"
+                );
+            }
+            // The machine asks again and is the same node, if it is one.
+            enrol::enrol(world, &token.secret, &keys, &[&name]).exits(0);
+            let after = enrol::node(world, &name).unwrap();
+            assert!(before.is_none_or(|before| before["id"] == after["id"]));
+            let theirs = enrol::key(world, &format!("{name}-theirs"), KeyType::Ed25519);
+            enrol::enrol(world, &token.secret, &theirs, &[&name]).exits(77);
+            let row = format!("SELECT count(*) FROM nodes WHERE name = '{name}'");
+            assert_eq!(sqlite(world, &row), "1");
+        });
+    }
+    assert!(killed > 3, "it was killed {killed} times");
 }
 
 #[test]

@@ -10,11 +10,11 @@ use serde_json::Value;
 const SENTENCE: &str = "the token is not valid: it is unknown, used, expired or for something else";
 
 /// What `tokens add` made.
-struct Token {
-    secret: String,
+pub(super) struct Token {
+    pub(super) secret: String,
 }
 
-fn token(world: &World, options: &[&str]) -> Token {
+pub(super) fn token(world: &World, options: &[&str]) -> Token {
     let mut words = vec!["tokens", "add", "--type", "node", "--format", "json"];
     words.extend(options);
     let made = world.ctl(&words);
@@ -46,13 +46,13 @@ fn ssh(world: &World, user: &str, options: &[&str], command: &[&str]) -> Cmd {
 }
 
 /// The public half of a new key.
-fn key(world: &World, name: &str, key_type: KeyType) -> String {
+pub(super) fn key(world: &World, name: &str, key_type: KeyType) -> String {
     let file = world.path(name);
     key_type.generate(&file, "root@machine");
     fs::read_to_string(file.with_extension("pub")).unwrap()
 }
 
-fn enrol(world: &World, token: &str, keys: &str, command: &[&str]) -> Finished {
+pub(super) fn enrol(world: &World, token: &str, keys: &str, command: &[&str]) -> Finished {
     let input = format!("{token}\n{keys}");
     ssh(world, "enroll", &[], command).stdin(input).run()
 }
@@ -64,7 +64,7 @@ fn refused(finished: &Finished, code: i32, part: &str) {
     assert_eq!(lines.count(), 1, "one sentence: {finished}");
 }
 
-fn node(world: &World, name: &str) -> Option<Value> {
+pub(super) fn node(world: &World, name: &str) -> Option<Value> {
     let listed = world.ctl(&["nodes", "ls", "--format", "json"]);
     listed.exits(0);
     let nodes = listed.json();
