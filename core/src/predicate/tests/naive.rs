@@ -121,12 +121,12 @@ impl World<'_> {
                 let lists: Option<Vec<Vec<String>>> = lists.iter().map(|l| self.list(l)).collect();
                 Value::List(lists?.concat())
             }
-            ("contains", [list, item]) => {
-                let item = self.text(item)?;
-                Value::Bool(!item.is_empty() && self.list(list)?.contains(&item))
-            }
             // The real evaluator looks at the lists as far as it has to, so a fault in what it
             // need not look at is none.
+            ("contains", [list, item]) => {
+                let item = self.text(item)?;
+                Value::Bool(!item.is_empty() && self.finds(list, &item)?)
+            }
             ("contains_any", [list, items]) => {
                 let mut found = false;
                 for item in self.lazily(items) {
