@@ -68,11 +68,17 @@ fn it_never_ends_after_the_permit() {
 
 #[test]
 fn a_permit_that_is_over_or_ends_within_the_second_certifies_nothing() {
-    let ends = |millis| requested("root", IOT, NOW, Duration::milliseconds(millis));
-    let refused = issuing(NOW).certify(&ends(100), &node_ca());
-    assert!(matches!(refused, Err(CertifyError::PermitEnded { .. })));
+    // It ends in the middle of a second, and a certificate ends with one.
+    let decided = NOW + Duration::milliseconds(900);
+    let permit = requested("root", IOT, decided, Duration::MINUTE);
+    let at = NOW + Duration::milliseconds(60_500);
+    let refused = issuing(at).certify(&permit, &node_ca());
+    assert!(
+        matches!(refused, Err(CertifyError::PermitEnded { .. })),
+        "{refused:?}"
+    );
     // Decided in time, issued too late.
-    let permit = ends(60_000);
+    let permit = requested("root", IOT, NOW, Duration::MINUTE);
     let late = issuing(NOW + Duration::seconds(60)).certify(&permit, &node_ca());
     assert!(matches!(late, Err(CertifyError::PermitEnded { .. })));
     assert!(

@@ -39,11 +39,13 @@ fn a_quick_run_measures_every_part_against_its_goal() {
         "2000 nodes: memory of an `ls` that nobody reads",
         "1000 nodes created from one text",
         "10 held and 10 live sessions at once",
-        "a login while 60 silent connections come from one address",
         "`serve` with 2000 nodes, start to listening",
     ] {
         assert!(table.contains(&format!("| {line} | ")), "{line}: {table}");
     }
+    // How many of them stayed differs from run to run.
+    let silent = "| a login while 60 silent connections come from one address (";
+    assert!(table.contains(silent), "{table}");
 }
 
 #[test]
