@@ -67,7 +67,7 @@ struct NewTokenRow<'a> {
     #[serde(flatten)]
     token: TokenRow<'a>,
     /// The secret.
-    token_secret: String,
+    token_secret: &'a str,
     /// What to give on the machine.
     command: String,
     /// The same for the node agent.
@@ -161,7 +161,7 @@ impl<I: CommandIo> Run<'_, I> {
         let second = second.cloned();
         let row = NewTokenRow {
             token: TokenRow::of(token),
-            token_secret: secret.token(&self.ctx.place.host_key),
+            token_secret: secret.reveal(),
             command,
             agent_command,
         };
@@ -215,7 +215,7 @@ impl<I: CommandIo> Run<'_, I> {
     /// A token to store, and its secret, which is nowhere else.
     pub(crate) fn new_token(&self, document: TokenDocument) -> (Token, Secret) {
         let now = self.ctx.state.now();
-        let secret = Secret::generate(&mut rand::rng());
+        let secret = Secret::generate(&self.ctx.place.host_key, &mut rand::rng());
         let token = Token {
             id: document.id,
             kind: document.kind,

@@ -20,30 +20,25 @@ const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 pub struct Secret(String);
 
 impl Secret {
-    /// A new one.
+    /// A new one: what is random, a dot, and the SHA-256 of the proxy's host key, by which a machine knows
+    /// the proxy before it shows the token to anybody.
     #[must_use]
-    pub fn generate(rng: &mut impl Rng) -> Self {
-        Self(random_word(LENGTH, rng))
+    pub fn generate(host_key: &PublicKey, rng: &mut impl Rng) -> Self {
+        let pin = host_key.fingerprint(HashAlg::Sha256);
+        let pin = Base64UrlUnpadded::encode_string(pin.as_bytes());
+        Self(format!("{}.{pin}", random_word(LENGTH, rng)))
     }
 
-    /// What somebody shows, with or without what [`token`](Self::token) puts behind it. Anything may be shown:
-    /// what it is good for is asked by its hash.
+    /// What somebody shows. Anything may be shown: what it is good for is asked by its hash.
     #[must_use]
     pub fn shown(text: &str) -> Self {
-        let secret = text.split_once('.').map_or(text, |(secret, _)| secret);
-        Self(secret.to_owned())
+        Self(text.to_owned())
     }
 
-    /// The token as it is handed out: the secret, a dot, and the SHA-256 of the proxy's host key, by which a
-    /// machine knows the proxy before it shows the secret to anybody.
+    /// The secret itself, for whoever made the token.
     #[must_use]
-    pub fn token(&self, host_key: &PublicKey) -> String {
-        let pin = host_key.fingerprint(HashAlg::Sha256);
-        format!(
-            "{}.{}",
-            self.0,
-            Base64UrlUnpadded::encode_string(pin.as_bytes())
-        )
+    pub fn reveal(&self) -> &str {
+        &self.0
     }
 
     /// The hash that is kept, in lower-case hexadecimal.
@@ -82,27 +77,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_has_more_than_128_bits_and_never_shows_itself() {
-        let secret = Secret::generate(&mut rand::rng());
-        let text = secret.0.as_str();
-        assert!(
-            text.len() == 32 && text.bytes().all(|b| ALPHABET.contains(&b)),
-            "{text}"
-        );
-        assert!(!format!("{secret:?}").contains(text));
-        assert_ne!(secret, Secret::generate(&mut rand::rng()));
-        assert_eq!(secret.sha256(), Secret::shown(text).sha256());
-    }
-
-    #[test]
-    fn a_token_carries_the_host_key_and_is_its_secret_alone() {
+    fn a_secret_has_more_than_128_bits_and_the_proxys_key_and_never_shows_itself() {
         let line =
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
         let key = PublicKey::from_openssh(line).unwrap();
-        let secret = Secret::generate(&mut rand::rng());
-        let token = secret.token(&key);
-        let (_, pin) = token.split_once('.').unwrap();
+        let secret = Secret::generate(&key, &mut rand::rng());
+        let text = secret.reveal();
+        let (random, pin) = text.split_once('.').unwrap();
+        assert!(
+            random.len() == 32 && random.bytes().all(|b| ALPHABET.contains(&b)),
+            "{text}"
+        );
         assert_eq!(pin.len(), 43);
-        assert_eq!(Secret::shown(&token), secret);
+        assert!(!format!("{secret:?}").contains(random));
+        assert_ne!(secret, Secret::generate(&key, &mut rand::rng()));
+        assert_eq!(secret.sha256(), Secret::shown(text).sha256());
+        // What stands behind the dot belongs to it.
+        assert_ne!(secret.sha256(), Secret::shown(random).sha256());
     }
 }

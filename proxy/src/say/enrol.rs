@@ -28,7 +28,7 @@ pub(crate) fn enrol_line(place: &Place, token: &Token, secret: &Secret) -> Strin
          -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null \
          -o KnownHostsCommand='/bin/echo %H {key}' enroll@{host} {name} \
          || echo 'exit 1'; }} | sudo sh",
-        secret = secret.token(&place.host_key),
+        secret = secret.reveal(),
         key = bare(&place.host_key),
     )
 }
@@ -41,7 +41,7 @@ pub(crate) fn join_line(place: &Place, token: &Token, secret: &Secret) -> String
     );
     format!(
         "printf '%s\\n' {} | sudo anteroom node join --proxy {} --token-file - --name {name}",
-        secret.token(&place.host_key),
+        secret.reveal(),
         host_port(&place.host, place.port),
     )
 }
