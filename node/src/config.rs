@@ -7,7 +7,8 @@ use std::time::Duration;
 use anteroom_core::duration;
 use serde::Deserialize;
 
-use crate::protocol::{LONGEST_LABEL, MOST_LABELS};
+use anteroom_core::node::{LONGEST_SAID_LABEL, MOST_SAID_LABELS};
+use anteroom_core::text::is_hostile;
 
 /// The configuration; every key has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,8 +122,8 @@ fn parse(text: &str) -> Result<Config, String> {
     if let Some(twice) = names.clone().find(|name| !once.insert(*name)) {
         return Err(format!("two commands are named `{twice}`"));
     }
-    if config.labels.len() + config.commands.len() > MOST_LABELS {
-        return Err(format!("a node has at most {MOST_LABELS} labels"));
+    if config.labels.len() + config.commands.len() > MOST_SAID_LABELS {
+        return Err(format!("a node has at most {MOST_SAID_LABELS} labels"));
     }
     Ok(config)
 }
@@ -146,17 +147,17 @@ fn command(written: WrittenCommand) -> Result<LabelCommand, String> {
 /// What is wrong with it, in a sentence.
 pub fn check_key(key: &str) -> Result<(), String> {
     let shown = key.escape_debug();
-    if key.is_empty() || key.len() > LONGEST_LABEL {
+    if key.is_empty() || key.len() > LONGEST_SAID_LABEL {
         return Err(format!(
-            "label `{shown}`: a key has 1 to {LONGEST_LABEL} bytes"
+            "label `{shown}`: a key has 1 to {LONGEST_SAID_LABEL} bytes"
         ));
     }
     if key
         .chars()
-        .any(|c| c.is_control() || c.is_whitespace() || "=,".contains(c))
+        .any(|c| is_hostile(c) || c.is_whitespace() || "=,".contains(c))
     {
         return Err(format!(
-            "label `{shown}`: a key has no white space, `=` or `,`"
+            "label `{shown}`: a key has no white space, control or invisible characters, `=` or `,`"
         ));
     }
     if key.starts_with("anteroom/") {
@@ -172,13 +173,15 @@ pub fn check_key(key: &str) -> Result<(), String> {
 /// # Errors
 /// What is wrong with it, in a sentence.
 pub fn check_value(key: &str, value: &str) -> Result<(), String> {
-    if value.len() > LONGEST_LABEL {
+    if value.len() > LONGEST_SAID_LABEL {
         return Err(format!(
-            "label `{key}`: a value has at most {LONGEST_LABEL} bytes"
+            "label `{key}`: a value has at most {LONGEST_SAID_LABEL} bytes"
         ));
     }
-    if value.chars().any(char::is_control) {
-        return Err(format!("label `{key}`: a value has no control characters"));
+    if value.chars().any(is_hostile) {
+        return Err(format!(
+            "label `{key}`: a value has no control or invisible characters"
+        ));
     }
     Ok(())
 }
@@ -204,6 +207,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (text, why) in [
             ("label: {}", "label"),
+            ("labels: {a: \"x\\u202ey\"}", "invisible"),
             ("commands: [{name: a, command: []}]", "`a` has no program"),
             (
                 "commands: [{name: a, command: [x], interval: never}]",

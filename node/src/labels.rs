@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{Config, LabelCommand};
-use crate::protocol::LONGEST_LABEL;
+use anteroom_core::node::LONGEST_SAID_LABEL;
+use anteroom_core::text::is_hostile;
 
 /// What a node says of itself.
 pub type Labels = BTreeMap<String, String>;
@@ -141,11 +142,11 @@ async fn run(command: &[String], limit: Duration) -> Result<String, String> {
     Ok(fit(&String::from_utf8_lossy(&text)))
 }
 
-/// Without control characters and white space around, and no longer than a value may be.
+/// Without control and invisible characters and white space around, and no longer than a value may be.
 fn fit(text: &str) -> String {
     let lines = text.trim().chars().map(|c| if c == '\n' { ' ' } else { c });
-    let clean: String = lines.filter(|c| !c.is_control()).collect();
-    let end = clean.floor_char_boundary(LONGEST_LABEL);
+    let clean: String = lines.filter(|c| !is_hostile(*c)).collect();
+    let end = clean.floor_char_boundary(LONGEST_SAID_LABEL);
     clean.get(..end).unwrap_or_default().to_owned()
 }
 
@@ -161,8 +162,11 @@ mod tests {
     async fn what_a_command_prints_is_cut_and_cleaned() {
         let value = sh("printf ' a\\033[31m\\tb\\nc \\n'", LIMIT).await;
         assert_eq!(value.unwrap(), "a[31mb c");
+        // The proxy refuses all labels for one that has such a character.
+        let value = sh("printf 'a\\342\\200\\213b'", LIMIT).await;
+        assert_eq!(value.unwrap(), "ab");
         let value = sh("head -c 2000 /dev/zero | tr '\\0' x", LIMIT).await;
-        assert_eq!(value.unwrap().len(), LONGEST_LABEL);
+        assert_eq!(value.unwrap().len(), LONGEST_SAID_LABEL);
         // The pipe is full and closed: the command is not waited for, and was not successful.
         let value = sh("exec yes", LIMIT).await;
         assert!(value.unwrap_err().contains("failed"));

@@ -16,11 +16,6 @@ pub const SUBSYSTEM: &str = "anteroom-node";
 /// Bytes of one message with its line's end. A revocation list is the longest thing that is said.
 pub const LONGEST_LINE: usize = 4 << 20;
 
-/// Labels that a node may say of itself, and bytes of a key and of a value.
-pub const MOST_LABELS: usize = 64;
-/// As in Teleport's and Kubernetes' labels.
-pub const LONGEST_LABEL: usize = 256;
-
 /// What the agent says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "say")]

@@ -1,5 +1,7 @@
 //! Text from a peer, made fit for a terminal and a log.
 
+use anteroom_core::text::is_hostile;
+
 /// Characters that are kept of it: a sentence or two.
 const LONGEST: usize = 600;
 
@@ -9,11 +11,7 @@ pub(crate) fn clean(text: &str) -> String {
         .trim()
         .chars()
         .map(|c| if c.is_whitespace() { ' ' } else { c });
-    let plain = |c: &char| {
-        let hidden = matches!(*c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        !c.is_control() && !hidden
-    };
-    spaced.filter(plain).take(LONGEST).collect()
+    spaced.filter(|c| !is_hostile(*c)).take(LONGEST).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anteroom_core::id::NodeName;
+use anteroom_core::node::MOST_SAID_LABELS;
 use anteroom_core::node::NodeAddr;
 use anteroom_node::config::{Config, check_key, check_value};
 use anteroom_node::dir::DirError;
@@ -12,7 +13,6 @@ use anteroom_node::identity::Identity;
 use anteroom_node::join::{self, Again, Join, JoinError, Outcome, Pin, Token};
 use anteroom_node::known::Known;
 use anteroom_node::notify::Notify;
-use anteroom_node::protocol::MOST_LABELS;
 use anteroom_node::run::{self, RunError};
 use anteroom_node::server::{self, Server};
 use anteroom_node::{dir, unit};
@@ -288,8 +288,10 @@ fn prepare(args: JoinArgs, token: Option<Zeroizing<String>>) -> Result<Join, (St
         }
         labels.insert(key, value);
     }
-    if labels.len() > MOST_LABELS {
-        return Err(usage(format!("a node has at most {MOST_LABELS} labels")));
+    if labels.len() > MOST_SAID_LABELS {
+        return Err(usage(format!(
+            "a node has at most {MOST_SAID_LABELS} labels"
+        )));
     }
     let name = match args.name {
         Some(name) => name,
