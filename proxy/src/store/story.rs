@@ -2,7 +2,8 @@
 //! was committed.
 //!
 //! It finds what the log itself gives away (a certificate under a lock, a request that was granted
-//! twice), and keeps what the rows are compared with.
+//! twice), and keeps what the rows are compared with: of certificates and sessions for one page of
+//! the log only, since there are as many of them as the log is long.
 
 use std::collections::HashMap;
 
@@ -28,16 +29,12 @@ pub(super) struct LoggedCertificate {
     pub(super) fields: Map<String, Value>,
 }
 
-/// How a session went.
-#[derive(Debug)]
-pub(super) struct LoggedSession {
-    pub(super) fields: Map<String, Value>,
-    pub(super) end: Option<LoggedEnd>,
-}
-
+/// How a session ended.
 #[derive(Debug)]
 pub(super) struct LoggedEnd {
-    pub(super) seq: i64,
+    /// The session, and the number of the entry that it started with.
+    pub(super) id: String,
+    pub(super) start: i64,
     /// Under which request it was when it ended: what permits a session may change meanwhile.
     pub(super) request: Option<String>,
     /// When what permitted it ended, and what that was, as far as the log alone tells.
@@ -61,15 +58,22 @@ struct LoggedLock {
     end: Option<OffsetDateTime>,
 }
 
+/// What a page of the log told that has rows of its own, by the numbers of the entries.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) certificates: HashMap<i64, LoggedCertificate>,
+    /// Sessions that started.
+    pub(super) started: HashMap<i64, Map<String, Value>>,
+    /// Sessions that ended.
+    pub(super) ended: HashMap<i64, LoggedEnd>,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct Story {
-    /// By the number of their entries.
-    pub(super) certificates: HashMap<i64, LoggedCertificate>,
     pub(super) requests: HashMap<String, Chapter>,
-    /// By the number of the entry that they start with.
-    pub(super) sessions: HashMap<i64, LoggedSession>,
     pub(super) broken: Vec<Broken>,
+    page: Page,
     /// The sessions that live, by their IDs.
     live: HashMap<String, i64>,
     /// The locks that are there, by ID.
@@ -79,6 +83,11 @@ pub(super) struct Story {
 }
 
 impl Story {
+    /// Turns the page: what there is to compare with the rows of the one that was read.
+    pub(super) fn turn_page(&mut self) -> Page {
+        std::mem::take(&mut self.page)
+    }
+
     /// Reads the next entry.
     pub(super) fn goes_on(&mut self, record: &Record) {
         let at = moment(&record.time);
@@ -103,8 +112,7 @@ impl Story {
             if let Some(id) = text(&fields, "session_id") {
                 self.live.insert(id.to_owned(), record.seq);
             }
-            let session = LoggedSession { fields, end: None };
-            self.sessions.insert(record.seq, session);
+            self.page.started.insert(record.seq, fields);
         } else if event == Event::SessionEnd.name() {
             self.session_ends(record.seq, &fields);
         } else if event == Event::ProxyStart.name() {
@@ -160,7 +168,7 @@ impl Story {
             }
         }
         let logged = LoggedCertificate { at, fields };
-        self.certificates.insert(seq, logged);
+        self.page.certificates.insert(seq, logged);
     }
 
     fn request(&mut self, seq: i64, at: Option<OffsetDateTime>, fields: &Map<String, Value>) {
@@ -263,7 +271,9 @@ impl Story {
     }
 
     fn session_ends(&mut self, seq: i64, fields: &Map<String, Value>) {
-        let Some(start) = text(fields, "session_id").and_then(|id| self.live.remove(id)) else {
+        let Some((id, start)) =
+            text(fields, "session_id").and_then(|id| self.live.remove_entry(id))
+        else {
             return;
         };
         let request = text(fields, "request_id").map(str::to_owned);
@@ -283,14 +293,13 @@ impl Story {
         });
         let due = locked.chain(over).min_by_key(|(at, _)| *at);
         let end = LoggedEnd {
-            seq,
+            id,
+            start,
             request,
             due,
             with_the_proxy: text(fields, "reason") == Some(STOPPED),
         };
-        if let Some(session) = self.sessions.get_mut(&start) {
-            session.end = Some(end);
-        }
+        self.page.ended.insert(seq, end);
     }
 }
 

@@ -1,11 +1,14 @@
 //! Whether everything is as it must be: the chain of the audit log, and the rows beside it.
 //!
-//! `audit verify` and `anteroom doctor` ask here, and so do the tests after each kill.
+//! `audit verify` and `anteroom doctor` ask here, and so do the tests after each kill. The log is read
+//! page by page, and the rows that a page's entries made with it, so that the memory it takes does not
+//! grow with the log (but for one word on each request).
 
 use std::collections::HashMap;
 
 use anteroom_core::request::AccessRequest;
 use anteroom_core::role::DurationFrom;
+use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use thiserror::Error;
@@ -13,8 +16,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::read::{PAGE, head, record};
 use super::story::{
-    Chapter, LENIENCE, LoggedCertificate, LoggedEnd, LoggedSession, Story, is_of_a_host, moment,
-    text,
+    Chapter, LENIENCE, LoggedCertificate, LoggedEnd, Page, Story, is_of_a_host, moment, text,
 };
 use super::{Kind, StoreError, from_micros, micros};
 use crate::audit::{Anchor, Head, Tampered, Verifier};
@@ -178,13 +180,23 @@ impl From<sqlx::Error> for VerifyError {
     }
 }
 
+/// The first of them: where one thing is wrong there may be thousands.
 fn listed(broken: &[Broken]) -> String {
-    broken
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    const SHOWN: usize = 20;
+    let mut shown: Vec<String> = broken.iter().take(SHOWN).map(Broken::to_string).collect();
+    if let Some(more @ 1..) = broken.len().checked_sub(SHOWN) {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join("; ")
 }
+
+/// The entries of the log from one number to another: `after < seq <= last`.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    after: i64,
+    last: i64,
+}
+
 pub(super) async fn verify(
     connection: &mut SqliteConnection,
     anchors: Vec<Anchor>,
@@ -193,26 +205,44 @@ pub(super) async fn verify(
     let mut story = Story::default();
     // From the very first number there is: an entry numbered 0 or less is found, too.
     let mut after = i64::MIN;
+    let (mut certificates, mut sessions) = (0, 0);
     loop {
         let rows = sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
             .bind(after)
             .bind(PAGE)
             .fetch_all(&mut *connection)
             .await?;
+        let mut last = after;
         for row in &rows {
             let record = record(row)?;
             verifier.next(&record)?;
-            after = record.seq;
+            last = record.seq;
             story.goes_on(&record);
         }
+        // Behind the last page there may be rows whose entries are not there.
+        let span = match rows.is_empty() {
+            true => Span {
+                after,
+                last: i64::MAX,
+            },
+            false => Span { after, last },
+        };
+        let page = story.turn_page();
+        let Page {
+            certificates: issued,
+            started,
+            ended,
+        } = page;
+        certificates += issuances(connection, &mut story, span, issued).await?;
+        sessions += starts(connection, &mut story, span, started).await?;
+        ends(connection, &mut story, span, ended).await?;
         if rows.is_empty() {
             break;
         }
+        after = last;
     }
     let head = verifier.finish(&head(connection).await?)?;
-    let certificates = issuances(connection, &mut story).await?;
-    let ends = requests(connection, &mut story).await?;
-    let sessions = sessions(connection, &mut story, &ends).await?;
+    requests(connection, &mut story).await?;
     let mut broken = story.broken;
     broken.extend(outlived_grants(connection).await?);
     broken.extend(succession(connection).await?);
@@ -228,12 +258,17 @@ pub(super) async fn verify(
     }
 }
 
+/// The certificates that a span of the log tells of, each as its row has it. Returns how many rows
+/// there are.
 async fn issuances(
     connection: &mut SqliteConnection,
     story: &mut Story,
+    span: Span,
+    mut logged: HashMap<i64, LoggedCertificate>,
 ) -> Result<i64, StoreError> {
-    let mut logged = std::mem::take(&mut story.certificates);
-    let rows = sqlx::query("SELECT * FROM issuances")
+    let rows = sqlx::query("SELECT * FROM issuances WHERE audit_seq > $1 AND audit_seq <= $2")
+        .bind(span.after)
+        .bind(span.last)
         .fetch_all(connection)
         .await?;
     for row in &rows {
@@ -248,13 +283,16 @@ async fn issuances(
             story.broken.push(Broken::IssuanceDiffers { serial, what });
         }
     }
-    let mut left: Vec<i64> = logged.into_keys().collect();
-    left.sort_unstable();
-    let left = left.into_iter();
-    story
-        .broken
-        .extend(left.map(|seq| Broken::IssuanceMissing { seq }));
+    let left = sorted(logged).map(|seq| Broken::IssuanceMissing { seq });
+    story.broken.extend(left);
     Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX))
+}
+
+/// The entries that are left, in their order.
+fn sorted<T>(left: HashMap<i64, T>) -> impl Iterator<Item = i64> {
+    let mut left: Vec<i64> = left.into_keys().collect();
+    left.sort_unstable();
+    left.into_iter()
 }
 
 /// In what a certificate's row is not what its entry tells.
@@ -319,12 +357,8 @@ async fn outlived_grants(connection: &mut SqliteConnection) -> Result<Vec<Broken
 }
 
 /// The requests: each as its columns, its body and the log tell alike, granted once at most, and for
-/// no longer than was asked. Returns when the access of each ended or is to end.
-async fn requests(
-    connection: &mut SqliteConnection,
-    story: &mut Story,
-) -> Result<HashMap<String, OffsetDateTime>, StoreError> {
-    let mut ends = HashMap::new();
+/// no longer than was asked.
+async fn requests(connection: &mut SqliteConnection, story: &mut Story) -> Result<(), StoreError> {
     let mut logged = std::mem::take(&mut story.requests);
     let mut after = String::new();
     loop {
@@ -335,7 +369,6 @@ async fn requests(
             .await?;
         for row in &rows {
             let request: String = row.try_get("id")?;
-            ends.insert(request.clone(), from_micros(row.try_get("access_expires")?));
             let chapter = logged.remove(&request);
             if let Some(why) = wrong_request(row, chapter.as_ref())? {
                 let request = request.clone();
@@ -353,7 +386,7 @@ async fn requests(
     story
         .broken
         .extend(left.map(|request| Broken::RequestMissing { request }));
-    Ok(ends)
+    Ok(())
 }
 
 fn wrong_request(
@@ -425,13 +458,13 @@ fn longest(request: &AccessRequest) -> OffsetDateTime {
 /// counted no more; and certificates of an authority that was retired.
 async fn succession(connection: &mut SqliteConnection) -> Result<Vec<Broken>, StoreError> {
     let rows = sqlx::query(
-        "SELECT identities.serial, identities.presented, \
+        "SELECT * FROM (SELECT identities.serial, identities.presented, \
          coalesce(first.valid_before < issuances.valid_before, 1) AS longer, \
          coalesce(before.revoked < issuances.issued, 0) AS revoked \
          FROM identities LEFT JOIN issuances USING (serial) \
          LEFT JOIN identities AS before ON before.serial = identities.presented \
          LEFT JOIN issuances AS first ON first.serial = identities.presented \
-         WHERE identities.presented IS NOT NULL",
+         WHERE identities.presented IS NOT NULL) WHERE longer OR revoked",
     )
     .fetch_all(&mut *connection)
     .await?;
@@ -466,70 +499,109 @@ async fn succession(connection: &mut SqliteConnection) -> Result<Vec<Broken>, St
     Ok(broken)
 }
 
-/// The sessions: each begins and ends in the log as in its row, and none outlives what permitted it.
-async fn sessions(
+/// The sessions that start within a span of the log, each as its row has it. Returns how many rows
+/// there are.
+async fn starts(
     connection: &mut SqliteConnection,
     story: &mut Story,
-    ends: &HashMap<String, OffsetDateTime>,
+    span: Span,
+    mut logged: HashMap<i64, Map<String, Value>>,
 ) -> Result<i64, StoreError> {
-    let mut logged = std::mem::take(&mut story.sessions);
-    let rows = sqlx::query("SELECT * FROM sessions")
+    let rows = sqlx::query("SELECT * FROM sessions WHERE start_seq > $1 AND start_seq <= $2")
+        .bind(span.after)
+        .bind(span.last)
         .fetch_all(connection)
         .await?;
     for row in &rows {
-        let id: String = row.try_get("id")?;
-        let entry = logged.remove(&row.try_get::<i64, _>("start_seq")?);
-        let Some(entry) = entry.filter(|entry| text(&entry.fields, "session_id") == Some(&id))
-        else {
+        let started = logged.remove(&row.try_get::<i64, _>("start_seq")?);
+        if !started.map_or(Ok(false), |fields| is_as_logged(row, &fields))? {
+            let id = row.try_get("id")?;
             story.broken.push(Broken::SessionUnlogged { id });
-            continue;
-        };
-        if !is_as_logged(row, &entry)? {
-            story.broken.push(Broken::SessionUnlogged { id });
-            continue;
-        }
-        let ended: Option<i64> = row.try_get("ended")?;
-        if let (Some(ended), Some(end)) = (ended.map(from_micros), &entry.end)
-            && let Some(what) = outlived(story, ended, end, ends)
-        {
-            story.broken.push(Broken::SessionOutlives { id, what });
         }
     }
-    let mut left: Vec<i64> = logged.into_keys().collect();
-    left.sort_unstable();
-    let left = left.into_iter();
-    story
-        .broken
-        .extend(left.map(|seq| Broken::SessionMissing { seq }));
+    let left = sorted(logged).map(|seq| Broken::SessionMissing { seq });
+    story.broken.extend(left);
     Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX))
 }
 
-fn is_as_logged(row: &SqliteRow, entry: &LoggedSession) -> Result<bool, StoreError> {
-    for field in ["user", "node_id", "login", "request_id"] {
-        let stored: Option<String> = row.try_get(field)?;
-        if stored.as_deref() != text(&entry.fields, field) {
+fn is_as_logged(row: &SqliteRow, started: &Map<String, Value>) -> Result<bool, StoreError> {
+    let columns = [
+        ("id", "session_id"),
+        ("user", "user"),
+        ("node_id", "node_id"),
+        ("login", "login"),
+        ("request_id", "request_id"),
+    ];
+    for (column, field) in columns {
+        let stored: Option<String> = row.try_get(column)?;
+        if stored.as_deref() != text(started, field) {
             return Ok(false);
         }
     }
-    let end_seq: Option<i64> = row.try_get("end_seq")?;
-    Ok(end_seq == entry.end.as_ref().map(|end| end.seq))
+    Ok(true)
+}
+
+/// The sessions that end within a span of the log: each in its row as well, and none outlives what
+/// permitted it. One that lives is in neither.
+async fn ends(
+    connection: &mut SqliteConnection,
+    story: &mut Story,
+    span: Span,
+    mut logged: HashMap<i64, LoggedEnd>,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query("SELECT * FROM sessions WHERE end_seq > $1 AND end_seq <= $2")
+        .bind(span.after)
+        .bind(span.last)
+        .fetch_all(&mut *connection)
+        .await?;
+    for row in &rows {
+        let (id, start): (String, i64) = (row.try_get("id")?, row.try_get("start_seq")?);
+        let end = logged.remove(&row.try_get::<i64, _>("end_seq")?);
+        let Some(end) = end.filter(|end| end.id == id && end.start == start) else {
+            story.broken.push(Broken::SessionUnlogged { id });
+            continue;
+        };
+        let granted = match &end.request {
+            Some(request) => access_end(connection, request).await?,
+            None => None,
+        };
+        let ended = from_micros(row.try_get("ended")?);
+        if let Some(what) = outlived(story, ended, end, granted) {
+            story.broken.push(Broken::SessionOutlives { id, what });
+        }
+    }
+    let mut left: Vec<String> = logged.into_values().map(|end| end.id).collect();
+    left.sort_unstable();
+    let left = left.into_iter().map(|id| Broken::SessionUnlogged { id });
+    story.broken.extend(left);
+    Ok(())
+}
+
+/// When the access of a request ended or is to end.
+async fn access_end(
+    connection: &mut SqliteConnection,
+    request: &str,
+) -> Result<Option<OffsetDateTime>, StoreError> {
+    let end = sqlx::query_scalar("SELECT access_expires FROM requests WHERE id = $1")
+        .bind(request)
+        .fetch_optional(connection)
+        .await?;
+    Ok(end.map(from_micros))
 }
 
 /// What a session was there after, if it was for longer than it takes to end one.
 fn outlived(
     story: &Story,
     ended: OffsetDateTime,
-    end: &LoggedEnd,
-    ends: &HashMap<String, OffsetDateTime>,
+    end: LoggedEnd,
+    granted: Option<OffsetDateTime>,
 ) -> Option<String> {
     if end.with_the_proxy {
         return None;
     }
-    let granted = end.request.as_ref().and_then(|request| {
-        let at = *ends.get(request)?;
-        Some((at, format!("the end of request {request}")))
-    });
-    let due = [granted, end.due.clone()].into_iter().flatten();
+    let granted = granted.zip(end.request);
+    let granted = granted.map(|(at, request)| (at, format!("the end of request {request}")));
+    let due = [granted, end.due].into_iter().flatten();
     let (due, what) = due.min_by_key(|(at, _)| *at)?;
     let late = due.saturating_add(LENIENCE);
     (late < ended && story.was_at_work(late, ended)).then_some(what)
