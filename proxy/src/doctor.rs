@@ -54,8 +54,10 @@ pub async fn run(dir: &Path, config: Option<&Path>) -> Exit {
         }
     }
     for file in KEYS {
-        let loaded = Key::load(&dir.join(file)).map(|key| key.fingerprint().to_string());
-        findings.take(file, loaded.map_err(|error| error.to_string()));
+        findings.take(
+            file,
+            authority(&dir.join(file), Some(Place::File), passphrase.as_ref()),
+        );
     }
     // A directory that an older version made has it from the next start on.
     let mfa_key = dir.join("mfa_key");

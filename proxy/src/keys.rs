@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anteroom_ca::host;
 use anteroom_ca::key::{HostCa, Key, KeyError, Origin};
 use anteroom_ca::names::{AdmittedName, HostNames, HostNamesError};
+use anteroom_core::id::UserName;
 use rand::rngs::StdRng;
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use time::{Duration, OffsetDateTime};
@@ -60,12 +61,15 @@ pub enum InnerFace {
     NotNow,
 }
 
+/// A name for which a certificate was made, and who alone is shown it; `None`: whoever asks.
+type Shown = (Option<UserName>, AdmittedName);
+
 /// The proxy's face on the wire.
 pub struct HostKeys {
     outer: PrivateKey,
     outer_certificate: Mutex<(Certificate, OffsetDateTime)>,
     inner: PrivateKey,
-    inner_certificates: Mutex<BTreeMap<AdmittedName, (Certificate, OffsetDateTime)>>,
+    inner_certificates: Mutex<BTreeMap<Shown, (Certificate, OffsetDateTime)>>,
     names: HostNames,
 }
 
@@ -96,6 +100,7 @@ impl Exits for KeysError {
             Self::Authorities(error) if error.is_of_the_configuration() => Exit::Config,
             // The agent may be there when the start is tried again.
             Self::Certificate(error) => error.exit(),
+            Self::Key(KeyError::Encrypted { .. } | KeyError::Passphrase { .. }) => Exit::Config,
             Self::Key(_) | Self::Authorities(_) | Self::Store(_) => Exit::Failed,
         }
     }
@@ -112,13 +117,14 @@ impl Keys {
         let keyring = Arc::new(Keyring::open(dir, config)?);
         let origin = adopt(&keyring, state).await?;
         let cluster = config.cluster.as_str();
-        // These are in memory all the time, and vouch for nothing by themselves: no passphrase.
+        // Under the authorities' passphrase as well: nodes believe whoever shows `host_key` about which
+        // authorities there are.
         let mut load = |file: &str, what: &str| {
             let comment = format!("anteroom {what} {cluster}");
-            Key::load_or_create(&dir.join(file), &comment, &mut rng)
+            keyring.load_or_create(&dir.join(file), &comment, &mut rng)
         };
-        let (outer, _) = load("host_key", "host key")?;
-        let (inner, _) = load("inner_host_key", "inner host key")?;
+        let outer = load("host_key", "host key")?;
+        let inner = load("inner_host_key", "inner host key")?;
         let names = HostNames::new(
             std::iter::once(cluster.to_owned()).chain(config.public_names.iter().cloned()),
             config.host_domains.iter().cloned(),
@@ -224,55 +230,58 @@ impl HostKeys {
     }
 
     /// The key of inner servers, with a certificate for the one name asked for. Where there is none yet,
-    /// `may_issue` says whether one is made: each is a row that stays.
+    /// `may_issue` says whether one is made: each is a row that stays. `whose` is who alone is shown it
+    /// again: by one that somebody else had made before, a user could tell which names others use.
     ///
     /// # Errors
     /// [`IssueError`]: none can be signed or recorded now.
     pub async fn inner(
         &self,
         asked: &str,
+        whose: Option<&UserName>,
         state: &State,
         may_issue: impl FnOnce() -> bool,
     ) -> Result<InnerFace, IssueError> {
         let Ok(name) = self.names.admit(asked) else {
             return Ok(InnerFace::NotOurs);
         };
-        let kept = self.kept(&name, state.now());
+        let shown = (whose.cloned(), name.clone());
+        let kept = self.kept(&shown, state.now());
         if let Some(kept) = kept.filter(|kept| is_by_who_signs(kept, state)) {
             return Ok(InnerFace::Shown(Box::new((self.inner.clone(), kept))));
         }
         if !may_issue() {
             return Ok(InnerFace::NotNow);
         }
-        let (for_name, subject) = (name.clone(), self.inner.public_key().clone());
+        let (for_name, subject) = (name, self.inner.public_key().clone());
         let issued = state.issue_host(
             INNER_LIFETIME,
             move |terms, ca: &HostCa, rng: &mut StdRng| {
                 host::certify_inner(&for_name, &subject, terms, ca, rng)
             },
         );
-        let certificate = issued
-            .await
-            .inspect_err(|error| tracing::warn!("no host certificate for `{name}`: {error}"))?;
+        let certificate = issued.await.inspect_err(|error| {
+            tracing::warn!("no host certificate for `{}`: {error}", shown.1)
+        })?;
         let ends = certificate.valid_before();
         let certificate = certificate.into_ssh();
-        self.keep(name, certificate.clone(), ends);
+        self.keep(shown, certificate.clone(), ends);
         Ok(InnerFace::Shown(Box::new((
             self.inner.clone(),
             certificate,
         ))))
     }
 
-    fn kept(&self, name: &AdmittedName, now: OffsetDateTime) -> Option<Certificate> {
+    fn kept(&self, shown: &Shown, now: OffsetDateTime) -> Option<Certificate> {
         let kept = self
             .inner_certificates
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (certificate, ends) = kept.get(name)?;
+        let (certificate, ends) = kept.get(shown)?;
         (*ends - now > INNER_REST).then(|| certificate.clone())
     }
 
-    fn keep(&self, name: AdmittedName, certificate: Certificate, ends: OffsetDateTime) {
+    fn keep(&self, shown: Shown, certificate: Certificate, ends: OffsetDateTime) {
         let mut kept = self
             .inner_certificates
             .lock()
@@ -280,7 +289,7 @@ impl HostKeys {
         if kept.len() >= INNER_KEPT {
             kept.clear();
         }
-        kept.insert(name, (certificate, ends));
+        kept.insert(shown, (certificate, ends));
     }
 
     /// The names that host certificates may carry.

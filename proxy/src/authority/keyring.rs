@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anteroom_ca::authority::{Authority as Kind, UnservedKey, check_served};
 use anteroom_ca::key::{self, Key, KeyError, Origin, Protection};
 use anteroom_ca::passphrase::Passphrase;
+use rand::CryptoRng;
 use ssh_key::PublicKey;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -297,13 +298,30 @@ impl Keyring {
 
     fn open_file(&self, path: &Path) -> Result<Key, KeyringError> {
         let (key, protection) = Key::load_with(path, self.passphrase.as_ref())?;
+        self.warn_of_plain(path, protection);
+        Ok(key)
+    }
+
+    /// A key of the proxy's own, which is no authority's, under the same passphrase.
+    pub(crate) fn load_or_create(
+        &self,
+        path: &Path,
+        comment: &str,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Key, KeyError> {
+        let loaded = Key::load_or_create_with(path, comment, self.passphrase.as_ref(), rng);
+        let (key, _, protection) = loaded?;
+        self.warn_of_plain(path, protection);
+        Ok(key)
+    }
+
+    fn warn_of_plain(&self, path: &Path, protection: Protection) {
         if self.passphrase.is_some() && protection == Protection::Plain {
             tracing::warn!(
                 "key file `{0}` is not encrypted, though there is a CA passphrase; run `ssh-keygen -p -f {0}`",
                 path.display()
             );
         }
-        Ok(key)
     }
 
     /// The authority that the record describes, with its files in place.

@@ -159,23 +159,22 @@ impl Lobby {
         let Ok(node) = NodeRef::parse(host) else {
             return Ok(None);
         };
-        let state = &self.proxy.state;
-        let may_issue = || self.may_ask_for(&node);
-        let face = self.proxy.hosts.inner(host, state, may_issue).await?;
+        let (state, user) = (&self.proxy.state, self.identity.user());
+        let resolved = policy::resolve(&state.view(), &self.identity, &node, state.now());
+        // Names that are nodes to her are as many as the nodes; others, which she makes up or may not
+        // know of, are counted alike, and are hers.
+        let whose = (resolved == Resolved::Unknown).then_some(user);
+        let may_issue = || {
+            let limit = self.proxy.config().door.host_names_per_hour;
+            let count = |user| self.proxy.host_names.count(user, limit, state.now());
+            whose.is_none_or(count)
+        };
+        let face = self
+            .proxy
+            .hosts
+            .inner(host, whose, state, may_issue)
+            .await?;
         Ok(Some((node, face)))
-    }
-
-    /// Whether one more certificate is made because this user asks for a name. Names that are nodes to her
-    /// are as many as the nodes; others, which she makes up or may not know of, are counted alike.
-    fn may_ask_for(&self, node: &NodeRef) -> bool {
-        let (view, now) = (self.proxy.state.view(), self.proxy.state.now());
-        if policy::resolve(&view, &self.identity, node, now) != Resolved::Unknown {
-            return true;
-        }
-        let limit = self.proxy.config().door.host_names_per_hour;
-        self.proxy
-            .host_names
-            .count(self.identity.user(), limit, now)
     }
 }
 
