@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub host_domains: Vec<String>,
     /// `source-address` of access certificates; empty: the local address of each dialled connection.
     pub egress_addresses: Vec<String>,
+    /// Load balancers: connections from there begin with a PROXY header, which is believed.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Further addresses that nodes come from: administration from there is refused.
     pub node_addresses: Vec<IpAddr>,
     /// Addresses that people share with nodes that connect by themselves: administration from there is accepted.
@@ -179,6 +182,7 @@ struct File {
     host_domains: Vec<Spanned<String>>,
     egress_addresses: Vec<Spanned<String>>,
     #[serde(default)]
+    proxy_protocol_from: Vec<Spanned<String>>,
     node_addresses: Vec<Spanned<String>>,
     shared_addresses: Vec<Spanned<String>>,
     accept_env: Vec<Spanned<String>>,
@@ -394,6 +398,11 @@ impl Reader<'_> {
                 .egress_addresses
                 .iter()
                 .map(|value| self.cidr("egress_addresses", value))
+                .collect::<Result<_, _>>()?,
+            proxy_protocol_from: file
+                .proxy_protocol_from
+                .iter()
+                .map(|value| self.network("proxy_protocol_from", value))
                 .collect::<Result<_, _>>()?,
             node_addresses: file
                 .node_addresses
@@ -626,6 +635,16 @@ impl Reader<'_> {
             .map_err(|_| self.value(key, text, format!("`{}` is not an IP address", text.value)))
     }
 
+    /// A network, or an address alone.
+    fn network(&self, key: &'static str, text: &Spanned<String>) -> Result<IpNet, ConfigError> {
+        let address = text.value.parse().map(|ip: IpAddr| ip.to_canonical());
+        let network = address.map(IpNet::from).or_else(|_| text.value.parse());
+        network.map_err(|_| {
+            let why = format!("`{}` is no IP address and no network (CIDR)", text.value);
+            self.value(key, text, why)
+        })
+    }
+
     fn cidr(&self, key: &'static str, text: &Spanned<String>) -> Result<String, ConfigError> {
         let (address, bits) = match text.value.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -789,6 +808,10 @@ mod tests {
             ("\nmax_auth_failures: 0\n", "max_auth_failures"),
             ("\naccept_env: [LD_PRELOAD]\n", "accept_env"),
             ("\negress_addresses: [300.1.1.1]\n", "egress_addresses"),
+            (
+                "\nproxy_protocol_from: [10.0.0.0/33]\n",
+                "proxy_protocol_from",
+            ),
             ("\nlisten: everywhere\n", "listen"),
         ] {
             let error = parse(text).unwrap_err().to_string();

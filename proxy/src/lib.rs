@@ -16,6 +16,7 @@ pub mod agent;
 pub mod announce;
 pub mod audit;
 pub mod authority;
+mod balancer;
 pub mod bridge;
 mod check;
 pub mod config;

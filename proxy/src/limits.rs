@@ -1,7 +1,10 @@
 //! Who may knock, and how often: the bounds on connections that have proven nothing yet.
 //!
-//! The measure is OpenSSH's sshd (`MaxStartups`, `PerSourceMaxStartups`, `PerSourcePenalties`).
+//! The measure is OpenSSH's sshd (`MaxStartups`, `PerSourceMaxStartups`, `PerSourcePenalties`), but
+//! that whoever says nothing keeps nobody out (`strangers`).
 //! This module only counts; the accept loop asks it, and hands back what it was given.
+
+mod strangers;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,6 +15,8 @@ use anteroom_core::id::UserName;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+pub use self::strangers::Stranger;
+use self::strangers::{Among, Strangers};
 use crate::config::{DoorLimits, Penalties};
 
 /// Sources with a penalty that are remembered. Bounded, so that a scan from many addresses
@@ -23,6 +28,10 @@ const PENALTY_ENFORCED_FROM: Duration = Duration::from_secs(15);
 
 /// No source is locked out for longer by failures alone (sshd's `max`).
 const PENALTY_MAX: Duration = Duration::from_secs(600);
+
+/// Drops are told to the log at most so often, with how many there were: whoever connects without
+/// end must not fill the disk.
+const TELL_DROPS: Duration = Duration::from_secs(10);
 
 /// An address, or the network that one subscriber usually has: failures are counted per
 /// IPv4 address and per IPv6 /64 alike, or a single host could present 2^64 sources.
@@ -105,14 +114,16 @@ pub struct Door {
 
 #[derive(Debug, Default)]
 struct Counts {
-    strangers: u32,
-    per_source: HashMap<Source, u32>,
+    strangers: Strangers,
     /// When each source's penalty ends.
     penalties: HashMap<Source, OffsetDateTime>,
     dropped: Drops,
+    /// When drops were told to the log last, and how many there have been since.
+    told: Option<OffsetDateTime>,
+    untold: u64,
 }
 
-/// Connections that were closed before a word was said, by why.
+/// Connections that were closed before they had logged in because there were too many, by why.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Drops {
     /// [`Dropped::Startups`].
@@ -121,6 +132,8 @@ pub struct Drops {
     pub per_source: u64,
     /// [`Dropped::Penalty`].
     pub penalty: u64,
+    /// They had not come as far as asking to log in, and gave way to newcomers.
+    pub displaced: u64,
 }
 
 impl Drops {
@@ -152,11 +165,20 @@ pub struct Look {
 #[derive(Debug)]
 pub struct Place {
     door: Arc<Door>,
-    source: Source,
+    number: u64,
+    stranger: Arc<Stranger>,
+}
+
+impl Place {
+    /// Whose place it is: to say how far the connection came, and to hear that it has given way.
+    pub fn stranger(&self) -> Arc<Stranger> {
+        self.stranger.clone()
+    }
 }
 
 impl Door {
-    /// Lets a connection in as unauthenticated, or says why not. `dice` is uniform in 0…99.
+    /// Lets a connection in as unauthenticated, or says why not. `dice` is uniform in 0…99. Where it
+    /// would be dropped because there are too many, one that says nothing gives way instead.
     pub fn enter(
         self: &Arc<Self>,
         address: IpAddr,
@@ -169,19 +191,34 @@ impl Door {
         if counts.penalised(source, now) {
             return Err(counts.dropped.count(Dropped::Penalty));
         }
-        if dice < drop_percentage(counts.strangers, limits) {
-            return Err(counts.dropped.count(Dropped::Startups));
-        }
-        let here = counts.per_source.get(&source).copied().unwrap_or(0);
-        if here >= limits.startups_per_source {
+        if counts.strangers.of(source) >= limits.startups_per_source
+            && !counts.make_room(source, Among::ItsOwn, now)
+        {
             return Err(counts.dropped.count(Dropped::PerSource));
         }
-        counts.per_source.insert(source, here + 1);
-        counts.strangers += 1;
+        if dice < drop_percentage(counts.strangers.count(), limits)
+            && !counts.make_room(source, Among::All, now)
+        {
+            return Err(counts.dropped.count(Dropped::Startups));
+        }
+        let (number, stranger) = counts.strangers.admit(source, now);
         Ok(Place {
             door: self.clone(),
-            source,
+            number,
+            stranger,
         })
+    }
+
+    /// How many drops to tell the log of, if it is time to: the first one at once, and those that
+    /// follow together. To be asked after each drop.
+    pub fn tell_drops(&self, now: OffsetDateTime) -> Option<u64> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.untold += 1;
+        if counts.told.is_some_and(|told| now - told < TELL_DROPS) {
+            return None;
+        }
+        counts.told = Some(now);
+        Some(std::mem::take(&mut counts.untold))
     }
 
     /// Remembers an offence of a connection that ended unauthenticated.
@@ -213,8 +250,8 @@ impl Door {
         let penalised = counts.penalties.keys();
         let penalised = penalised.filter(|source| counts.penalised(**source, now));
         Look {
-            strangers: counts.strangers,
-            most_of_one_source: counts.per_source.values().copied().max().unwrap_or(0),
+            strangers: counts.strangers.count(),
+            most_of_one_source: counts.strangers.most_of_one_source(),
             penalised: penalised.count() as u64,
             dropped: counts.dropped,
         }
@@ -227,6 +264,7 @@ impl Door {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .strangers
+            .count()
     }
 }
 
@@ -237,17 +275,17 @@ impl Drop for Place {
             .counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        counts.strangers = counts.strangers.saturating_sub(1);
-        if let Some(here) = counts.per_source.get_mut(&self.source) {
-            *here -= 1;
-            if *here == 0 {
-                counts.per_source.remove(&self.source);
-            }
-        }
+        counts.strangers.remove(self.number);
     }
 }
 
 impl Counts {
+    fn make_room(&mut self, newcomer: Source, among: Among, now: OffsetDateTime) -> bool {
+        let made = self.strangers.make_room(newcomer, among, now);
+        self.dropped.displaced = self.dropped.displaced.saturating_add(u64::from(made));
+        made
+    }
+
     fn penalised(&self, source: Source, now: OffsetDateTime) -> bool {
         self.penalties
             .get(&source)
@@ -329,19 +367,98 @@ mod tests {
         assert!(door.enter(ip(2), &limits(), NOW, 99).is_ok());
     }
 
+    /// Held places whose connections have come as far as asking to log in.
+    fn asking(door: &Arc<Door>, address: IpAddr) -> Place {
+        let place = door.enter(address, &limits(), NOW, 99).unwrap();
+        place.stranger().asks();
+        place
+    }
+
+    fn is_displaced(place: &Place) -> bool {
+        let stranger = place.stranger();
+        let mut displaced = std::pin::pin!(stranger.displaced());
+        let waker = std::task::Waker::noop();
+        displaced
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(waker))
+            .is_ready()
+    }
+
+    #[test]
+    fn the_oldest_silent_stranger_gives_way_to_a_newcomer_and_the_number_stays() {
+        let door = Arc::new(Door::default());
+        let held: Vec<_> = (0..8)
+            .map(|n| door.enter(ip(n), &limits(), NOW, 99).unwrap())
+            .collect();
+        held[0].stranger().speaks();
+        let newcomer = door.enter(ip(20), &limits(), NOW, 0).unwrap();
+        assert_eq!(door.strangers(), 8);
+        let gone: Vec<_> = held.iter().map(is_displaced).collect();
+        assert_eq!(
+            gone,
+            [false, true, false, false, false, false, false, false]
+        );
+        // A place that was given away is not given back as well.
+        drop(held);
+        assert_eq!(door.strangers(), 1);
+        drop(newcomer);
+        assert_eq!(door.strangers(), 0);
+        assert_eq!(door.look(NOW).dropped.displaced, 1);
+        assert_eq!(door.look(NOW).most_of_one_source, 0);
+    }
+
+    #[test]
+    fn who_speaks_gives_way_after_a_while_and_who_asks_to_log_in_never() {
+        let door = Arc::new(Door::default());
+        let speaking = door.enter(ip(0), &limits(), NOW, 99).unwrap();
+        speaking.stranger().speaks();
+        let _asking: Vec<_> = (1..8).map(|n| asking(&door, ip(n))).collect();
+        let enter = |after| door.enter(ip(20), &limits(), NOW + Duration::from_millis(after), 99);
+        assert_eq!(enter(1999).unwrap_err(), Dropped::Startups);
+        let newcomer = enter(2000).unwrap();
+        assert!(is_displaced(&speaking));
+        newcomer.stranger().asks();
+        assert_eq!(enter(1_000_000).unwrap_err(), Dropped::Startups);
+    }
+
+    #[test]
+    fn a_burst_of_one_source_is_dropped_and_its_silent_ones_give_way_a_second_later() {
+        let door = Arc::new(Door::default());
+        let other = door.enter(ip(2), &limits(), NOW, 99).unwrap();
+        let held: Vec<_> = (0..3)
+            .map(|_| door.enter(ip(1), &limits(), NOW, 99).unwrap())
+            .collect();
+        let enter = |after| door.enter(ip(1), &limits(), NOW + Duration::from_millis(after), 99);
+        assert_eq!(enter(999).unwrap_err(), Dropped::PerSource);
+        assert!(enter(1000).is_ok());
+        assert!(is_displaced(&held[0]) && !is_displaced(&held[1]));
+        assert!(!is_displaced(&other), "another source's is not touched");
+    }
+
+    #[test]
+    fn the_log_is_told_of_drops_at_once_and_then_together() {
+        let door = Door::default();
+        assert_eq!(door.tell_drops(NOW), Some(1));
+        for _ in 0..5000 {
+            assert_eq!(door.tell_drops(NOW + Duration::from_secs(9)), None);
+        }
+        assert_eq!(door.tell_drops(NOW + Duration::from_secs(10)), Some(5001));
+        assert_eq!(door.tell_drops(NOW + Duration::from_secs(10)), None);
+    }
+
     #[test]
     fn strangers_are_dropped_at_random_and_then_surely() {
         let door = Arc::new(Door::default());
         let mut held = Vec::new();
         for n in 0..4 {
-            held.push(door.enter(ip(n), &limits(), NOW, 0).unwrap());
+            held.push(asking(&door, ip(n)));
         }
         assert_eq!(
             door.enter(ip(9), &limits(), NOW, 29).unwrap_err(),
             Dropped::Startups
         );
         for n in 10..14 {
-            held.push(door.enter(ip(n), &limits(), NOW, 99).unwrap());
+            held.push(asking(&door, ip(n)));
         }
         assert_eq!(
             door.enter(ip(20), &limits(), NOW, 99).unwrap_err(),

@@ -245,6 +245,11 @@ fn text(vitals: &Vitals) -> Result<String, std::fmt::Error> {
             "Connections closed because of per_source_penalties",
             vitals.dropped.penalty,
         ),
+        (
+            "displaced",
+            "Connections closed before they asked to log in, to make room for newcomers",
+            vitals.dropped.displaced,
+        ),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }

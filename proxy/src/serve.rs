@@ -1,5 +1,6 @@
 //! `anteroom serve`: the data directory, the listeners, the signals.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -7,16 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_ca::key::Origin;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::addresses;
 use crate::admin;
 use crate::announce;
+use crate::balancer;
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::exit::{Exit, Exits};
 use crate::keys::{Keys, KeysError};
+use crate::limits::Place;
 use crate::metrics;
 use crate::mfa::{SealError, Sealer};
 use crate::proxy::Proxy;
@@ -125,6 +129,7 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     println!("anteroom: listening on {address}");
     tracing::info!(%address, cluster = %proxy.config().cluster, "listening");
     let mut sessions = JoinSet::new();
+    let introductions = Arc::new(Semaphore::new(balancer::MAX_WAITING));
     let control = tokio::spawn(serve_control(proxy.clone(), control));
     let renewal = tokio::spawn(renew(proxy.clone()));
     addresses::first_look(&proxy).await;
@@ -134,7 +139,9 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => accept(&proxy, &mut sessions, stream, peer),
+                Ok((stream, peer)) => {
+                    accept(&proxy, &mut sessions, stream, peer, &introductions);
+                }
                 Err(error) => {
                     tracing::warn!("cannot accept connections: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -313,23 +320,67 @@ async fn renew(proxy: Arc<Proxy>) {
 fn accept(
     proxy: &Arc<Proxy>,
     sessions: &mut JoinSet<()>,
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
+    introductions: &Arc<Semaphore>,
 ) {
-    let config = proxy.config();
-    let dice = rand::random_range(0..100);
-    match proxy
-        .door
-        .enter(peer.ip(), &config.door, proxy.state.now(), dice)
-    {
-        Ok(place) => {
-            if let Err(error) = ssh::prepare(&stream) {
-                tracing::debug!(from = %peer.ip(), "gone at once: {error}");
-                return;
-            }
+    if let Err(error) = ssh::prepare(&stream) {
+        tracing::debug!(from = %peer.ip(), "gone at once: {error}");
+        return;
+    }
+    if !balancer::is_one(&proxy.config().proxy_protocol_from, peer.ip()) {
+        if let Some(place) = enter(proxy, peer) {
             sessions.spawn(session::serve(proxy.clone(), stream, peer, place));
         }
-        Err(dropped) => tracing::warn!(from = %peer.ip(), "connection dropped: {dropped}"),
+        return;
+    }
+    match introductions.clone().try_acquire_owned() {
+        Ok(permit) => {
+            sessions.spawn(introduced(proxy.clone(), stream, peer, permit));
+        }
+        Err(_) => {
+            tell_drop(
+                proxy,
+                peer,
+                &"too many of the balancer's connections without a header",
+            );
+        }
+    }
+}
+
+/// A place for a connection that has proven nothing, or a word to the log.
+fn enter(proxy: &Proxy, peer: SocketAddr) -> Option<Place> {
+    let (limits, now) = (&proxy.config().door, proxy.state.now());
+    let dice = rand::random_range(0..100);
+    match proxy.door.enter(peer.ip(), limits, now, dice) {
+        Ok(place) => Some(place),
+        Err(dropped) => {
+            tell_drop(proxy, peer, &dropped);
+            None
+        }
+    }
+}
+
+fn tell_drop(proxy: &Proxy, peer: SocketAddr, why: &dyn Display) {
+    if let Some(count) = proxy.door.tell_drops(proxy.state.now()) {
+        tracing::warn!(from = %peer.ip(), count, "connection dropped: {why}");
+    }
+}
+
+/// Serves a connection that a load balancer introduces: from here on it is its client's.
+async fn introduced(
+    proxy: Arc<Proxy>,
+    mut stream: TcpStream,
+    balancer: SocketAddr,
+    introduction: OwnedSemaphorePermit,
+) {
+    let peer = match balancer::client(&mut stream).await {
+        Ok(client) => client.unwrap_or(balancer),
+        Err(why) => return tell_drop(&proxy, balancer, &why),
+    };
+    drop(introduction);
+    if let Some(place) = enter(&proxy, peer) {
+        session::serve(proxy, stream, peer, place).await;
     }
 }
 

@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 use ssh_key::{Certificate, PrivateKey, PublicKey};
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::InspectReader;
 
 use self::enrol::{Gate, Newcomer};
 use self::lobby::Lobby;
@@ -65,6 +66,7 @@ where
     let limits = proxy.config().door.clone();
     let config = server_config(proxy.hosts.outer(), &limits);
     let tried = Arc::new(Tried::default());
+    let stranger = place.stranger();
     let front = Outer {
         proxy: proxy.clone(),
         peer,
@@ -76,7 +78,16 @@ where
         tried: tried.clone(),
         door: Door::Closed,
     };
-    let ended = ssh::serve(stream, Arc::new(config), front).await;
+    let heard = stranger.clone();
+    let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+        if !bytes.is_empty() {
+            heard.speaks();
+        }
+    });
+    let ended = tokio::select! {
+        ended = ssh::serve(stream, Arc::new(config), front) => ended,
+        () = stranger.displaced() => Ok(ssh::Ended::ByUs),
+    };
     let half_way = tried.half_way.get();
     let offence = match (tried.outcome(), ended) {
         (Outcome::Authenticated | Outcome::Enrolled, _) => return,
@@ -435,6 +446,9 @@ impl Front for Outer {
     }
 
     fn user_changed(&mut self, _: &str) {
+        if let Some(place) = &self.place {
+            place.stranger().asks();
+        }
         (self.proven, self.arrived) = (None, None);
         self.newcomer = None;
         self.second = SecondStep::default();

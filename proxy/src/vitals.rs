@@ -83,7 +83,7 @@ pub struct Vitals {
     pub pending_requests_per_user: Usage,
     /// Sources that have a pause now.
     pub penalised_sources: u64,
-    /// Connections that were closed before a word was said, since the start.
+    /// Connections that were closed because there were too many, since the start.
     pub dropped: Drops,
 }
 
@@ -181,8 +181,12 @@ impl Vitals {
             false => "FAILS: new access is refused until it is back; the log says why".to_owned(),
         };
         let dropped = format!(
-            "{} too many at once, {} too many of one source, {} of sources that had failed",
-            self.dropped.startups, self.dropped.per_source, self.dropped.penalty
+            "{} too many at once, {} too many of one source, {} of sources that had failed, \
+             {} silent ones for newcomers",
+            self.dropped.startups,
+            self.dropped.per_source,
+            self.dropped.penalty,
+            self.dropped.displaced
         );
         [
             line("Version", self.version.to_owned()),

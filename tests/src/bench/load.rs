@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anteroom_tests::World;
@@ -19,8 +20,14 @@ use crate::peers::{Live, User, node};
 /// Logins that are under way at once while a load is built up: well below `max_startups_per_source`.
 const AT_ONCE: usize = 8;
 
-/// Where silent strangers come from: a source of their own, as an attacker's is.
-const STRANGERS: &str = "127.0.0.66";
+/// Where silent strangers come from: sources of their own, as an attacker's are.
+fn stranger(number: usize, sources: usize) -> SocketAddr {
+    let last = u8::try_from(number % sources).unwrap_or(0);
+    SocketAddr::from(([127, 0, 66, last], 0))
+}
+
+/// Where they come from when they come from everywhere: enough to fill `max_startups` many times.
+const EVERYWHERE: usize = 100;
 
 /// What a load is made of.
 pub(crate) struct Load {
@@ -34,14 +41,22 @@ pub(crate) struct Load {
 pub(crate) struct Loaded {
     pub(crate) held: usize,
     pub(crate) live: usize,
-    /// Silent connections of which the proxy kept so many open at the end.
-    pub(crate) silent: usize,
-    /// Seconds from the connection to the first byte of the node, without and with strangers.
+    /// Seconds from the connection to the first byte of the node, without strangers.
     pub(crate) quiet: Vec<f64>,
-    pub(crate) flooded: Vec<f64>,
+    /// The same while strangers come from one address, and from many.
+    pub(crate) flooded: Flooded,
+    pub(crate) flooded_from_everywhere: Flooded,
     /// Logins that failed.
     pub(crate) failed: usize,
     pub(crate) memory_mib: f64,
+}
+
+/// Logins beside silent strangers.
+pub(crate) struct Flooded {
+    /// Seconds of each login.
+    pub(crate) logins: Vec<f64>,
+    /// How many of the strangers the proxy had kept at the end.
+    pub(crate) stayed: usize,
 }
 
 struct Place {
@@ -143,9 +158,17 @@ pub(crate) fn load(load: &Load) -> Loaded {
     let mut live = place.open(load.live, &place.carol, "ready");
     let held = place.open(load.held, &place.alice, "Waiting for request approval");
     let (quiet, failed_before) = place.logins(load.logins);
-    let strangers = place.runtime.spawn(silent(place.world.port, load.silent));
-    let (flooded, failed) = place.logins(load.logins);
-    let silent = place.runtime.block_on(strangers).unwrap();
+    let mut failed = failed_before;
+    let mut flood = |sources| {
+        let strangers = silent(place.world.port, load.silent, sources);
+        let strangers = place.runtime.spawn(strangers);
+        let (logins, refused) = place.logins(load.logins);
+        failed += refused;
+        let stayed = place.runtime.block_on(strangers).unwrap();
+        Flooded { logins, stayed }
+    };
+    let flooded = flood(1);
+    let flooded_from_everywhere = flood(EVERYWHERE);
     let there = live.iter().filter(|session| session.is_there()).count();
     let answer = |session: &mut Live| place.runtime.block_on(session.answers());
     let answered = live
@@ -159,23 +182,21 @@ pub(crate) fn load(load: &Load) -> Loaded {
     Loaded {
         held: held.iter().filter(|session| session.is_there()).count(),
         live: answered,
-        silent,
         quiet,
         flooded,
-        failed: failed + failed_before,
+        flooded_from_everywhere,
+        failed,
         memory_mib: place.memory_mib(),
     }
 }
 
 /// Connects and says nothing, again and again, so many times; how many stayed at the end.
-async fn silent(port: u16, count: usize) -> usize {
+async fn silent(port: u16, count: usize, sources: usize) -> usize {
     let mut kept = Vec::new();
     for number in 0..count {
         let socket = TcpSocket::new_v4().unwrap();
-        socket
-            .bind(format!("{STRANGERS}:0").parse().unwrap())
-            .unwrap();
-        let proxy = format!("127.0.0.1:{port}").parse().unwrap();
+        socket.bind(stranger(number, sources)).unwrap();
+        let proxy = SocketAddr::from(([127, 0, 0, 1], port));
         kept.extend(socket.connect(proxy).await.ok());
         // Over the time that the logins take.
         if number % 20 == 19 {

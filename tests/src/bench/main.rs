@@ -218,6 +218,17 @@ fn loaded(size: &Size) -> Vec<Row> {
     );
     let missing = wanted.held + wanted.live - seen.held - seen.live + seen.failed;
     let p99 = |figures: &[f64]| format!("p99 {:.2} s of {}", load::p99(figures), figures.len());
+    let beside = |from: &str, seen: &load::Flooded| {
+        Row::new(
+            format!(
+                "a login while {} silent connections come from {from} ({} stayed)",
+                wanted.silent, seen.stayed
+            ),
+            p99(&seen.logins),
+            Goal::at_most(2.0, "s"),
+            load::p99(&seen.logins),
+        )
+    };
     vec![
         Row::new(
             format!(
@@ -229,15 +240,8 @@ fn loaded(size: &Size) -> Vec<Row> {
             float(missing),
         ),
         Row::for_comparison("a login beside them", p99(&seen.quiet)),
-        Row::new(
-            format!(
-                "a login while {} silent connections come from one address ({} stayed)",
-                wanted.silent, seen.silent
-            ),
-            p99(&seen.flooded),
-            Goal::at_most(2.0, "s"),
-            load::p99(&seen.flooded),
-        ),
+        beside("one address", &seen.flooded),
+        beside("a hundred addresses", &seen.flooded_from_everywhere),
     ]
 }
 

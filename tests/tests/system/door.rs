@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anteroom_tests::{Cmd, KeyType, Way, World, login};
+use tokio::net::TcpSocket;
+use tokio::runtime::Runtime;
 
 fn target() -> String {
     format!("{}@iot", login())
@@ -428,6 +430,39 @@ fn twenty_connections_of_one_source_may_be_unauthenticated_and_no_more() {
             "the door stays shut after they have gone"
         );
     }
+}
+
+#[test]
+fn silent_connections_from_everywhere_keep_nobody_out() {
+    let world = World::usual();
+    let proxy = SocketAddr::from(([127, 0, 0, 1], world.port));
+    let runtime = Runtime::new().unwrap();
+    let from = |address: [u8; 4]| {
+        let socket = runtime.block_on(async { TcpSocket::new_v4() }).unwrap();
+        socket.bind(SocketAddr::from((address, 0))).unwrap();
+        runtime.block_on(socket.connect(proxy)).unwrap()
+    };
+    // Twenty from each of ten addresses fill all places twice, and there are twenty from her own.
+    let addresses = (0..200).map(|n| [127, 0, 7, n % 10 + 1]);
+    let own = [[127, 0, 0, 1]; 20];
+    let silent: Vec<_> = addresses.chain(own).map(from).collect();
+    std::thread::sleep(Duration::from_secs(1));
+    for _ in 0..5 {
+        let whoami = world.person("alice").access(&["whoami"]).run();
+        whoami.exits(0).prints_part("alice");
+    }
+    let status = world
+        .ctl(&["status", "--server", "--format", "json"])
+        .json();
+    assert!(
+        status["unauthenticated"]["used"].as_u64().unwrap() <= 100,
+        "{status}"
+    );
+    assert!(
+        status["dropped"]["displaced"].as_u64().unwrap() >= 5,
+        "{status}"
+    );
+    drop(silent);
 }
 
 #[test]

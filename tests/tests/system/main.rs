@@ -17,6 +17,7 @@ mod allowing;
 mod attack;
 mod authorities;
 mod automation;
+mod balancer;
 mod bridge;
 mod certificates;
 mod check;
