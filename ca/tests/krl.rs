@@ -168,3 +168,80 @@ fn an_empty_list_revokes_nothing_and_says_what_it_is() {
     assert!(listed.contains("# KRL version 7\n"), "{listed}");
     assert!(listed.contains("anteroom of example.com"), "{listed}");
 }
+
+/// A list with one section about an authority's certificates, written byte by byte.
+fn by_hand(comment: &[u8], authority: &[u8], kind: u8, data: &[u8]) -> Vec<u8> {
+    let string = |bytes: &[u8]| {
+        let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+        [&length[..], bytes].concat()
+    };
+    let inner = [&string(authority)[..], &string(b""), &[kind], &string(data)].concat();
+    let header = [&b"SSHKRL\n\0"[..], &1_u32.to_be_bytes(), &[0; 24]].concat();
+    let head = [header, string(b""), string(comment)].concat();
+    [&head[..], &[1], &string(&inner)].concat()
+}
+
+#[test]
+fn what_ssh_keygen_takes_for_no_list_is_none_here_either() {
+    const LIST: u8 = 0x20;
+    const RANGE: u8 = 0x21;
+    const BITMAP: u8 = 0x22;
+    const IDS: u8 = 0x23;
+    let dir = tempfile::tempdir().unwrap();
+    let ca = key(1).public_key().to_bytes().unwrap();
+    let certificate = certificate(&key(1), key(3).public_key(), 5, "alice");
+    let numbers = |all: &[u64]| -> Vec<u8> {
+        let each = all.iter().flat_map(|number| number.to_be_bytes());
+        each.collect()
+    };
+    let bitmap = |first: u64, bits: &[u8]| {
+        let length = u32::try_from(bits.len()).unwrap().to_be_bytes();
+        [&first.to_be_bytes()[..], &length, bits].concat()
+    };
+    for (right, kind, data) in [
+        (true, LIST, numbers(&[5])),
+        (false, LIST, numbers(&[5, 0])),
+        (true, RANGE, numbers(&[4, 6])),
+        (false, RANGE, numbers(&[6, 4])),
+        (false, RANGE, numbers(&[0, 6])),
+        (true, BITMAP, bitmap(0, &[0b10_0000])),
+        (false, BITMAP, bitmap(0, &[0b10_0001])),
+        (true, BITMAP, bitmap(u64::MAX, &[0, 1])),
+        (false, BITMAP, bitmap(u64::MAX, &[2])),
+        (true, BITMAP, bitmap(8, &[0, 0x80])),
+        (false, BITMAP, bitmap(8, &[0x80])),
+        (true, BITMAP, bitmap(8, &[1; 2048])),
+        (false, BITMAP, bitmap(8, &[1; 2049])),
+        (true, IDS, [&[0, 0, 0, 5][..], b"alice"].concat()),
+        (false, IDS, [&[0, 0, 0, 6][..], b"al\0ice"].concat()),
+    ] {
+        let list = by_hand(b"", &ca, kind, &data);
+        let read = Revoked::parse(&list);
+        assert_eq!(read.is_ok(), right, "{kind:x} {data:?}");
+        assert_eq!(takes(dir.path(), &list), right, "{kind:x} {data:?}");
+    }
+    // ssh-keygen takes this for `alice`: whoever compares bytes must not pass it over.
+    let ends_early = by_hand(b"", &ca, IDS, b"\0\0\0\x06alice\0");
+    assert!(Revoked::parse(&ends_early).is_err());
+    let five = numbers(&[5]);
+    for (comment, authority) in [
+        (&b"a\0b"[..], ca.clone()),
+        (b"", b"nonsense".to_vec()),
+        (b"", [&ca[..], &[0]].concat()),
+    ] {
+        let list = by_hand(comment, &authority, LIST, &five);
+        assert!(Revoked::parse(&list).is_err(), "{comment:?} {authority:?}");
+        assert!(!takes(dir.path(), &list), "{comment:?} {authority:?}");
+    }
+    let list = by_hand(b"a list", &ca, LIST, &five);
+    assert_eq!(asked(dir.path(), &list, &[certificate]), [true]);
+}
+
+/// Whether `ssh-keygen -Q` takes it for a list.
+fn takes(dir: &Path, list: &[u8]) -> bool {
+    let krl = dir.join("krl");
+    std::fs::write(&krl, list).unwrap();
+    let mut listing = Command::new("ssh-keygen");
+    let listed = listing.args(["-Q", "-l", "-f"]).arg(&krl).output().unwrap();
+    listed.status.success()
+}

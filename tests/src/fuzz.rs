@@ -4,6 +4,8 @@
 //! `tests/tests/fuzz.rs` runs them on stable Rust, on the inputs in `tests/fuzz/` and on changes of these; `fuzz/` is
 //! for cargo-fuzz by hand, which finds more. Both share these functions.
 
+mod krl;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::OnceLock;
 
@@ -184,6 +186,24 @@ pub const TARGETS: &[FuzzTarget] = &[
             "\",\"",
             "}",
             "1e400",
+        ],
+    },
+    FuzzTarget {
+        name: "krl",
+        run: krl::krl,
+        words: &[
+            "SSHKRL\n\0",
+            "alice",
+            "bob",
+            "carol",
+            "\u{5}alice",
+            "\u{4}bob\0",
+            "\0\0\0\0\0\0\0\u{5}",
+            "\0\0\0\0\0\0\u{1}\u{2c}",
+            "\0\0\0\0\0\0\0\0",
+            "\0\u{8}",
+            "\u{1}\u{10}",
+            "\0\0\0\u{1}",
         ],
     },
     FuzzTarget {

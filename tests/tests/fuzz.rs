@@ -1,7 +1,8 @@
 //! Runs what reads other people's bytes ([`anteroom_tests::fuzz`]) on inputs that are kept and on changes of them.
 //!
-//! `ANTEROOM_FUZZ_SECONDS` is how long each target is given, 2 by default; `ANTEROOM_FUZZ_SEED` repeats a run. An
-//! input that something is wrong with is written to `tests/fuzz/regressions` and tried first ever after.
+//! `ANTEROOM_FUZZ_SECONDS` is how long each target is given, 2 by default and 60 in `.ci/run`; `ANTEROOM_FUZZ_SEED`
+//! repeats a run. An input that something is wrong with is written to `tests/fuzz/regressions` and tried first ever
+//! after.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +15,8 @@ use std::env;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anteroom_tests::fuzz::{FuzzTarget, TARGETS};
@@ -23,11 +26,13 @@ use rand::{RngExt, SeedableRng};
 /// Bytes of an input; longer ones find nothing that shorter ones do not.
 const LONGEST: usize = 4096;
 
-fn folder(kind: &str, target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz")
-        .join(kind)
-        .join(target)
+/// One input takes microseconds, or milliseconds where a program is asked. What takes longer than this, on a machine
+/// that does other things beside, has no end.
+const ENDLESS: Duration = Duration::from_secs(30);
+
+/// Where the inputs of all targets are.
+fn kept_inputs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -38,14 +43,18 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// The inputs of a folder, in the order of their names.
-fn inputs(folder: &Path) -> Vec<Vec<u8>> {
+/// The inputs of a folder with their files, in the order of their names.
+fn inputs(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let Ok(files) = fs::read_dir(folder) else {
         return Vec::new();
     };
     let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     files.sort();
-    files.iter().map(|file| fs::read(file).unwrap()).collect()
+    let read = |file: PathBuf| {
+        let input = fs::read(&file).unwrap();
+        (file, input)
+    };
+    files.into_iter().map(read).collect()
 }
 
 /// An input that has something of others, of the target's words, and of chance.
@@ -87,43 +96,91 @@ fn changed(rng: &mut StdRng, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     input
 }
 
-fn run(target: &FuzzTarget) {
-    let (kept, failed) = (
-        folder("corpus", target.name),
-        folder("regressions", target.name),
-    );
-    let mut seeds = inputs(&failed);
-    seeds.extend(inputs(&kept));
-    assert!(!seeds.is_empty(), "{} has no corpus", target.name);
-    seeds.iter().for_each(|input| (target.run)(input));
-    let seed = number("ANTEROOM_FUZZ_SEED").unwrap_or_else(rand::random);
-    let lasts = Duration::from_secs(number("ANTEROOM_FUZZ_SECONDS").unwrap_or(2));
-    let mut rng = StdRng::seed_from_u64(seed);
-    let (began, mut tried) = (Instant::now(), 0_u64);
-    while began.elapsed() < lasts {
-        let input = changed(&mut rng, &seeds, target.words);
-        tried += 1;
-        if catch_unwind(AssertUnwindSafe(|| (target.run)(&input))).is_err() {
-            fs::create_dir_all(&failed).unwrap();
-            let file = failed.join(format!("{seed:016x}-{tried}"));
-            fs::write(&file, &input).unwrap();
-            panic!(
-                "{} fails on {:?}, kept as {}",
-                target.name,
-                String::from_utf8_lossy(&input),
-                file.display()
-            );
+/// The input that is being tried, for who watches that it comes to an end.
+struct Watched {
+    target: &'static str,
+    input: Vec<u8>,
+    file: PathBuf,
+    since: Instant,
+}
+
+/// Ends the process, which nothing else would, when one input is tried for too long.
+fn watch(tried: &Arc<Mutex<Option<Watched>>>) {
+    let tried = Arc::downgrade(tried);
+    thread::spawn(move || {
+        while let Some(tried) = tried.upgrade() {
+            if let Some(watched) = tried.lock().unwrap().as_ref()
+                && watched.since.elapsed() > ENDLESS
+            {
+                keep(&watched.file, &watched.input);
+                eprintln!("{}", failed(watched.target, "does not end", watched));
+                std::process::abort();
+            }
+            drop(tried);
+            thread::sleep(Duration::from_secs(1));
         }
+    });
+}
+
+fn keep(file: &Path, input: &[u8]) {
+    if !file.exists() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, input).unwrap();
     }
-    eprintln!("{}: {tried} inputs with seed {seed}", target.name);
-    assert!(tried > 0);
+}
+
+/// What is said of an input that something is wrong with.
+fn failed(target: &str, how: &str, watched: &Watched) -> String {
+    format!(
+        "{target} {how} on {:?}\nkept as {}; it is tried first from now on: \
+         cargo test -p anteroom-tests --test fuzz",
+        String::from_utf8_lossy(&watched.input),
+        watched.file.display()
+    )
+}
+
+/// Tries a target on what is kept in `folder` and on changes of it, for as long as is said.
+fn run(target: &FuzzTarget, folder: &Path, lasts: Duration) {
+    let failures = folder.join("regressions").join(target.name);
+    let mut kept = inputs(&failures);
+    kept.extend(inputs(&folder.join("corpus").join(target.name)));
+    assert!(!kept.is_empty(), "{} has no corpus", target.name);
+    let tried = Arc::new(Mutex::new(None));
+    watch(&tried);
+    let attempt = |file: PathBuf, input: Vec<u8>| {
+        *tried.lock().unwrap() = Some(Watched {
+            target: target.name,
+            input: input.clone(),
+            file,
+            since: Instant::now(),
+        });
+        let held = catch_unwind(AssertUnwindSafe(|| (target.run)(&input))).is_ok();
+        let watched = tried.lock().unwrap().take().unwrap();
+        if !held {
+            keep(&watched.file, &input);
+            panic!("{}", failed(target.name, "fails", &watched));
+        }
+    };
+    for (file, input) in &kept {
+        attempt(file.clone(), input.clone());
+    }
+    let seeds: Vec<Vec<u8>> = kept.into_iter().map(|(_, input)| input).collect();
+    let seed = number("ANTEROOM_FUZZ_SEED").unwrap_or_else(rand::random);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (began, mut count) = (Instant::now(), 0_u64);
+    while began.elapsed() < lasts {
+        count += 1;
+        let input = changed(&mut rng, &seeds, target.words);
+        attempt(failures.join(format!("{seed:016x}-{count}")), input);
+    }
+    eprintln!("{}: {count} inputs with seed {seed}", target.name);
+    assert!(count > 0);
 }
 
 fn run_one(name: &str) {
-    run(TARGETS
-        .iter()
-        .find(|target| target.name == name)
-        .expect(name));
+    let target = TARGETS.iter().find(|target| target.name == name);
+    let lasts = Duration::from_secs(number("ANTEROOM_FUZZ_SECONDS").unwrap_or(2));
+    run(target.expect(name), &kept_inputs(), lasts);
 }
 
 #[test]
@@ -162,6 +219,11 @@ fn no_bytes_make_the_messages_of_nodes_fail() {
 }
 
 #[test]
+fn no_bytes_are_a_revocation_list_that_ssh_keygen_reads_otherwise() {
+    run_one("krl");
+}
+
+#[test]
 fn no_text_is_hostile_once_it_is_cleaned() {
     run_one("texts");
 }
@@ -173,4 +235,35 @@ fn every_target_is_run() {
         let run = format!("run_one(\"{}\")", target.name);
         assert!(source.contains(&run), "{}", target.name);
     }
+}
+
+/// A reader that cannot stand one byte.
+const FRAIL: FuzzTarget = FuzzTarget {
+    name: "frail",
+    run: |input| assert!(!input.contains(&b'!'), "an exclamation mark"),
+    words: &["!"],
+};
+
+#[test]
+fn a_failure_is_kept_as_a_file_and_is_tried_first_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = dir.path().join("corpus/frail");
+    fs::create_dir_all(&corpus).unwrap();
+    fs::write(corpus.join("00"), "harmless").unwrap();
+    let fails = |lasts| {
+        let run = || run(&FRAIL, dir.path(), Duration::from_secs(lasts));
+        let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+        panic.downcast_ref::<String>().unwrap().clone()
+    };
+    let said = fails(60);
+    let kept = inputs(&dir.path().join("regressions/frail"));
+    let [(file, input)] = kept.as_slice() else {
+        panic!("{kept:?}")
+    };
+    assert!(input.contains(&b'!'), "{input:?}");
+    assert!(said.contains(&file.display().to_string()), "{said}");
+    assert!(said.contains("cargo test -p anteroom-tests --test fuzz"));
+    // Nothing is tried at random any more before it.
+    assert_eq!(fails(0), said);
+    fs::remove_file(file).unwrap();
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
-use ssh_key::Certificate;
+use ssh_key::{Certificate, PublicKey};
 use thiserror::Error;
 
 use super::{
@@ -12,6 +12,9 @@ use super::{
     SECTION_CERT_SERIAL_LIST, SECTION_CERT_SERIAL_RANGE, SECTION_CERTIFICATES,
     SECTION_EXPLICIT_KEY, SECTION_FINGERPRINT_SHA256,
 };
+
+/// The longest number that OpenSSH reads has 16,384 bits; a zero may stand in front.
+const BITMAP_BYTES: usize = 16_384 / 8;
 
 /// A revocation list, to be asked.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +72,7 @@ impl Revoked {
         }
         let version = reader.u64()?;
         let (_generated, _flags) = (reader.u64()?, reader.u64()?);
-        let (_reserved, _comment) = (reader.string()?, reader.string()?);
+        let (_reserved, _comment) = (reader.string()?, reader.text()?);
         let mut out = Self {
             version,
             ..Self::default()
@@ -105,8 +108,8 @@ impl Revoked {
     /// or because its authority is. What cannot be encoded again counts as being on it.
     #[must_use]
     pub fn holds(&self, cert: &Certificate) -> bool {
-        let subject = ssh_key::PublicKey::from(cert.public_key().clone()).to_bytes();
-        let authority = ssh_key::PublicKey::from(cert.signature_key().clone()).to_bytes();
+        let subject = PublicKey::from(cert.public_key().clone()).to_bytes();
+        let authority = PublicKey::from(cert.signature_key().clone()).to_bytes();
         let (Ok(subject), Ok(authority)) = (subject, authority) else {
             return true;
         };
@@ -123,6 +126,11 @@ impl Revoked {
 impl Certificates {
     fn parse(mut reader: Reader<'_>) -> Result<Self, KrlReadError> {
         let authority = reader.string()?.to_vec();
+        // Compared as bytes: spelt in any other way it would be nobody's, and its list be passed over.
+        let canonical = PublicKey::from_bytes(&authority).and_then(|key| key.to_bytes());
+        if !authority.is_empty() && canonical.as_ref() != Ok(&authority) {
+            return Err(KrlReadError::Malformed);
+        }
         let _reserved = reader.string()?;
         let mut out = Self {
             authority,
@@ -133,20 +141,24 @@ impl Certificates {
                 SECTION_CERT_SERIAL_LIST => {
                     while !data.0.is_empty() {
                         let serial = data.u64()?;
-                        out.serials.push(Serials::Range(serial, serial));
+                        out.serials.push(Serials::range(serial, serial)?);
                     }
                 }
                 SECTION_CERT_SERIAL_RANGE => {
-                    out.serials.push(Serials::Range(data.u64()?, data.u64()?));
+                    out.serials.push(Serials::range(data.u64()?, data.u64()?)?);
                     data.end()?;
                 }
                 SECTION_CERT_SERIAL_BITMAP => {
                     let first = data.u64()?;
                     let bits = data.string()?.to_vec();
                     data.end()?;
-                    out.serials.push(Serials::Bitmap(first, bits));
+                    out.serials.push(Serials::bitmap(first, bits)?);
                 }
-                SECTION_CERT_KEY_ID => out.key_ids.extend(data.strings()?.map(<[u8]>::to_vec)),
+                SECTION_CERT_KEY_ID => {
+                    while !data.0.is_empty() {
+                        out.key_ids.insert(data.text()?.to_vec());
+                    }
+                }
                 other => return Err(KrlReadError::UnknownSection(other)),
             }
         }
@@ -162,6 +174,31 @@ impl Certificates {
 }
 
 impl Serials {
+    /// 0 is no serial, and a range that ends before it begins is a mistake: sshd takes neither.
+    fn range(first: u64, last: u64) -> Result<Self, KrlReadError> {
+        match first {
+            0 => Err(KrlReadError::Malformed),
+            _ if first > last => Err(KrlReadError::Malformed),
+            _ => Ok(Self::Range(first, last)),
+        }
+    }
+
+    /// The same: not 0, not beyond the last serial there is, and a number that sshd reads: not negative
+    /// (RFC 4251 section 5) and not too long.
+    fn bitmap(first: u64, bits: Vec<u8>) -> Result<Self, KrlReadError> {
+        let lowest_is_zero = first == 0 && bits.last().is_some_and(|byte| byte & 1 == 1);
+        let last = highest(&bits).map_or(Some(first), |highest| first.checked_add(highest));
+        let negative = bits.first().is_some_and(|byte| byte & 0x80 != 0);
+        let longest = match bits.first() {
+            Some(0) => BITMAP_BYTES + 1,
+            Some(_) | None => BITMAP_BYTES,
+        };
+        if lowest_is_zero || last.is_none() || negative || bits.len() > longest {
+            return Err(KrlReadError::Malformed);
+        }
+        Ok(Self::Bitmap(first, bits))
+    }
+
     fn hold(&self, serial: u64) -> bool {
         match self {
             Self::Range(first, last) => (first..=last).contains(&&serial),
@@ -175,6 +212,14 @@ impl Serials {
             }
         }
     }
+}
+
+/// The number of the highest bit that is set.
+fn highest(bits: &[u8]) -> Option<u64> {
+    let zeros = bits.iter().take_while(|byte| **byte == 0).count();
+    let byte = bits.get(zeros)?;
+    let below = u64::try_from(bits.len() - zeros - 1).ok()?;
+    Some(below * 8 + u64::from(7 - byte.leading_zeros()))
 }
 
 /// Bytes that are still to be read.
@@ -207,6 +252,15 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Result<&'a [u8], KrlReadError> {
         let length = usize::try_from(self.u32()?).map_err(|_| KrlReadError::Malformed)?;
         self.take(length)
+    }
+
+    /// A string of characters: sshd ends it at a NUL, or takes it for none.
+    fn text(&mut self) -> Result<&'a [u8], KrlReadError> {
+        let text = self.string()?;
+        match text.contains(&0) {
+            true => Err(KrlReadError::Malformed),
+            false => Ok(text),
+        }
     }
 
     /// The next section, or `None` at the end.
