@@ -353,9 +353,10 @@ async fn replay(
         }
     };
     tokio::select! {
+        // Nothing is asked of the node before it is decided that it may be: opening its channel took time.
         biased;
-        () = asking => Ok(()),
         why = watch.ended() => Err(Ended::ByPermit(why)),
+        () = asking => Ok(()),
         () = user.outbox.gone() => Err(Ended::ByUser),
         () = proxy.stopping() => Err(Ended::ByShutdown),
     }

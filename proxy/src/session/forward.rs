@@ -63,11 +63,13 @@ impl NodeDoor {
                 ))
                 .await;
         }
+        let mut watch = self.watch(access.clone(), permit.clone(), Uses::LocalForward);
         let dialled = tokio::select! {
             biased;
             // Dials wait in line for the pool: without this a client could open many, leave, and
-            // have the proxy log in for it long after that it is gone.
+            // have the proxy log in for it long after that it is gone, or has no permit any more.
             () = opening.abandoned() => return,
+            why = watch.ended() => return opening.reject(OpenRefusal::Prohibited(why)).await,
             dialled = self.outgoing(&access, &permit) => dialled,
         };
         let (node, _in_use) = match dialled {
@@ -89,7 +91,6 @@ impl NodeDoor {
         let what = format!("local forward to {}:{}", target.host, target.port);
         self.record(&permit, &what).await;
         let near = opening.accept().await;
-        let mut watch = self.watch(access, permit, Uses::LocalForward);
         bridge::stream(near, far, &mut watch).await;
     }
 

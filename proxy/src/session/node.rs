@@ -225,10 +225,15 @@ impl NodeDoor {
             command: program.command().map(<[u8]>::to_vec),
             ..self.caller(&access)
         };
+        let mut watch = self
+            .watch(access.clone(), permit.clone(), Uses::Session)
+            .running(program.command());
         let dialled = tokio::select! {
             biased;
-            // A slow node keeps a dial waiting for 30 seconds: not for a client that has left.
+            // A slow node keeps a dial waiting for 30 seconds: not for a client that has left, nor for one whose
+            // permit ends meanwhile.
             () = channel.outbox.gone() => return Err(refusal(Exit::Interrupted, String::new())),
+            why = watch.ended() => return Err(refusal(Exit::Denied, why)),
             dialled = dial::dial(&self.proxy, &permit, &caller, session) => dialled,
         };
         let (permit, node) = dialled.map_err(|error| refusal(error.exit(), error.sentence()))?;

@@ -71,6 +71,11 @@ impl Raw {
     /// As a server: lets in whoever signs anything.
     pub fn let_in(&mut self, key: &RawKey) -> Result<()> {
         self.greet(key)?;
+        self.logs_in()
+    }
+
+    /// The same once keys are exchanged.
+    pub fn logs_in(&mut self) -> Result<()> {
         self.serve_service()?;
         loop {
             let request = self.recv_until(msg::USERAUTH_REQUEST)?;

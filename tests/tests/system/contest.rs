@@ -55,7 +55,7 @@ fn contest(world: &World, id: &str, all: &[&'static str]) -> Vec<(&'static str, 
 }
 
 /// How often the log tells that the request became this.
-fn became(world: &World, id: &str, state: &str) -> usize {
+pub(super) fn became(world: &World, id: &str, state: &str) -> usize {
     let mut last = String::new();
     let mut times = 0;
     for entry in world.audit() {
@@ -76,7 +76,7 @@ fn became(world: &World, id: &str, state: &str) -> usize {
 }
 
 /// Whoever did not get it done was told the state, or what else was in the way.
-fn losers_are_told(told: &[(&'static str, Finished)]) {
+pub(super) fn losers_are_told(told: &[(&'static str, Finished)]) {
     for (what, finished) in told {
         if finished.code() == Some(0) {
             continue;

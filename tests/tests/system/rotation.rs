@@ -16,7 +16,7 @@ fn target() -> String {
 }
 
 /// `auth rotate --type KIND [--stage STAGE] [--force]`.
-fn rotate(world: &World, kind: &str, options: &[&str]) -> Finished {
+pub(super) fn rotate(world: &World, kind: &str, options: &[&str]) -> Finished {
     let mut words = vec!["auth", "rotate", "--type", kind];
     words.extend(options);
     world.ctl(&words)
@@ -29,7 +29,7 @@ fn stage(world: &World, kind: &str, stage: &str) -> Finished {
 }
 
 /// What `auth status` says of one authority.
-fn status(world: &World, kind: &str) -> Value {
+pub(super) fn status(world: &World, kind: &str) -> Value {
     let printed = world.ctl(&["auth", "status", "--format", "json"]);
     printed.exits(0);
     let rows = printed.json();
@@ -55,7 +55,7 @@ fn everybody_learns(world: &World) {
     world.write_known_hosts();
 }
 
-fn enters(world: &World, who: &Person) {
+pub(super) fn enters(world: &World, who: &Person) {
     for way in Way::BOTH {
         who.ssh(way, &[], &target(), &["echo in"])
             .run()
@@ -87,7 +87,7 @@ impl Session {
 }
 
 /// Logs in, with the certificate presented from then on by a person of the same key.
-fn with_certificate(world: &World, who: &Person, name: &str) -> Person {
+pub(super) fn with_certificate(world: &World, who: &Person, name: &str) -> Person {
     let printed = who.access(&["login"]).run();
     printed.exits(0);
     let file = who.dir.join(format!("{name}-cert.pub"));
@@ -107,6 +107,12 @@ fn with_certificate(world: &World, who: &Person, name: &str) -> Person {
     fs::write(other.config(), config).unwrap();
     let _ = world;
     other
+}
+
+/// Whether `status` was asked with an identity certificate.
+pub(super) fn counts(status: &Finished) -> bool {
+    status.exits(0);
+    status.text().contains("Valid until") && !status.text().contains("your roles or key change")
 }
 
 fn until(what: &str, mut is: impl FnMut() -> bool) {
@@ -182,11 +188,7 @@ fn identity_certificates_are_good_until_their_ca_is_retired_and_no_longer() {
     let world = World::usual();
     let carol = world.person("carol").clone();
     let held = with_certificate(&world, &carol, "old");
-    let has_certificate = |who: &Person| {
-        let status = who.access(&["status"]).run();
-        status.exits(0);
-        status.text().contains("Valid until") && !status.text().contains("your roles or key change")
-    };
+    let has_certificate = |who: &Person| counts(&who.access(&["status"]).run());
     for step in ["announce", "sign"] {
         stage(&world, "user", step);
         assert!(has_certificate(&held), "{step}");
