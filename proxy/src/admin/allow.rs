@@ -10,7 +10,7 @@ use anteroom_core::request::{AccessRequest, State as RequestState};
 use anteroom_core::view::View;
 use serde::Serialize;
 
-use super::args::{Allow, AllowsLs, AllowsRm};
+use super::args::allow::{Allow, AllowsLs, AllowsRm};
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;

@@ -4,7 +4,8 @@ use anteroom_core::admin::{AdminObject, AdminVerb};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::{AuditLs, Format};
+use super::args::Format;
+use super::args::audit::AuditLs;
 use super::io::CommandIo;
 use super::run::{Ended, Listing, Run, Stop};
 use crate::audit::{Event, Record};

@@ -6,7 +6,9 @@ use anteroom_core::node::{HostProof, Node};
 use ssh_key::PublicKey;
 
 use super::Context;
-use super::args::{self, AuthExport, Authority, SshdConfig};
+use super::args;
+use super::args::authorities::{AuthExport, Authority};
+use super::args::nodes::SshdConfig;
 use super::io::CommandIo;
 use super::run::{Ended, Run, Stop};
 use crate::authority::{AuthorityKind, Unavailable};
@@ -53,7 +55,7 @@ impl<I: CommandIo> Run<'_, I> {
 
 impl<I: CommandIo> Run<'_, I> {
     /// The unit alone on standard output.
-    pub(crate) async fn tunnel_unit(&mut self, args: &args::TunnelUnit) -> Ended {
+    pub(crate) async fn tunnel_unit(&mut self, args: &args::nodes::TunnelUnit) -> Ended {
         let view = self.ctx.state.view();
         let node = self.administered_node(AdminVerb::Read, &view, &args.node)?;
         if node.addr.dialled().is_some() {

@@ -25,7 +25,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Context;
-use super::args::{self, Cert, HostCert};
+use super::args;
+use super::args::authorities::Cert;
+use super::args::nodes::HostCert;
 use super::io::{Caller, CommandIo};
 use super::keys;
 use super::run::{Ended, Run, Stop, some};

@@ -9,7 +9,7 @@ use anteroom_core::node::Node;
 use anteroom_core::view::View;
 use serde::Serialize;
 
-use super::args::NodesCheck;
+use super::args::nodes::NodesCheck;
 use super::io::CommandIo;
 use super::run::{Ended, Run, Stop};
 use crate::exit::{Exit, Exits};

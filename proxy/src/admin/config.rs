@@ -6,7 +6,7 @@ use anteroom_core::id::UserName;
 use anteroom_core::policy;
 
 use super::Place;
-use super::args::{Config, ConfigPart};
+use super::args::person::{Config, ConfigPart};
 use super::authorities::known_hosts;
 use super::io::{Caller, CommandIo};
 use super::nodes::all_nodes;

@@ -15,7 +15,7 @@ use anteroom_core::target::NodeRef;
 use anteroom_core::view::View;
 use serde::Serialize;
 
-use super::args::Explain;
+use super::args::person::Explain;
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;

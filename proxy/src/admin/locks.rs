@@ -11,7 +11,8 @@ use anteroom_core::view::View;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::args::{LockArgs, LocksRm, UserOnly};
+use super::args::locks::{LockArgs, LocksRm};
+use super::args::users::UserOnly;
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Listing, Run, Stop};
 use crate::exit::Exit;

@@ -9,7 +9,8 @@ use anteroom_core::id::RequestId;
 use anteroom_core::policy::{Identity, LoginRefused, LoginWanted, Reason};
 use anteroom_core::request::{Filed, FilingError, State as RequestState, Wanted};
 
-use super::args::{DropRequests, LogIn};
+use super::args::person::LogIn;
+use super::args::requests::DropRequests;
 use super::io::{Caller, CommandIo};
 use super::requests::{Answer, exit_of};
 use super::run::{Ended, Run, Stop, store_exit};

@@ -7,7 +7,7 @@ use anteroom_core::id::{DeviceName, UserName};
 use anteroom_core::mfa::Device;
 use serde::Serialize;
 
-use super::args::{MfaAdd, MfaLs, MfaRm};
+use super::args::person::{MfaAdd, MfaLs, MfaRm};
 use super::io::{Caller, CommandIo, StdinError, Typed};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;

@@ -68,9 +68,15 @@ use crate::tunnels::Tunnels;
 use crate::vitals::Pulse;
 use crate::waiting::Waiting;
 
-use self::args::{
-    Allows, Audit, Auth, Command, Locks, Mfa, Nodes, Request, Requests, Tokens, Users,
-};
+use self::args::Command;
+use self::args::allow::Allows;
+use self::args::audit::Audit;
+use self::args::authorities::Auth;
+use self::args::locks::Locks;
+use self::args::nodes::{Nodes, Tokens};
+use self::args::person::Mfa;
+use self::args::requests::{Request, Requests};
+use self::args::users::Users;
 pub(crate) use self::certificates::admitted_names;
 pub(crate) use self::check::Checked;
 pub use self::io::{

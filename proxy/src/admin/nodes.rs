@@ -17,7 +17,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::Context;
-use super::args::{Format, Kind, Ls, NodeFilter, Search};
+use super::args::Format;
+use super::args::search::{Kind, Ls, NodeFilter, Search};
 use super::io::{Caller, CommandIo};
 use super::line::Channel;
 use super::run::{Ended, Run, Stop, has_labels, matches_words};

@@ -22,10 +22,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Context;
-use super::args::{
-    self, Create, Format, Get, HostProofArgs, NodeOnly, NodesAdd, NodesLs, NodesRekey, NodesUpdate,
-    ObjectKind, OneNode, OneUser, Rm, UserOnly, UsersAdd, UsersLock, UsersUpdate,
+use super::args::nodes::{
+    HostProofArgs, NodeOnly, NodesAdd, NodesLs, NodesRekey, NodesUpdate, OneNode,
 };
+use super::args::objects::{Create, Get, ObjectKind, Rm};
+use super::args::users::{OneUser, UserOnly, UsersAdd, UsersLock, UsersUpdate};
+use super::args::{self, Format};
 use super::authorities::node_setup;
 use super::io::CommandIo;
 use super::keys::{self, CheckedKey, KeyError};
@@ -1232,7 +1234,7 @@ fn node_of(view: &View, document: NodeDocument, existing: Existing) -> Result<No
     };
     let mut egress_addresses = Vec::new();
     for network in &document.egress_addresses {
-        let checked = args::cidr(network);
+        let checked = args::values::cidr(network);
         let refused = |why| {
             Stop::usage(format!(
                 "{title}, `spec.egress_addresses`: `{}`: {why}",

@@ -3,7 +3,9 @@
 
 use anteroom_core::policy::{self, Reason};
 
-use super::args::{Command, Request, Status};
+use super::args::Command;
+use super::args::person::Status;
+use super::args::requests::Request;
 use super::io::{Caller, CommandIo};
 use super::run::{Run, Stop};
 use crate::say::clean;

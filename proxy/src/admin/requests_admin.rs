@@ -12,7 +12,7 @@ use anteroom_core::request::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::args::{
+use super::args::requests::{
     Capabilities, CreateFor, Decide, Deny, MandateArgs, OneRequest, RequestsLs, RmRequests,
 };
 use super::io::CommandIo;

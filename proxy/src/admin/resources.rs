@@ -11,7 +11,8 @@ use anteroom_core::resource::{Kind, Resource};
 use anteroom_core::view::View;
 use serde::Serialize;
 
-use super::args::{Format, KubeSearch, Search};
+use super::args::Format;
+use super::args::search::{KubeSearch, Search};
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop, has_labels, matches_words};
 use crate::exit::Exit;

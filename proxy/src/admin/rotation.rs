@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anteroom_core::admin::{AdminObject, AdminVerb};
 use serde::Serialize;
 
-use super::args::{AuthRotate, Listing, Rotatable, RotateStage};
+use super::args::Listing;
+use super::args::authorities::{AuthRotate, Rotatable, RotateStage};
 use super::io::CommandIo;
 use super::run::{Ended, Run, Stop, store_exit};
 use crate::authority::{

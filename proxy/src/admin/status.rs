@@ -14,7 +14,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::Context;
-use super::args::{Listing, Status as StatusArgs};
+use super::args::Listing;
+use super::args::person::Status as StatusArgs;
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
 use crate::exit::Exit;

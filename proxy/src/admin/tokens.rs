@@ -11,7 +11,8 @@ use anteroom_core::view::View;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::{Listing, TokenType, TokensAdd, TokensRm};
+use super::args::Listing;
+use super::args::nodes::{TokenType, TokensAdd, TokensRm};
 use super::io::CommandIo;
 use super::objects::no_such;
 use super::run::{Ended, Run, Stop};

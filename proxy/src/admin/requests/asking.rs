@@ -15,7 +15,8 @@ use anteroom_core::view::View;
 use uuid::Uuid;
 
 use super::{RequestRow, exit_of};
-use crate::admin::args::{CreateRequest, Format, ScopeName, Wish};
+use crate::admin::args::Format;
+use crate::admin::args::requests::{CreateRequest, ScopeName, Wish};
 use crate::admin::io::{Caller, CommandIo, Leave, Typed};
 use crate::admin::line::invalid;
 use crate::admin::resources::no_such_resource;

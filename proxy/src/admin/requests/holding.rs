@@ -6,7 +6,7 @@ use anteroom_core::policy::Identity;
 use anteroom_core::request::{AccessRequest, Action, State as RequestState};
 
 use super::RequestRow;
-use crate::admin::args::{DropRequests, OneRequest};
+use crate::admin::args::requests::{DropRequests, OneRequest};
 use crate::admin::io::{Caller, CommandIo};
 use crate::admin::run::{Ended, Run, Stop};
 use crate::exit::Exit;

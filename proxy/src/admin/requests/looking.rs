@@ -11,7 +11,8 @@ use anteroom_core::view::View;
 use time::OffsetDateTime;
 
 use super::{RequestRow, strings};
-use crate::admin::args::{Format, OneRequest, RequestLs};
+use crate::admin::args::Format;
+use crate::admin::args::requests::{OneRequest, RequestLs};
 use crate::admin::io::{Caller, CommandIo};
 use crate::admin::run::{self, Run, Stop};
 use crate::exit::Exit;

@@ -9,7 +9,8 @@ use anteroom_core::target::Target;
 use anteroom_core::view::View;
 
 use super::RequestRow;
-use crate::admin::args::{self, ReviewTerms};
+use crate::admin::args;
+use crate::admin::args::requests::ReviewTerms;
 use crate::admin::io::{Caller, CommandIo};
 use crate::admin::line::invalid;
 use crate::admin::run::{Ended, Run, Stop};
@@ -17,7 +18,7 @@ use crate::exit::Exit;
 use crate::say::clean;
 
 impl<I: CommandIo> Run<'_, I> {
-    pub(crate) async fn review(&mut self, args: args::Review) -> Ended {
+    pub(crate) async fn review(&mut self, args: args::requests::Review) -> Ended {
         let request = self.find_for_review(&args.id).await?;
         let reason = self.check_reason(args.terms.reason.as_deref())?;
         let verdict = if args.approve {
