@@ -1,10 +1,15 @@
-//! Public keys that people hand in: of users, and of hosts.
+//! Public keys that people hand in, as files, options and documents: of users, and of hosts.
 
 use anteroom_core::id::KeyFingerprint;
+use anteroom_core::user::UserKey;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PublicKey};
+use time::OffsetDateTime;
 
-use crate::say::{clean, cut};
+use super::args;
+use super::io::CommandIo;
+use super::run::{Run, Stop};
+use crate::say::{self, clean, cut};
 
 /// The sizes of RSA keys that are accepted, in bits (SECURITY section 2).
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
@@ -135,6 +140,84 @@ pub(crate) fn check(key: &PublicKey) -> Result<CheckedKey, KeyError> {
         fingerprint,
         openssh: format!("{bare} {comment}").trim_end().to_owned(),
     })
+}
+
+impl<I: CommandIo> Run<'_, I> {
+    pub(super) async fn read_keys_if_any(
+        &mut self,
+        option: &str,
+        values: &[String],
+    ) -> Result<Option<Vec<CheckedKey>>, Stop> {
+        if values.is_empty() {
+            Ok(None)
+        } else {
+            self.read_keys(option, values).await.map(Some)
+        }
+    }
+
+    pub(super) async fn read_keys(
+        &mut self,
+        option: &str,
+        values: &[String],
+    ) -> Result<Vec<CheckedKey>, Stop> {
+        let mut keys: Vec<CheckedKey> = Vec::new();
+        for value in values {
+            let inline = args::is_inline_key(value);
+            let text = if inline {
+                value.clone()
+            } else {
+                self.input(option, value).await?
+            };
+            let shown = if inline { "the key" } else { value.as_str() };
+            let found = parse_all(&text).map_err(|error| {
+                Stop::usage(format!(
+                    "`{option}`: `{}` can't be used: {error}",
+                    say::cut(shown, 80)
+                ))
+            })?;
+            for key in found {
+                if !keys
+                    .iter()
+                    .any(|other| other.fingerprint == key.fingerprint)
+                {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// Keys with the time at which they were first registered.
+pub(super) fn stored_keys(
+    keys: Vec<CheckedKey>,
+    before: &[UserKey],
+    now: OffsetDateTime,
+) -> Vec<UserKey> {
+    let added = |fingerprint: &KeyFingerprint| {
+        before
+            .iter()
+            .find(|key| key.fingerprint == *fingerprint)
+            .map_or(now, |key| key.added)
+    };
+    keys.into_iter()
+        .map(|key| UserKey {
+            added: added(&key.fingerprint),
+            fingerprint: key.fingerprint,
+            openssh: key.openssh,
+        })
+        .collect()
+}
+
+pub(super) fn document_keys(
+    title: &str,
+    path: &str,
+    lines: &[String],
+) -> Result<Vec<CheckedKey>, Stop> {
+    if lines.is_empty() {
+        return Ok(Vec::new());
+    }
+    parse_all(&lines.join("\n")).map_err(|error| Stop::usage(format!("{title}, `{path}`: {error}")))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod certificates;
 mod check;
 mod config;
 pub mod ctl;
+mod documents;
 mod explain;
 mod free_text;
 mod help;
@@ -35,6 +36,7 @@ mod login;
 mod mfa;
 mod monitoring;
 mod nodes;
+mod nodes_admin;
 mod objects;
 mod proof;
 mod query;
@@ -47,6 +49,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod users;
 
 use std::future::Future;
 use std::pin::Pin;
