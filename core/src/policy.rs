@@ -3,14 +3,18 @@
 //! [`decide`] is asked on connect, after every change while a connection is held, and on every
 //! change during a session; all three get their answer from the same evaluation.
 
+pub(crate) mod asking;
 pub(crate) mod evaluate;
 mod explain;
 mod locked;
 mod login;
+mod logins;
 mod preview;
 mod probe;
 mod proof;
 pub(crate) mod resources;
+pub(crate) mod rules;
+pub(crate) mod subject;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +31,8 @@ use crate::role::ReasonMode;
 use crate::target::NodeRef;
 use crate::view::View;
 
-use evaluate::{Granted, Holder, Subject, Verdict, least};
+use evaluate::{Granted, Verdict, least};
+use subject::{Holder, Subject};
 use survey::Survey;
 
 pub use login::{LoginPermit, LoginRefused, LoginWanted, drop_requests, login};
@@ -623,7 +628,7 @@ pub(crate) fn denies_request(view: &View, user: &UserName, reach: &Reach, role: 
     let roles = user.roles.iter().filter_map(|name| view.role(name));
     roles
         .into_iter()
-        .any(|held| evaluate::names(&held.deny.request, user, reach, role))
+        .any(|held| asking::names(&held.deny.request, user, reach, role))
 }
 
 impl Grant {

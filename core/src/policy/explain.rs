@@ -10,7 +10,9 @@ use crate::selector::LabelSelector;
 use crate::user::User;
 use crate::view::View;
 
-use super::evaluate::{Holder, Subject, Verdict, denial_by, reaches};
+use super::evaluate::Verdict;
+use super::rules::{denial_by, reaches};
+use super::subject::{Holder, Subject};
 use super::{Access, Ask, Capabilities, Denial, Grant, Identity, Reason, SessionLimits};
 
 /// A decision with everything that led to it.

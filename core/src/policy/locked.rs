@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::user::User;
 use crate::view::View;
 
-use super::evaluate::{Here, Holder, Subject, still_good};
+use super::subject::{Here, Holder, Subject, still_good};
 use super::{Ask, Denial, Identity, Reason};
 
 /// Refuses a person who may do nothing at all: she herself, her key, or a role that she has is

@@ -13,7 +13,8 @@ use crate::role::{Demand, Role};
 use crate::user::User;
 use crate::view::View;
 
-use super::evaluate::{Subject, capabilities};
+use super::evaluate::capabilities;
+use super::subject::Subject;
 use super::{Capabilities, Identity, Reason};
 
 /// What somebody logs in for.

@@ -10,8 +10,8 @@ use crate::role::Role;
 use crate::view::View;
 
 use super::Identity;
-use super::evaluate::Subject;
 use super::resources::Thing;
+use super::subject::Subject;
 
 /// A resource of a request, for somebody who may look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::id::UserName;
 use crate::role::{Demand, Role};
 use crate::view::View;
 
-use super::evaluate::Subject;
+use super::subject::Subject;
 use super::{Ask, Identity, Reason};
 
 /// What `role` demands for nodes and `identity` has not proven.

@@ -18,7 +18,7 @@ use crate::user::User;
 use crate::view::View;
 
 use super::Identity;
-use super::evaluate::{OpenedRole, Subject};
+use super::subject::{OpenedRole, Subject};
 
 /// A registered resource, or objects inside a Kubernetes cluster, that somebody speaks of.
 pub(crate) struct Thing<'a> {

@@ -17,7 +17,7 @@ use crate::role::Conditions;
 use crate::selector::{LabelSelector, LabelValue};
 use crate::user::User;
 
-use super::evaluate::Subject;
+use super::subject::Subject;
 
 /// How many values of one label are remembered: enough for every label that groups nodes, and a
 /// bound for those that tell them apart.

@@ -10,8 +10,9 @@ use crate::duration::{format as format_duration, format_instant};
 use crate::id::{
     KeyFingerprint, Login, NodeId, RequestId, ResourceId, ResourceKind, RoleName, UserName,
 };
-use crate::policy::evaluate::{Holder, RequestTerms, Subject};
+use crate::policy::asking::RequestTerms;
 use crate::policy::resources::{Thing, Unaskable};
+use crate::policy::subject::{Holder, Subject};
 use crate::policy::{Ask, Identity, Reason};
 use crate::role::{DurationFrom, ReasonMode, Role, Threshold};
 use crate::view::{Settings, View};

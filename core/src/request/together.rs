@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::id::{Login, ResourceId, ResourceKind, RoleName};
 use crate::node::Node;
-use crate::policy::evaluate::{Subject, denies, grants};
 use crate::policy::resources::Thing;
+use crate::policy::rules::{denies, grants};
+use crate::policy::subject::Subject;
 use crate::role::Role;
 
 use super::FilingError;
