@@ -19,8 +19,8 @@ use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
 use super::certificates::issue_host;
+use super::draft::Draft;
 use super::signing::Wants;
-use super::writer::Draft;
 use super::{IssueError, State};
 use crate::audit::{Entry, Event, PROXY};
 use crate::authority::Unavailable;

@@ -18,7 +18,7 @@ use thiserror::Error;
 use time::Duration;
 use uuid::Uuid;
 
-use super::writer::Draft;
+use super::draft::Draft;
 use super::{By, FromNode, NotAdmitted, State, not_from_a_node, rfc3339};
 use crate::audit::{Entry, Event, PROXY};
 use crate::store::StoreError;

@@ -14,10 +14,10 @@ use ssh_key::PublicKey;
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
+use super::draft::Draft;
 use super::objects::{NotAllowed, ObjectId, may};
 use super::sessions::about_session;
 use super::signing::{Signing, Ticket, Wants};
-use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, not_from_a_node, rfc3339};
 use crate::audit::{Entry, Event, PROXY, hex};
 use crate::authority::{AuthorityKind, Unavailable, print};

@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::State;
 use super::certificates::{about_certificate, remember};
+use super::draft::Draft;
 use super::locks::about_lock;
 use super::signing::{Signing, Ticket, Wants};
-use super::writer::Draft;
 use crate::audit::{Entry, Event, PROXY};
 use crate::authority::{AuthorityKind, Unavailable};
 use crate::store::{IdentityIssuance, Issuance, Kind, StoreError};

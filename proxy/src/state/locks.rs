@@ -7,7 +7,7 @@ use anteroom_core::view::View;
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::writer::Draft;
+use super::draft::Draft;
 use super::{By, rfc3339};
 use crate::audit::{Entry, Event};
 

@@ -14,8 +14,8 @@ use anteroom_core::request::Actor;
 use thiserror::Error;
 use time::OffsetDateTime;
 
+use super::draft::Draft;
 use super::objects::may;
-use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, NotAllowed, ObjectId, State, not_from_a_node};
 use crate::audit::{Entry, Event};
 use crate::mfa::{SealError, Sealer, Secret};

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::By;
 use super::allowances::keep;
-use super::writer::Draft;
+use super::draft::Draft;
 
 /// There are as many rules as there may be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -23,11 +23,11 @@ use ssh_key::PublicKey;
 use thiserror::Error;
 
 use super::allowances::end_allowances_of;
+use super::draft::Draft;
 use super::identities::revoke_certificates_of;
 use super::locks::{LockError, about_lock, put_lock};
 use super::monitoring::{TooManyRules, put_rule, review_pending_by_rules};
 use super::tokens::{TokenError, about_token, put_token};
-use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event, PROXY};
 use crate::store::{HostRevocation, StoreError};

@@ -10,9 +10,9 @@ use ssh_key::PublicKey;
 use thiserror::Error;
 
 use super::certificates::{about_certificate, remember};
+use super::draft::Draft;
 use super::objects::{NotAllowed, ObjectId, may};
 use super::signing::{Signing, Ticket, Wants};
-use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, not_from_a_node};
 use crate::audit::Event;
 use crate::authority::{AuthorityKind, Unavailable};

@@ -17,9 +17,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::allowances::{review_by_allowances, review_joined};
+use super::draft::Draft;
 use super::monitoring::review_by_rule;
 use super::objects::proven;
-use super::writer::Draft;
 use super::{By, FromNode, NotAdmitted, State, about_request, not_from_a_node};
 use crate::audit::{Entry, Event};
 use crate::store::StoreError;

@@ -20,8 +20,8 @@ use time::{Duration, OffsetDateTime};
 
 use super::State;
 use super::certificates::IssueError;
+use super::draft::Draft;
 use super::identities::LoginError;
-use super::writer::Draft;
 use crate::authority::{Authorities, AuthorityKind, Signer, Unavailable};
 use crate::store::StoreError;
 

@@ -13,7 +13,7 @@ use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
 use super::certificates::{CertifyHost, issue_host};
-use super::writer::Draft;
+use super::draft::Draft;
 use super::{By, IssueError, State, rfc3339};
 use crate::audit::{Entry, Event, PROXY};
 use crate::store::StoreError;
