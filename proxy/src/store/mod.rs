@@ -13,6 +13,7 @@
 //! What it leaves to others: the rules (`anteroom-core`) and when to do what (`state`).
 
 mod authorities;
+mod change;
 mod dir;
 mod migrate;
 mod presence;
@@ -31,6 +32,9 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 pub use authorities::Learnt;
+pub use change::{
+    Change, HostRevocation, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart,
+};
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
 pub use presence::SeenNode;
@@ -39,9 +43,7 @@ pub use read::{
 };
 pub(crate) use read::{MOST_REMEMBERED, RECENT, REMEMBERED};
 pub use verify::{Broken, Report, VerifyError};
-pub use write::{
-    Change, HostRevocation, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart, Transaction,
-};
+pub use write::Transaction;
 
 /// How long a statement waits for another process that holds the database (a backup, a shell)
 /// before access fails closed.
