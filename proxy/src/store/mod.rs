@@ -38,10 +38,12 @@ pub use change::{
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
 pub use presence::SeenNode;
-pub use read::{
-    AuditFilter, Ended, HostCertificate, Reader, SessionRow, Snapshot, ValidCertificate, Whose,
-};
-pub(crate) use read::{MOST_REMEMBERED, RECENT, REMEMBERED};
+pub use read::audit::AuditFilter;
+pub use read::certificates::{HostCertificate, ValidCertificate};
+pub use read::requests::{Ended, Whose};
+pub use read::snapshot::Snapshot;
+pub(crate) use read::snapshot::{MOST_REMEMBERED, RECENT, REMEMBERED};
+pub use read::{Reader, SessionRow};
 pub use verify::{Broken, Report, VerifyError};
 pub use write::Transaction;
 

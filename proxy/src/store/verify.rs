@@ -14,7 +14,8 @@ use sqlx::{Row, SqliteConnection};
 use thiserror::Error;
 use time::{Duration, OffsetDateTime};
 
-use super::read::{PAGE, head, record};
+use super::read::PAGE;
+use super::read::audit::{head, record};
 use super::story::{
     Chapter, LENIENCE, LoggedCertificate, LoggedEnd, Page, Story, is_of_a_host, moment, text,
 };

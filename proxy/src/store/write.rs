@@ -37,7 +37,7 @@ impl<'a> Transaction<'a> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&mut connection)
             .await?;
-        let head = read::head(&mut connection).await?;
+        let head = read::audit::head(&mut connection).await?;
         Ok(Self {
             store,
             connection,
@@ -57,7 +57,7 @@ impl<'a> Transaction<'a> {
     /// # Errors
     /// [`StoreError::Unreadable`] names the object that cannot be understood.
     pub async fn load(&mut self, now: OffsetDateTime) -> Result<Snapshot, StoreError> {
-        read::load(&mut self.connection, now).await
+        read::snapshot::load(&mut self.connection, now).await
     }
 
     /// The value of a setting that the database carries.
