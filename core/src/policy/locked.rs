@@ -73,7 +73,7 @@ fn first_lock<'l, 'r>(
 /// Why `identity` may do nothing at all at `now`, if a lock or her certificate says so.
 #[must_use]
 pub fn locked_out(view: &View, identity: &Identity, now: OffsetDateTime) -> Option<Reason> {
-    let user = view.user(&identity.user)?;
+    let user = view.user(identity.user())?;
     if let Some(message) = &user.locked {
         return Some(Reason::Locked {
             message: message.clone(),

@@ -34,7 +34,7 @@ pub fn previews(
     request: &AccessRequest,
     now: OffsetDateTime,
 ) -> Vec<Preview> {
-    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
+    let Ok(subject) = Subject::new(view, identity.user(), identity.holder(), now) else {
         return Vec::new();
     };
     let reach = match &request.granted {

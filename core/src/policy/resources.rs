@@ -302,7 +302,7 @@ pub fn reaches_object(
     verb: KubeVerb,
     now: OffsetDateTime,
 ) -> bool {
-    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
+    let Ok(subject) = Subject::new(view, identity.user(), identity.holder(), now) else {
         return false;
     };
     let thing = Thing::named(view, object.id());
@@ -339,7 +339,7 @@ pub fn requestable_resources(
     kind: Kind,
     now: OffsetDateTime,
 ) -> Vec<RequestableResource> {
-    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
+    let Ok(subject) = Subject::new(view, identity.user(), identity.holder(), now) else {
         return Vec::new();
     };
     let found = view.resources_of(kind).filter_map(|resource| {
@@ -392,7 +392,7 @@ pub fn requestable_objects(
     filter: &KubeFilter,
     now: OffsetDateTime,
 ) -> Vec<RequestableObjects> {
-    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
+    let Ok(subject) = Subject::new(view, identity.user(), identity.holder(), now) else {
         return Vec::new();
     };
     let clusters = view
@@ -511,7 +511,7 @@ pub fn known_resources(
     name: &str,
     now: OffsetDateTime,
 ) -> Vec<Arc<Resource>> {
-    let Ok(subject) = Subject::new(view, &identity.user, identity.holder(), now) else {
+    let Ok(subject) = Subject::new(view, identity.user(), identity.holder(), now) else {
         return Vec::new();
     };
     let kinds = Kind::ALL
