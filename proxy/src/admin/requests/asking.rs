@@ -18,7 +18,7 @@ use super::{RequestRow, exit_of};
 use crate::admin::args::Format;
 use crate::admin::args::requests::{CreateRequest, ScopeName, Wish};
 use crate::admin::io::{Caller, CommandIo, Leave, Typed};
-use crate::admin::line::invalid;
+use crate::admin::line::complaint::invalid;
 use crate::admin::resources::no_such_resource;
 use crate::admin::run::{Ended, Run, Stop, barred, some, unless_barred};
 use crate::exit::Exit;

@@ -12,7 +12,7 @@ use super::RequestRow;
 use crate::admin::args;
 use crate::admin::args::requests::ReviewTerms;
 use crate::admin::io::{Caller, CommandIo};
-use crate::admin::line::invalid;
+use crate::admin::line::complaint::invalid;
 use crate::admin::run::{Ended, Run, Stop};
 use crate::exit::Exit;
 use crate::say::clean;

@@ -1,0 +1,282 @@
+//! What is wrong with a command line, in one sentence, and what to do about it: the parser knows which rule
+//! was broken, people are told in words of their own.
+
+use anteroom_core::predicate::PredicateError;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{Channel, CommandLine, Quoting, UsageError};
+use crate::admin::free_text;
+use crate::say::{clean, cut};
+
+impl CommandLine {
+    /// The option for free text that may have taken, or lost, what makes the line wrong.
+    fn lost_quotes(&self, wrong: ErrorKind) -> Option<&'static str> {
+        if self.quoting == Quoting::Kept {
+            return None;
+        }
+        let text_of = |option: &&&'static str| {
+            let given = self
+                .words
+                .iter()
+                .find_map(|word| word.strip_prefix(**option));
+            // One word alone has taken nothing.
+            let several = |text: &str| text.contains(char::is_whitespace);
+            given.is_some_and(|text| {
+                (wrong == ErrorKind::UnknownArgument && (text.is_empty() || text.starts_with('=')))
+                    || (wrong == ErrorKind::MissingRequiredArgument
+                        && text.strip_prefix('=').is_some_and(several))
+            })
+        };
+        free_text::OPTIONS.iter().find(text_of).copied()
+    }
+
+    pub(super) fn usage(&self, error: &clap::Error, channel: Channel) -> UsageError {
+        let named = self.commands_named(channel);
+        let command = named.join(" ");
+        let hint = if let Some(option) = self.lost_quotes(error.kind()) {
+            lost_quotes_hint(&command, option)
+        } else if command.is_empty() {
+            format!("hint: `{} help` lists the commands", channel.prefix())
+        } else {
+            format!("hint: `{} help {command}` explains it", channel.prefix())
+        };
+        let context = |kind| error.get(kind).map(value_text).unwrap_or_default();
+        let of = |name: &str| {
+            if name.is_empty() {
+                String::new()
+            } else {
+                format!(" of `{name}`")
+            }
+        };
+        let sentence = match error.kind() {
+            ErrorKind::InvalidSubcommand => {
+                let wrong = context(ContextKind::InvalidSubcommand);
+                let full = if command.is_empty() {
+                    wrong.clone()
+                } else {
+                    format!("{command} {wrong}")
+                };
+                format!(
+                    "unknown command `{full}`{}",
+                    suggestion(error, ContextKind::SuggestedSubcommand, &wrong)
+                )
+            }
+            ErrorKind::UnknownArgument => {
+                let wrong = context(ContextKind::InvalidArg);
+                let what = if wrong.starts_with('-') {
+                    "option"
+                } else {
+                    "argument"
+                };
+                format!(
+                    "unknown {what} `{wrong}`{}{}",
+                    of(&command),
+                    suggestion(error, ContextKind::SuggestedArg, &wrong)
+                )
+            }
+            ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand => {
+                match error.get(ContextKind::InvalidArg) {
+                    Some(missing) => format!("`{command}` lacks {}", missing_text(missing)),
+                    None => format!("`{command}` needs a command behind it"),
+                }
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                format!("`{command}` needs a command behind it")
+            }
+            ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => {
+                format!("`{}` needs a value", context(ContextKind::InvalidArg))
+            }
+            ErrorKind::InvalidValue => format!(
+                "`{}` can't be `{}`: it is {}",
+                context(ContextKind::InvalidArg),
+                context(ContextKind::InvalidValue),
+                error
+                    .get(ContextKind::ValidValue)
+                    .map(alternatives)
+                    .unwrap_or_else(|| "something else".to_owned()),
+            ),
+            ErrorKind::ValueValidation if predicate_error(error).is_some() => {
+                let argument = context(ContextKind::InvalidArg);
+                predicate_error(error)
+                    .map(|why| bad_expression(&argument, why))
+                    .unwrap_or_default()
+            }
+            ErrorKind::ValueValidation => {
+                let why = std::error::Error::source(error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                invalid(
+                    &context(ContextKind::InvalidArg),
+                    &context(ContextKind::InvalidValue),
+                    &clean(&why),
+                )
+            }
+            ErrorKind::ArgumentConflict => {
+                let prior = context(ContextKind::PriorArg);
+                let wrong = context(ContextKind::InvalidArg);
+                if prior.is_empty() || prior == wrong {
+                    format!("`{wrong}` is given twice or beside something that it excludes")
+                } else {
+                    format!("`{wrong}` can't be used together with `{prior}`")
+                }
+            }
+            ErrorKind::NoEquals | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+                format!("`{}` needs a value", context(ContextKind::InvalidArg))
+            }
+            ErrorKind::TooManyValues => {
+                format!("`{}` takes one value", context(ContextKind::InvalidArg))
+            }
+            ErrorKind::InvalidUtf8 => "the command line is not UTF-8 text".to_owned(),
+            // The enum is open: what a later version of the parser adds is still one sentence, and clean.
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::Io
+            | ErrorKind::Format => cut(&error.to_string(), 200),
+            _ => cut(&error.to_string(), 200),
+        };
+        UsageError::new(sentence, hint)
+    }
+}
+
+/// Where an argument goes that stood behind a free text, and so became part of it.
+fn lost_quotes_hint(command: &str, option: &str) -> String {
+    let first = match command {
+        "request create" | "request new" => "put what you ask for first, or ",
+        "request review" | "request approve" | "request deny" | "requests approve"
+        | "requests deny" | "requests rm" => "put the request ID first, or ",
+        "requests create" | "users lock" => "put the user first, or ",
+        _ => "",
+    };
+    format!("hint: ssh takes quotes away; {first}quote twice, as in {option} '\"two words\"'")
+}
+
+fn suggestion(error: &clap::Error, kind: ContextKind, wrong: &str) -> String {
+    let all: Vec<&String> = match error.get(kind) {
+        Some(ContextValue::String(one)) => vec![one],
+        Some(ContextValue::Strings(several)) => several.iter().collect(),
+        Some(_) | None => Vec::new(),
+    };
+    let close = |text: &&str| typing_errors(text, wrong) <= (wrong.chars().count() / 3).clamp(1, 2);
+    // The likeliest is the last.
+    let found = all.into_iter().rev().map(|text| bare(text)).find(close);
+    found
+        .map(|text| format!(", did you mean `{}`?", clean(text)))
+        .unwrap_or_default()
+}
+
+/// The least number of letters added, left out, replaced or swapped with their neighbour that make one word of the other.
+fn typing_errors(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.chars().take(32).collect(), b.chars().take(32).collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let at = |row: &[usize], k: usize| row.get(k).copied().unwrap_or(usize::MAX - 1);
+            let mut best = (at(&row, j) + usize::from(x != y))
+                .min(at(&row, j + 1) + 1)
+                .min(at(&next, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            if swapped {
+                best = best.min(at(&before, j - 1) + 1);
+            }
+            next.push(best);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// What is missing; of a group of options each.
+fn missing_text(value: &ContextValue) -> String {
+    let ContextValue::Strings(texts) = value else {
+        return value_text(value);
+    };
+    let each = texts.iter().map(|text| {
+        match text
+            .strip_prefix("<--")
+            .and_then(|text| text.strip_suffix('>'))
+        {
+            Some(group) => group
+                .split("|--")
+                // The same without an option in front needs no mention.
+                .map(|option| match option.split_once(">|") {
+                    Some((option, _)) => format!("`--{}>`", cut(option, 80)),
+                    None => format!("`--{}`", cut(option, 80)),
+                })
+                .collect::<Vec<_>>()
+                .join(" or "),
+            None => format!("`{}`", cut(bare(text), 80)),
+        }
+    });
+    each.collect::<Vec<_>>().join(" and ")
+}
+
+fn alternatives(value: &ContextValue) -> String {
+    let ContextValue::Strings(texts) = value else {
+        return value_text(value);
+    };
+    match texts.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn value_text(value: &ContextValue) -> String {
+    match value {
+        ContextValue::None => String::new(),
+        ContextValue::Bool(b) => b.to_string(),
+        ContextValue::Number(n) => n.to_string(),
+        ContextValue::String(text) => cut(bare(text), 80),
+        ContextValue::Strings(texts) => texts
+            .iter()
+            .map(|text| format!("`{}`", cut(bare(text), 80)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        ContextValue::StyledStr(text) => cut(&text.to_string(), 80),
+        ContextValue::StyledStrs(texts) => texts
+            .first()
+            .map(|text| cut(&text.to_string(), 80))
+            .unwrap_or_default(),
+        // The enum is open.
+        _ => String::new(),
+    }
+}
+
+/// `--ttl <DURATION>` → `--ttl`; an argument without an option keeps its brackets off.
+fn bare(text: &str) -> &str {
+    match text.split_once(" <") {
+        Some((option, _)) if option.starts_with('-') => option,
+        _ => text,
+    }
+}
+
+/// What is wrong with the expression that an argument gave.
+fn predicate_error(error: &clap::Error) -> Option<&PredicateError> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// What is wrong with an expression, and the place under it.
+fn bad_expression(argument: &str, why: &PredicateError) -> String {
+    let excerpt: Vec<String> = why
+        .excerpt()
+        .lines()
+        .map(|line| format!("  {line}"))
+        .collect();
+    let why = why.to_string();
+    let why = clean(&why);
+    format!("`{argument}`: {why}\n{}", excerpt.join("\n"))
+}
+
+/// A value and what is wrong with it. Where the reason names the value itself, it isn't named twice.
+pub(crate) fn invalid(argument: &str, value: &str, why: &str) -> String {
+    let named = why.starts_with(&format!("`{value}`"));
+    match (named, argument.starts_with('-')) {
+        (true, true) => format!("`{argument}`: {why}"),
+        (true, false) => why.to_owned(),
+        (false, true) => format!("`{argument}` can't be `{value}`: {why}"),
+        (false, false) => format!("`{value}`: {why}"),
+    }
+}
