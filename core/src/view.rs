@@ -3,96 +3,46 @@
 //! A view is immutable and shared. A change makes a new view from the old one, and the two share
 //! all that did not change: the maps are persistent trees, so that one more node among a hundred
 //! thousand costs a few small copies, and an old view that somebody still reads costs as little.
+//!
+//! An index whose key leads to many objects has the object's ID in the key and is read by range, so
+//! that it is as persistent as the maps.
 
 mod allowances;
+mod credentials;
 mod hosts;
 mod nodes;
+mod requests;
+mod settings;
 mod tokens;
+mod users;
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
-use time::Duration;
+use imbl::OrdMap;
 use uuid::Uuid;
 
-use crate::credential::IssuedCredential;
-use crate::id::{
-    ClusterName, KeyFingerprint, LockId, NodeId, NodeName, RequestId, ResourceId, RoleName,
-    RuleName, UserName,
-};
+use crate::id::{ClusterName, LockId, NodeId, NodeName, ResourceId, RoleName, RuleName, UserName};
 use crate::lock::{Lock, Locks};
 use crate::mfa::SecondFactors;
 use crate::monitoring::MonitoringRule;
 use crate::node::Node;
-use crate::request::AccessRequest;
 use crate::resource::{Kind, Resource};
 use crate::role::Role;
 use crate::user::User;
 
 use allowances::Allowances;
+use credentials::Credentials;
 use hosts::Hosts;
 use nodes::Nodes;
+use requests::Requests;
 use tokens::Tokens;
+use users::Users;
 
 pub use hosts::{CertifiedHost, MOST_CERTIFIED};
-
-/// Limits and defaults of the domain that an operator may change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The longest session of a plain key, and of the access that a request gives where no role
-    /// sets `max_duration`.
-    pub session_ttl: Duration,
-    /// How long a request may stay pending.
-    pub request_ttl: Duration,
-    /// How far ahead an access may be scheduled.
-    pub assume_start_ahead: Duration,
-    /// How many requests of one user may be pending at a time, so that one person cannot flood
-    /// the reviewers.
-    pub pending_per_user: usize,
-    /// How many requests of one user may be filed within an hour, whatever becomes of them: each
-    /// stays in the database for good.
-    pub filed_per_hour: usize,
-    /// The longest reason, in bytes.
-    pub reason_bytes: usize,
-    /// The most resource IDs in a request.
-    pub resources_per_request: usize,
-    /// The most bytes that a request's resource IDs take together.
-    pub resource_bytes: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            session_ttl: Duration::hours(12),
-            request_ttl: Duration::days(7),
-            assume_start_ahead: Duration::days(7),
-            pending_per_user: 50,
-            filed_per_hour: 300,
-            reason_bytes: 4096,
-            resources_per_request: 300,
-            resource_bytes: 32 * 1024,
-        }
-    }
-}
-
-impl Settings {
-    /// How many of `resources`, from the first on, one request may hold.
-    pub fn resources_that_fit<'r>(
-        &self,
-        resources: impl IntoIterator<Item = &'r ResourceId>,
-    ) -> usize {
-        let mut left = self.resource_bytes;
-        let fits = |id: &&ResourceId| {
-            let rest = left.checked_sub(id.to_string().len());
-            left = rest.unwrap_or(left);
-            rest.is_some()
-        };
-        let resources = resources.into_iter().take(self.resources_per_request);
-        resources.take_while(fits).count()
-    }
-}
+pub use requests::FindRequestError;
+pub use settings::Settings;
 
 /// Everything that a decision needs, at one instant. Cloning it is cheap.
 #[derive(Debug, Clone)]
@@ -118,52 +68,6 @@ pub struct View {
 /// What is registered besides nodes, by kind and name: one map, because every question names a
 /// kind first.
 type Resources = OrdMap<(Kind, String), Arc<Resource>>;
-
-// An index whose key leads to many objects has the object's ID in the key and is read by range, so
-// that it is as persistent as the maps.
-
-#[derive(Debug, Clone, Default)]
-struct Users {
-    by_name: OrdMap<UserName, Arc<User>>,
-    // A set, because the view must not choose if the store ever let two users share a key.
-    by_key: OrdMap<KeyFingerprint, BTreeSet<UserName>>,
-    // Of names that read as LOGIN@NODE, by the node.
-    by_target: OrdMap<NodeName, BTreeSet<UserName>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Requests {
-    by_id: OrdMap<RequestId, Arc<AccessRequest>>,
-    // Pending and approved ones only: a decision looks at each of them, and a person's past grows.
-    live_of: OrdSet<(UserName, RequestId)>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Credentials {
-    by_serial: OrdMap<u64, Arc<IssuedCredential>>,
-    of: OrdSet<(UserName, u64)>,
-    certified: OrdSet<(KeyFingerprint, u64)>,
-}
-
-/// Why a short request ID did not find one request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FindRequestError {
-    /// Shorter than four characters, or not the start of a UUID.
-    #[error("`{0}` is not a request ID; write the ID or at least its first 4 characters")]
-    Malformed(String),
-    /// No request starts like this.
-    #[error("there is no request `{0}`; `request ls` shows those you may see")]
-    Unknown(String),
-    /// Several do.
-    #[error("`{prefix}` is the start of {count} request IDs; write more of it")]
-    Ambiguous {
-        /// As it was written.
-        prefix: String,
-        /// How many.
-        count: usize,
-    },
-}
 
 impl View {
     /// A view with settings and nothing else.
@@ -229,20 +133,6 @@ impl View {
         })
     }
 
-    /// The user of that name.
-    #[must_use]
-    pub fn user(&self, name: &UserName) -> Option<&Arc<User>> {
-        self.users.by_name.get(name)
-    }
-
-    /// The one user who registered that key; `None` also if two did.
-    #[must_use]
-    pub fn user_by_key(&self, key: &KeyFingerprint) -> Option<&Arc<User>> {
-        let names = self.users.by_key.get(key)?;
-        let name = names.first().filter(|_| names.len() == 1)?;
-        self.user(name)
-    }
-
     /// The node of that ID.
     #[must_use]
     pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {
@@ -264,16 +154,6 @@ impl View {
     /// The nodes that pin that host key, which is written as [`Node::pinned_keys`] has it.
     pub fn nodes_with_host_key<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Arc<Node>> {
         self.nodes.with_host_key(key)
-    }
-
-    /// A user whose name reads as `LOGIN@NODE` for that node.
-    #[must_use]
-    pub fn user_read_as_target(&self, node: &NodeName) -> Option<&Arc<User>> {
-        self.users
-            .by_target
-            .get(node)?
-            .first()
-            .and_then(|name| self.user(name))
     }
 
     /// The resource of that kind and name.
@@ -302,46 +182,6 @@ impl View {
             .range((kind, String::new())..)
             .take_while(move |((other, _), _)| *other == kind)
             .map(|(_, resource)| resource)
-    }
-
-    /// The request of that ID.
-    #[must_use]
-    pub fn request(&self, id: &RequestId) -> Option<&Arc<AccessRequest>> {
-        self.requests.by_id.get(id)
-    }
-
-    /// The one request whose ID starts with `prefix`, of those that `visible` lets the asker see:
-    /// what one may not see makes nothing ambiguous.
-    ///
-    /// # Errors
-    /// [`FindRequestError`] if there is none, or several, or the prefix is too short.
-    pub fn find_request(
-        &self,
-        prefix: &str,
-        visible: impl Fn(&AccessRequest) -> bool,
-    ) -> Result<&Arc<AccessRequest>, FindRequestError> {
-        let shown = || crate::id::printable(prefix);
-        let plausible = prefix.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        if prefix.len() < 4 || !plausible {
-            return Err(FindRequestError::Malformed(shown()));
-        }
-        let least = least_with_prefix(prefix);
-        let mut found = least
-            .into_iter()
-            .flat_map(|least| self.requests.by_id.range(least..))
-            .map(|(_, request)| request)
-            .take_while(|request| request.id.to_string().starts_with(prefix))
-            .filter(|request| visible(request));
-        let first = found
-            .next()
-            .ok_or_else(|| FindRequestError::Unknown(shown()))?;
-        match found.count() {
-            0 => Ok(first),
-            more => Err(FindRequestError::Ambiguous {
-                prefix: shown(),
-                count: more + 1,
-            }),
-        }
     }
 
     /// All locks.
@@ -382,119 +222,9 @@ impl View {
         self.roles.values()
     }
 
-    /// All users, in the order of their names.
-    pub fn users(&self) -> impl Iterator<Item = &Arc<User>> {
-        self.users.by_name.values()
-    }
-
     /// All nodes, in the order of their names and, where names are equal, of their IDs.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.by_name.values()
-    }
-
-    /// All requests in whatever state, in the order of their IDs.
-    pub fn requests(&self) -> impl Iterator<Item = &Arc<AccessRequest>> {
-        self.requests.by_id.values()
-    }
-
-    /// The pending and approved requests of a user, in the order of their IDs.
-    pub fn live_requests_of(
-        &self,
-        user: &UserName,
-    ) -> impl Iterator<Item = &Arc<AccessRequest>> + use<'_> {
-        let first = (user.clone(), RequestId::from_uuid(Uuid::nil()));
-        let last = (user.clone(), RequestId::from_uuid(Uuid::max()));
-        self.requests
-            .live_of
-            .range(first..=last)
-            .filter_map(|(_, id)| self.request(id))
-    }
-
-    /// The identity certificate of that serial number, if one was issued that may still be valid.
-    #[must_use]
-    pub fn credential(&self, serial: u64) -> Option<&Arc<IssuedCredential>> {
-        self.credentials.by_serial.get(&serial)
-    }
-
-    /// All identity certificates that may still be valid, in no order.
-    pub fn credentials(&self) -> impl Iterator<Item = &Arc<IssuedCredential>> {
-        self.credentials.by_serial.values()
-    }
-
-    /// Those of them that are this user's, in no order.
-    pub fn credentials_of(
-        &self,
-        user: &UserName,
-    ) -> impl Iterator<Item = &Arc<IssuedCredential>> + use<'_> {
-        self.credentials
-            .of
-            .range((user.clone(), 0)..=(user.clone(), u64::MAX))
-            .filter_map(|(_, serial)| self.credential(*serial))
-    }
-
-    /// Whose a key is that is registered nowhere, but certified: one that was made for an agent.
-    #[must_use]
-    pub fn user_by_certified_key(&self, key: &KeyFingerprint) -> Option<&UserName> {
-        let range = (key.clone(), 0)..=(key.clone(), u64::MAX);
-        let (_, serial) = self.credentials.certified.range(range).next()?;
-        self.credential(*serial).map(|issued| &issued.user)
-    }
-
-    /// Adds or replaces what is remembered of identity certificates.
-    #[must_use]
-    pub fn with_credentials(
-        mut self,
-        credentials: impl IntoIterator<Item = IssuedCredential>,
-    ) -> Self {
-        for issued in credentials {
-            self = self.without_credential(issued.serial);
-            let Credentials {
-                by_serial,
-                of,
-                certified,
-            } = &mut self.credentials;
-            of.insert((issued.user.clone(), issued.serial));
-            certified.insert((issued.subject.clone(), issued.serial));
-            by_serial.insert(issued.serial, Arc::new(issued));
-        }
-        self
-    }
-
-    /// Forgets an identity certificate, which counts for nothing from then on.
-    #[must_use]
-    pub fn without_credential(mut self, serial: u64) -> Self {
-        let Credentials {
-            by_serial,
-            of,
-            certified,
-        } = &mut self.credentials;
-        if let Some(known) = by_serial.remove(&serial) {
-            of.remove(&(known.user.clone(), serial));
-            certified.remove(&(known.subject.clone(), serial));
-        }
-        self
-    }
-
-    /// The devices of the user, and what was guessed wrong; `None` where there is neither.
-    #[must_use]
-    pub fn second_factors(&self, user: &UserName) -> Option<&Arc<SecondFactors>> {
-        self.second_factors.get(user)
-    }
-
-    /// Replaces what is remembered of second factors, of these users.
-    #[must_use]
-    pub fn with_second_factors(
-        mut self,
-        known: impl IntoIterator<Item = (UserName, SecondFactors)>,
-    ) -> Self {
-        for (user, factors) in known {
-            if factors == SecondFactors::default() {
-                self.second_factors.remove(&user);
-            } else {
-                self.second_factors.insert(user, Arc::new(factors));
-            }
-        }
-        self
     }
 
     /// Changes settings.
@@ -523,41 +253,6 @@ impl View {
     #[must_use]
     pub fn without_role(mut self, name: &RoleName) -> Self {
         self.roles.remove(name);
-        self
-    }
-
-    /// Adds or replaces a user.
-    #[must_use]
-    pub fn with_user(self, user: User) -> Self {
-        self.with_users([user])
-    }
-
-    /// Adds or replaces users.
-    #[must_use]
-    pub fn with_users(mut self, users: impl IntoIterator<Item = User>) -> Self {
-        let map = &mut self.users;
-        for user in users {
-            map.remove(&user.name);
-            for key in &user.keys {
-                map.by_key
-                    .entry(key.fingerprint.clone())
-                    .or_default()
-                    .insert(user.name.clone());
-            }
-            if let Some(node) = user.name.read_as_target() {
-                let users = map.by_target.entry(node).or_default();
-                users.insert(user.name.clone());
-            }
-            map.by_name.insert(user.name.clone(), Arc::new(user));
-        }
-        self
-    }
-
-    /// Removes a user, if she is there.
-    #[must_use]
-    pub fn without_user(mut self, name: &UserName) -> Self {
-        self.users.remove(name);
-        self.second_factors.remove(name);
         self
     }
 
@@ -605,26 +300,6 @@ impl View {
         self
     }
 
-    /// Adds or replaces a request.
-    #[must_use]
-    pub fn with_request(self, request: AccessRequest) -> Self {
-        self.with_requests([request])
-    }
-
-    /// Adds or replaces requests.
-    #[must_use]
-    pub fn with_requests(mut self, requests: impl IntoIterator<Item = AccessRequest>) -> Self {
-        let map = &mut self.requests;
-        for request in requests {
-            map.remove(&request.id);
-            if request.state.is_live() {
-                map.live_of.insert((request.user.clone(), request.id));
-            }
-            map.by_id.insert(request.id, Arc::new(request));
-        }
-        self
-    }
-
     /// Adds a lock, or replaces the one of its ID.
     #[must_use]
     pub fn with_lock(self, lock: Lock) -> Self {
@@ -667,51 +342,4 @@ impl View {
         Arc::make_mut(&mut self.monitoring).remove(name);
         self
     }
-
-    /// Removes a request, if it is there.
-    #[must_use]
-    pub fn without_request(mut self, id: &RequestId) -> Self {
-        self.requests.remove(id);
-        self
-    }
 }
-
-impl Users {
-    fn remove(&mut self, name: &UserName) {
-        let Some(old) = self.by_name.remove(name) else {
-            return;
-        };
-        for key in &old.keys {
-            take(&mut self.by_key, &key.fingerprint, name);
-        }
-        if let Some(node) = name.read_as_target() {
-            take(&mut self.by_target, &node, name);
-        }
-    }
-}
-
-impl Requests {
-    fn remove(&mut self, id: &RequestId) {
-        if let Some(old) = self.by_id.remove(id) {
-            self.live_of.remove(&(old.user.clone(), *id));
-        }
-    }
-}
-
-/// Removes `name` from the set under `key`, and the set with its last name.
-fn take<K: Ord + Clone>(index: &mut OrdMap<K, BTreeSet<UserName>>, key: &K, name: &UserName) {
-    if let Some(names) = index.get_mut(key) {
-        names.remove(name);
-        if names.is_empty() {
-            index.remove(key);
-        }
-    }
-}
-
-/// The least request ID that starts with `prefix`; `None` if no ID can.
-fn least_with_prefix(prefix: &str) -> Option<RequestId> {
-    let rest = NIL_ID.get(prefix.len()..)?;
-    RequestId::parse(&format!("{prefix}{rest}")).ok()
-}
-
-const NIL_ID: &str = "00000000-0000-0000-0000-000000000000";
