@@ -4,7 +4,8 @@
 //! the forward is the way on which [`Tunnels::connect`] opens a channel for every connection to that node.
 //!
 //! Promises: a node has one tunnel; a second one takes its place only when the first does not answer. A
-//! tunnel ends when its key is the node's no more. What goes through it is bounded.
+//! tunnel ends when its key is the node's no more. What goes through it is bounded, and so is what a node can make
+//! the proxy write and sign, over all of its connections ([`Tunnels::turn`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -19,6 +20,7 @@ use anteroom_core::view::View;
 use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::proxy::Proxy;
 use crate::say;
@@ -39,10 +41,6 @@ const MOST_THROUGH: usize = 100;
 
 /// Of those, how many are one person's: she must not keep the others out.
 const MOST_OF_A_USER: u32 = 30;
-
-/// How often a node's refused connections get into the log: one that is started again every few seconds, on
-/// a second machine with the same key, says nothing new each time.
-const LOGGED_AGAIN: time::Duration = time::Duration::minutes(1);
 
 /// How often changes are looked at, at most: a look is at every tunnel.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -210,8 +208,37 @@ struct All {
     open: HashMap<NodeId, Arc<Tunnel>>,
     connections: HashMap<NodeId, u32>,
     total: u32,
-    /// When a node's refused connection was last written to the log. Only of nodes that have a tunnel.
-    refused: HashMap<NodeId, OffsetDateTime>,
+    /// Until when each node's turns are used up. They outlive its connections, or a node that connects again would
+    /// have all of them again; bounded by the registered nodes ([`Tunnels::forget`]).
+    turns: HashMap<(NodeId, Act), Instant>,
+}
+
+/// What a node may make the proxy do only so often, however many connections and channels it opens for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Take labels that it says of itself. Each time is a commit, and changes what everybody sees.
+    Labels,
+    /// Sign a host certificate for its agent.
+    Renewal,
+    /// Write down that its tunnel was opened, and closed.
+    Opening,
+    /// Write down that a second connection was refused beside the one that holds the place.
+    SecondConnection,
+    /// Write down that it wanted more than it may.
+    Refusal,
+}
+
+impl Act {
+    /// How often, and how many more may come at once.
+    const fn pace(self) -> (Duration, u32) {
+        match self {
+            Self::Labels | Self::Renewal => (Duration::from_secs(10), 0),
+            // A node that is restarted, or whose line is bad, is to be seen; one that comes and goes all the time
+            // says nothing new each time.
+            Self::Opening => (Duration::from_secs(60), 4),
+            Self::SecondConnection | Self::Refusal => (Duration::from_secs(60), 0),
+        }
+    }
 }
 
 /// One connection of a node, counted until this is dropped.
@@ -286,7 +313,6 @@ impl Tunnels {
             .is_some_and(|holder| Arc::ptr_eq(holder, tunnel));
         if held {
             all.open.remove(&tunnel.node);
-            all.refused.remove(&tunnel.node);
         }
         held
     }
@@ -300,18 +326,25 @@ impl Tunnels {
             .map(|tunnel| tunnel.shown())
     }
 
-    /// Whether it is time to write a refused connection of the node to the log; says so once in a minute.
-    pub fn is_news(&self, node: NodeId, now: OffsetDateTime) -> bool {
+    /// Takes the node's turn for `act`.
+    ///
+    /// # Errors
+    /// The moment from which there is one again; then none was taken.
+    pub fn turn(&self, node: NodeId, act: Act, now: Instant) -> Result<(), Instant> {
+        let (every, more) = act.pace();
         let mut all = self.all();
-        let lately = |at: &OffsetDateTime| now - *at < LOGGED_AGAIN;
-        if !all.open.contains_key(&node) {
-            return true;
+        let used_until = all.turns.entry((node, act)).or_insert(now);
+        let used = (*used_until).max(now);
+        if used > now + every * more {
+            return Err(used - every * more);
         }
-        if all.refused.get(&node).is_some_and(lately) {
-            return false;
-        }
-        all.refused.insert(node, now);
-        true
+        *used_until = used + every;
+        Ok(())
+    }
+
+    /// Forgets the turns of nodes that are no more.
+    fn forget(&self, is_registered: impl Fn(&NodeId) -> bool) {
+        self.all().turns.retain(|(node, _), _| is_registered(node));
     }
 
     /// Opens a connection to the node's sshd for `user`.
@@ -452,6 +485,7 @@ fn look(proxy: &Proxy) {
             tunnel.connection.say_goodbye(say::TUNNEL_NO_MORE);
         }
     }
+    proxy.tunnels().forget(|node| view.node(node).is_some());
 }
 
 #[cfg(test)]
@@ -474,6 +508,38 @@ mod tests {
         drop(held);
         assert_eq!(tunnels.connections(), 0);
         assert!(tunnels.all().connections.is_empty());
+    }
+
+    #[test]
+    fn a_node_has_its_turns_once_whatever_it_opens_and_others_have_their_own() {
+        let (tunnels, now) = (Tunnels::default(), Instant::now());
+        let later = |seconds| now + Duration::from_secs(seconds);
+        tunnels.turn(node(1), Act::Labels, now).unwrap();
+        for _ in 0..100 {
+            assert_eq!(tunnels.turn(node(1), Act::Labels, now), Err(later(10)));
+        }
+        tunnels.turn(node(1), Act::Renewal, now).unwrap();
+        tunnels.turn(node(2), Act::Labels, now).unwrap();
+        assert_eq!(
+            tunnels.turn(node(1), Act::Labels, later(9)),
+            Err(later(10)),
+            "asking uses nothing up"
+        );
+        tunnels.turn(node(1), Act::Labels, later(10)).unwrap();
+        // Some at once, and no more than the pace allows after that.
+        let opened = |at| tunnels.turn(node(1), Act::Opening, at);
+        let many = (0..100).filter(|_| opened(now).is_ok()).count();
+        assert_eq!((many, opened(later(59))), (5, Err(later(60))));
+        assert_eq!(
+            (opened(later(60)), opened(later(60))),
+            (Ok(()), Err(later(120)))
+        );
+        tunnels.forget(|known| *known == node(2));
+        assert_eq!(
+            tunnels.all().turns.len(),
+            1,
+            "bounded by the nodes there are"
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ use anteroom_node::protocol::SUBSYSTEM;
 use ssh_key::PublicKey;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::audit::{Entry, Event};
 use crate::exit::Exit;
@@ -23,7 +24,7 @@ use crate::proxy::Proxy;
 use crate::say::{self, LineEnd};
 use crate::state::HostKey;
 use crate::store::StoreError;
-use crate::tunnels::{Taken, Tunnel};
+use crate::tunnels::{Act, Taken, Tunnel};
 use anteroom_ssh::{
     Answer, Channel, ChannelRequest, Connection, Event as Said, OpenRefusal, Opening,
 };
@@ -105,8 +106,6 @@ pub(super) struct TunnelDoor {
     routed: watch::Sender<bool>,
     /// Whether the control channel was opened.
     controlled: AtomicBool,
-    /// Whether something that is not permitted was written to the log.
-    logged: AtomicBool,
 }
 
 impl TunnelDoor {
@@ -126,7 +125,6 @@ impl TunnelDoor {
             tunnel: OnceLock::new(),
             routed: watch::Sender::new(false),
             controlled: AtomicBool::new(false),
-            logged: AtomicBool::new(false),
         });
         tokio::spawn(Arc::clone(&door).live());
         door
@@ -148,15 +146,36 @@ impl TunnelDoor {
         };
         let addresses = self.proxy.state.addresses();
         addresses.tunnel_opened(tunnel.address(), self.arrival.node);
-        self.log(self.entry().state("open")).await;
-        self.ask_again(tunnel).await;
+        let (recorded, ()) = tokio::join!(self.record_open(), self.ask_again(tunnel));
         let held = self.proxy.tunnels().close(tunnel);
         let now = self.proxy.state.now();
         addresses.tunnel_closed(tunnel.address(), self.arrival.node, now);
+        if !recorded {
+            return;
+        }
         let taken = "another connection of the node took its place";
         let entry = self.entry().state("closed");
         self.log(if held { entry } else { entry.reason(taken) })
             .await;
+    }
+
+    /// Writes down that the tunnel is open as soon as that is the node's turn: what lasts is in the log, and who
+    /// comes and goes all the time does not fill it. Whether it was written before the connection ended.
+    async fn record_open(&self) -> bool {
+        while let Err(due) = self.turn(Act::Opening) {
+            tokio::select! {
+                () = self.connection.closed() => return false,
+                () = sleep_until(due) => {}
+            }
+        }
+        self.log(self.entry().state("open")).await;
+        true
+    }
+
+    /// Takes the node's turn for `act`, which is the same on all of its connections.
+    fn turn(&self, act: Act) -> Result<(), Instant> {
+        let tunnels = self.proxy.tunnels();
+        tunnels.turn(self.arrival.node, act, Instant::now())
     }
 
     /// Resolves when the node has got its forward.
@@ -248,7 +267,7 @@ impl TunnelDoor {
             .map_or_else(|| id.to_string(), |node| node.name.to_string());
         let why = say::tunnel_taken(&name, holder.from, holder.since);
         self.connection.say_goodbye(&why);
-        if self.proxy.tunnels().is_news(id, self.proxy.state.now()) {
+        if self.turn(Act::SecondConnection).is_ok() {
             let entry = Entry::failed(Event::NodeTunnel, why);
             self.log_later(self.about(entry).state("refused"));
         }
@@ -281,9 +300,9 @@ impl TunnelDoor {
         }
     }
 
-    /// Writes down once per connection that it wanted more than it may.
+    /// Writes down that it wanted more than it may, once in a while.
     fn not_permitted(&self, what: &str) {
-        if self.logged.swap(true, Ordering::Relaxed) {
+        if self.turn(Act::Refusal).is_err() {
             return;
         }
         let why = format!("the connection of a node asked for {what}");

@@ -672,7 +672,65 @@ fn what_a_node_says_of_itself_never_wins_and_is_bounded() {
     assert_eq!(count("node.update"), 2);
     let refused = world.events("node.tunnel");
     let refused = refused.iter().filter(|entry| entry["success"] == false);
-    assert_eq!(refused.count(), 1, "once per connection");
+    assert_eq!(refused.count(), 1, "once a minute");
+}
+
+#[test]
+fn a_node_that_opens_its_channels_and_connections_again_and_again_has_no_more_turns() {
+    let world = world();
+    let own = world.node("iot").host_key(KeyType::Ed25519);
+    let public = fs::read_to_string(own.with_extension("pub")).unwrap();
+    let own = own.display().to_string();
+    let socket = world.path("mux").display().to_string();
+    let began = Instant::now();
+    let _tunnel = by_hand(&world, &FORWARD)
+        .args(["0:localhost:1", "-M", "-S", &socket, "127.0.0.1"])
+        .start();
+    until("the connection is shared", || fs::exists(&socket).unwrap());
+    for n in 0..12 {
+        let channel = by_hand(&world, &["-S", &socket, "-s", "127.0.0.1", "anteroom-node"]);
+        let mut agent = Agent(channel.stdin_open().start());
+        let labels = serde_json::json!({"round": n.to_string()});
+        agent.say(&serde_json::json!({"say": "hello", "version": "1", "labels": labels}));
+        agent.hear("welcome");
+        agent.say(&serde_json::json!({"say": "renew", "key": public.trim()}));
+        let told = |kind: &str| {
+            agent
+                .0
+                .out
+                .text()
+                .contains(&format!("{{\"say\":\"{kind}\""))
+        };
+        until("an answer", || told("refused") || told("host_certificate"));
+    }
+    drop(_tunnel);
+    until("it is gone", || !world.is_connected("iot"));
+    for _ in 0..8 {
+        let mut agent = Agent::open(&world, &own);
+        agent.say(&serde_json::json!({"say": "hello", "version": "1", "labels": {}}));
+        agent.hear("welcome");
+        agent.0.say("nonsense\n");
+        agent.hear("refused");
+        drop(agent);
+        until("it is gone", || !world.is_connected("iot"));
+    }
+    let tens = usize::try_from(began.elapsed().as_secs() / 10).unwrap();
+    let of_node = |event: &str| {
+        let all = world.events(event).into_iter();
+        all.filter(|entry| entry["node"] == "iot")
+            .collect::<Vec<_>>()
+    };
+    let (updates, certificates) = (of_node("node.update").len(), of_node("cert.create").len());
+    assert!(updates <= tens + 1, "{updates} in {tens} times ten seconds");
+    assert!(
+        certificates <= tens + 1,
+        "{certificates} in {tens} times ten seconds"
+    );
+    let (refused, ways): (Vec<_>, Vec<_>) = of_node("node.tunnel")
+        .into_iter()
+        .partition(|entry| entry["state"] == "refused");
+    assert!(refused.len() <= tens / 6 + 1, "{refused:?}");
+    assert!(ways.len() <= 2 * (tens / 6 + 5), "{ways:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The control channel of a node agent: what it says of itself and asks for, and what it is told.
 //!
-//! Nothing that an agent says can make the proxy keep more than [`LONGEST_HEARD`] bytes, write more often than
-//! [`LABELS_AGAIN`], or sign more often than [`RENEW_AGAIN`].
+//! Nothing that an agent says can make the proxy keep more than [`LONGEST_HEARD`] bytes, nor write or sign more often
+//! than its node has a turn ([`Act`]), on this channel or another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::announce::{Line, written};
 use crate::audit::{Entry, Event};
 use crate::say::{self, clean};
 use crate::state::{HostKey, OwnConnection, OwnError};
-use crate::tunnels::Tunnel;
+use crate::tunnels::{Act, Tunnel};
 use anteroom_ssh::{Channel, Event as Said, Gone, Outbox};
 
 /// Bytes of one message of an agent: twice what its labels may be. What is longer is passed over and refused.
@@ -30,13 +30,6 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// How much of an agent's version gets into the log.
 const SHOWN_VERSION: usize = 64;
-
-/// How often labels are taken, at most; the last ones that were said in between count. Each time is a commit, and
-/// changes what everybody sees.
-const LABELS_AGAIN: Duration = Duration::from_secs(10);
-
-/// How often a host certificate is issued for one connection, at most.
-const RENEW_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long an agent may take to read what it is told. One that does not read is no use to its node.
 const READING: Duration = Duration::from_secs(30);
@@ -135,9 +128,6 @@ struct Agent<'d> {
     /// What it said of itself last, while that is not taken yet.
     labels: Option<BTreeMap<String, String>>,
     labels_due: Instant,
-    renewed: Option<Instant>,
-    /// Whether a refusal was written to the log: once per connection says it all.
-    logged: bool,
 }
 
 impl<'d> Agent<'d> {
@@ -152,8 +142,6 @@ impl<'d> Agent<'d> {
             welcomed: false,
             labels: None,
             labels_due: Instant::now(),
-            renewed: None,
-            logged: false,
         }
     }
 
@@ -200,7 +188,7 @@ impl<'d> Agent<'d> {
         }
     }
 
-    /// Takes labels when it is time to.
+    /// Keeps labels until it is time to take them; the last ones that were said in between count.
     async fn note_labels(&mut self, labels: BTreeMap<String, String>) -> Result<(), Gone> {
         match said_labels(labels) {
             Ok(labels) => {
@@ -212,10 +200,13 @@ impl<'d> Agent<'d> {
     }
 
     async fn take_labels(&mut self) -> Result<(), Gone> {
+        if let Err(due) = self.door.turn(Act::Labels) {
+            self.labels_due = due;
+            return Ok(());
+        }
         let Some(labels) = self.labels.take() else {
             return Ok(());
         };
-        self.labels_due = Instant::now() + LABELS_AGAIN;
         let said = self.door.proxy.state.node_says(self.own(), labels).await;
         match said {
             Ok(()) => Ok(()),
@@ -224,10 +215,9 @@ impl<'d> Agent<'d> {
     }
 
     async fn renew(&mut self, key: &str) -> Result<(), Gone> {
-        if self.renewed.is_some_and(|at| at.elapsed() < RENEW_AGAIN) {
+        if self.door.turn(Act::Renewal).is_err() {
             return self.refuse(say::AGENT_RENEWS_TOO_OFTEN.to_owned()).await;
         }
-        self.renewed = Some(Instant::now());
         match self.renewed_certificate(key).await {
             Ok(certificate) => self.say(&FromProxy::HostCertificate { certificate }).await,
             Err(why) => self.refuse(clean(&why).into_owned()).await,
@@ -274,7 +264,7 @@ impl<'d> Agent<'d> {
     }
 
     async fn refuse(&mut self, why: String) -> Result<(), Gone> {
-        if !std::mem::replace(&mut self.logged, true) {
+        if self.door.turn(Act::Refusal).is_ok() {
             let entry = Entry::failed(Event::NodeTunnel, &why).state("refused");
             self.door.log_later(self.door.about(entry));
         }
