@@ -13,7 +13,7 @@ use anteroom_ca::passphrase::Passphrase;
 use crate::authority::{AuthorityKind, Place, print};
 use crate::config::{self, Config, Overrides};
 use crate::exit::Exit;
-use crate::store::{Reader, SCHEMA};
+use crate::store::{Reader, SCHEMA, VerifyError};
 
 /// The other keys that a data directory has from its first start on.
 const KEYS: [&str; 2] = ["host_key", "inner_host_key"];
@@ -231,12 +231,15 @@ async fn roles(reader: &Reader) -> Result<String, String> {
 }
 
 async fn log(reader: &Reader) -> Result<String, String> {
-    let report = reader
-        .verify(Vec::new())
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(format!(
-        "{} entries, {} certificates, {} sessions agree",
-        report.head.seq, report.certificates, report.sessions
-    ))
+    match reader.verify(Vec::new()).await {
+        Ok(report) => Ok(format!(
+            "{} entries, {} certificates, {} sessions agree",
+            report.head.seq, report.certificates, report.sessions
+        )),
+        Err(error @ VerifyError::Store(_)) => Err(error.to_string()),
+        Err(error @ (VerifyError::Tampered(_) | VerifyError::Broken(_))) => Err(format!(
+            "{error}; no proxy writes this: find out who changed the database, keep a copy of the directory as \
+             it is, and restore a backup that is in order (docs/operations.md)"
+        )),
+    }
 }

@@ -275,7 +275,7 @@ impl World {
     pub fn serve(&self, port: u16) -> Cmd {
         let mut cmd = Cmd::new(anteroom())
             .args(["serve", "--cluster", Self::CLUSTER, "--listen"])
-            .arg(format!("{}:{port}", self.listen))
+            .arg(SocketAddr::new(self.listen, port).to_string())
             .arg("--data-dir")
             .arg(self.data_dir());
         if let Some(config) = &self.config {
@@ -453,8 +453,13 @@ impl World {
     /// Somebody with a key that the proxy doesn't know.
     pub fn stranger(&mut self, name: &str, key: KeyType) -> Person {
         let person = Person::new(name, self.path(name), key);
+        // Who listens on every address is reached on the loopback one.
+        let address = match self.listen.is_unspecified() {
+            true => LOOPBACK,
+            false => self.listen,
+        };
         person.configure(
-            SocketAddr::new(self.listen, self.port),
+            SocketAddr::new(address, self.port),
             Self::CLUSTER,
             &self.known_hosts(),
         );

@@ -1,110 +1,31 @@
 //! Tunnels from a network namespace with an address of its own, from where the proxy can be reached and which nobody
 //! can dial: its sshd listens on its loopback address alone, as behind NAT. Needs root, as making namespaces does.
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anteroom_tests::{Cmd, NodeConfig, PATIENCE, Person, Way, World, login};
+use anteroom_tests::{Net, NodeConfig, PATIENCE, Way, World, login};
 use nix::sys::signal::Signal;
 
 fn target() -> String {
     format!("{}@iot", login())
 }
 
-/// A namespace and the pair of interfaces that joins it to the test's own; gone when dropped.
-struct Net {
-    name: String,
-    /// The interface inside.
-    inside: String,
-    proxy: IpAddr,
-    node: IpAddr,
-}
-
-impl Net {
-    /// `None` where the tests may not make one.
-    fn new() -> Option<Self> {
-        static NEXT: AtomicU8 = AtomicU8::new(0);
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: namespaces are made by root");
-            return None;
-        }
-        let process = std::process::id();
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ar{}n{number}", process % 100_000);
-        // A network of four addresses below 10.213, another one for each.
-        let third = u8::try_from(process % 256).expect("below 256");
-        let address = |last: u8| IpAddr::from([10, 213, third, number * 4 + last]);
-        let net = Self {
-            inside: format!("{name}i"),
-            proxy: address(1),
-            node: address(2),
-            name,
-        };
-        let (outside, inside) = (format!("{}o", net.name), net.inside.clone());
-        ip(&["netns", "add", &net.name]);
-        ip(&[
-            "link", "add", &outside, "type", "veth", "peer", "name", &inside,
-        ]);
-        ip(&["link", "set", &inside, "netns", &net.name]);
-        ip(&["addr", "add", &format!("{}/30", net.proxy), "dev", &outside]);
-        ip(&["link", "set", &outside, "up"]);
-        net.ip(&["addr", "add", &format!("{}/30", net.node), "dev", &inside]);
-        net.ip(&["link", "set", "lo", "up"]);
-        net.plug("up");
-        Some(net)
-    }
-
-    /// `ip` inside.
-    fn ip(&self, words: &[&str]) {
-        Cmd::new("ip")
-            .args(["-n", &self.name])
-            .args(words)
-            .run()
-            .exits(0);
-    }
-
-    /// Pulls the cable (`down`), or puts it back (`up`).
-    fn plug(&self, state: &str) {
-        self.ip(&["link", "set", &self.inside, state]);
-    }
-
-    fn world(&self, config: &str) -> World {
-        World::builder()
-            .listen(self.proxy)
-            .config(config)
-            .node(NodeConfig::new("iot").by_tunnel().namespace(&self.name))
-            .user("alice", "requester")
-            .user("bob", "reviewer")
-            .user("carol", "access")
-            .start()
-    }
-
-    /// `ssh access WORDS` from inside.
-    fn access(&self, person: &Person, words: &[&str]) -> Cmd {
-        Cmd::new("ip")
-            .args(["netns", "exec", &self.name, "ssh", "-F"])
-            .arg(person.config())
-            .arg("access")
-            .args(words)
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        Cmd::new("ip").args(["netns", "del", &self.name]).run();
-    }
-}
-
-fn ip(words: &[&str]) {
-    Cmd::new("ip").args(words).run().exits(0);
+fn world(net: &Net, config: &str) -> World {
+    World::builder()
+        .listen(net.proxy)
+        .config(config)
+        .node(NodeConfig::new("iot").by_tunnel().namespace(&net.name))
+        .user("alice", "requester")
+        .user("bob", "reviewer")
+        .user("carol", "access")
+        .start()
 }
 
 #[test]
 fn a_node_that_nobody_can_dial_is_reached_through_its_tunnel() {
     let Some(net) = Net::new() else { return };
-    let world = net.world("");
+    let world = world(&net, "");
     let sshd = world.node("iot").port;
     assert!(
         std::net::TcpStream::connect_timeout(&(net.node, sshd).into(), Duration::from_secs(2))
@@ -125,7 +46,7 @@ fn a_node_that_nobody_can_dial_is_reached_through_its_tunnel() {
 #[test]
 fn a_pulled_cable_keeps_a_node_out_for_no_longer_than_the_takeover_takes() {
     let Some(net) = Net::new() else { return };
-    let world = net.world("");
+    let world = world(&net, "");
     let first = world.open_tunnel("iot");
     net.plug("down");
     // It ends without being able to say so.
@@ -163,7 +84,7 @@ fn a_pulled_cable_keeps_a_node_out_for_no_longer_than_the_takeover_takes() {
 #[test]
 fn a_dead_line_shows_within_a_minute_and_its_sessions_end_with_a_sentence() {
     let Some(net) = Net::new() else { return };
-    let world = net.world("");
+    let world = world(&net, "");
     let _first = world.open_tunnel("iot");
     let carol = world.person("carol");
     let lived = carol
@@ -188,7 +109,7 @@ fn a_review_from_where_a_tunnel_comes_from_is_refused_unless_the_operator_says_p
     for shared in [false, true] {
         let Some(net) = Net::new() else { return };
         let config = format!("shared_addresses: [{}]", net.node);
-        let world = net.world(if shared { &config } else { "" });
+        let world = world(&net, if shared { &config } else { "" });
         let (alice, bob) = (world.person("alice"), world.person("bob"));
         let ask = |number: u8| {
             let reason = format!("--reason=r{number}");
@@ -204,7 +125,10 @@ fn a_review_from_where_a_tunnel_comes_from_is_refused_unless_the_operator_says_p
             anteroom_tests::request_id(&(created.text() + &created.stderr))
         };
         // Nobody is connected from there yet.
-        let review = |id: &str| net.access(bob, &["request", "review", "--deny", id]).run();
+        let review = |id: &str| {
+            let words = ["access", "request", "review", "--deny", id];
+            net.client(bob).args(words).run()
+        };
         review(&ask(1)).exits(0);
         let tunnel = world.open_tunnel("iot");
         let id = ask(2);
