@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anteroom_tests::{Finished, KeyType, PATIENCE, Way, World, login, request_id};
 
 /// Texts that want to be more than text.
-const HOSTILE: &[(&str, &[u8])] = &[
+pub(super) const HOSTILE: &[(&str, &[u8])] = &[
     (
         "escape sequences",
         b"a\x1b[2J\x1b[1;1H\x1b]0;owned\x07\x1b[8mz",
@@ -53,7 +53,7 @@ const HOSTILE: &[(&str, &[u8])] = &[
 /// Whether a program's whole output is text that drives no terminal: UTF-8, and of what is not drawn
 /// only the ends of lines.
 #[track_caller]
-fn inert(what: &str, bytes: &[u8]) {
+pub(super) fn inert(what: &str, bytes: &[u8]) {
     let text =
         std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{what}: {error}: {bytes:?}"));
     let bad = text.chars().find(|c| match c {
@@ -75,7 +75,7 @@ fn is_data(what: &str) -> bool {
 }
 
 #[track_caller]
-fn finished_inert(what: &str, finished: &Finished) {
+pub(super) fn finished_inert(what: &str, finished: &Finished) {
     inert(what, &finished.stdout);
     // OpenSSH's own words end in CR LF.
     inert(what, finished.stderr.replace("\r\n", "\n").as_bytes());
@@ -95,7 +95,7 @@ fn line(before: &str, hostile: &[u8], after: &str) -> OsString {
 }
 
 /// What bob reads, in every format.
-fn bob_looks(world: &World, what: &str, lines: &[String]) {
+pub(super) fn bob_looks(world: &World, what: &str, lines: &[String]) {
     for words in lines {
         for format in ["text", "json", "yaml"] {
             let words = format!("{words} --format {format}");

@@ -4,6 +4,7 @@
 
 mod floods;
 mod proof;
+mod timing;
 mod transport;
 
 use anteroom_tests::raw::wire::{Fields, Msg, msg};
