@@ -100,7 +100,7 @@ impl Exits for KeysError {
             Self::Authorities(error) if error.is_of_the_configuration() => Exit::Config,
             // The agent may be there when the start is tried again.
             Self::Certificate(error) => error.exit(),
-            Self::Key(KeyError::Encrypted { .. } | KeyError::Passphrase { .. }) => Exit::Config,
+            Self::Key(error) if error.is_of_the_operators_making() => Exit::Config,
             Self::Key(_) | Self::Authorities(_) | Self::Store(_) => Exit::Failed,
         }
     }

@@ -383,12 +383,17 @@ fn purpose(view: &View, owner: &UserName, user: &str) -> Option<Purpose> {
         return None;
     }
     match Target::split(user) {
-        Some((login, node)) => {
-            let node = NodeRef::parse(node).ok()?;
-            Some(Purpose::Node(Wanted {
-                login: login.to_owned(),
-                node,
-            }))
+        Some((login, text)) => {
+            // ssh itself writes the name of a host in small letters, and behind `-J` it does.
+            let node = NodeRef::parse(&text.to_ascii_lowercase());
+            let node = node.map_err(|_| text.to_owned());
+            let readable = node.is_ok() || text.len() <= LONGEST_ALIAS;
+            readable.then(|| {
+                Purpose::Node(Wanted {
+                    login: login.to_owned(),
+                    node,
+                })
+            })
         }
         None => (user.len() <= LONGEST_ALIAS).then_some(Purpose::Lobby),
     }
@@ -618,7 +623,7 @@ impl Front for Inner {
             self.from,
             Wanted {
                 login,
-                node: self.node.clone(),
+                node: Ok(self.node.clone()),
             },
             connection.clone(),
             self.since,
@@ -736,15 +741,29 @@ mod tests {
         let alice = UserName::parse("alice").unwrap();
         let lobby = |user: &str| matches!(purpose(&view, &alice, user), Some(Purpose::Lobby));
         assert!(lobby("alice") && lobby("root") && lobby(&"a".repeat(64)));
-        for bad in [
-            "enroll",
-            "enroll+x",
-            "node+x",
-            "root@",
-            "root@../x",
-            &"a".repeat(65),
-        ] {
+        let long = format!("root@{}", "a".repeat(65));
+        for bad in ["enroll", "enroll+x", "node+x", &long, &"a".repeat(65)] {
             assert!(purpose(&view, &alice, bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_named_in_letters_of_any_size_and_what_is_no_name_is_nobodys() {
+        let view = View::new(ClusterName::parse("ex").unwrap(), Settings::default());
+        let alice = UserName::parse("alice").unwrap();
+        let node = |user: &str| match purpose(&view, &alice, user) {
+            Some(Purpose::Node(wanted)) => wanted.node,
+            Some(Purpose::Lobby) | None => panic!("{user} is no target"),
+        };
+        for user in ["root@iot", "root@IOT", "root+Iot"] {
+            assert_eq!(node(user), Ok(NodeRef::parse("iot").unwrap()), "{user}");
+        }
+        for (user, text) in [
+            ("root@", ""),
+            ("root@../X", "../X"),
+            ("root@iot:22", "iot:22"),
+        ] {
+            assert_eq!(node(user), Err(text.to_owned()));
         }
     }
 }

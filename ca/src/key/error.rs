@@ -112,6 +112,27 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// Whether somebody has to put something right, and trying again will not help.
+    #[must_use]
+    pub fn is_of_the_operators_making(&self) -> bool {
+        match self {
+            Self::DirectoryTooWide { .. }
+            | Self::FileTooWide { .. }
+            | Self::Owner { .. }
+            | Self::NotAFile { .. }
+            | Self::TooLong { .. }
+            | Self::Malformed { .. }
+            | Self::MalformedPublic { .. }
+            | Self::Encrypted { .. }
+            | Self::Passphrase { .. }
+            | Self::Algorithm { .. } => true,
+            Self::Missing { .. }
+            | Self::NoDirectory { .. }
+            | Self::Exists { .. }
+            | Self::Io { .. } => false,
+        }
+    }
+
     pub(super) fn io(verb: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::NotFound {

@@ -283,10 +283,12 @@ fn read_account(at: &At<'_>) -> Result<Template, Mistake> {
     Ok(template)
 }
 
+/// A login, which has to be one where it is written out. What a template expands to is dropped if it is
+/// none, and so is Teleport's own word for "no login at all", which its tools write into roles.
 fn read_login(at: &At<'_>) -> Result<Template, Mistake> {
+    const NO_LOGIN: &str = "-teleport-nologin-";
     let template = at.template(Template::parse)?;
-    if template.is_literal() {
-        // An expanded text that is no login is dropped; a written one is a mistake.
+    if template.is_literal() && !template.as_str().starts_with(NO_LOGIN) {
         at.parsed(Login::parse)?;
     }
     Ok(template)

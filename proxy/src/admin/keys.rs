@@ -30,6 +30,11 @@ pub(crate) enum KeyError {
         "line {line} is no public key ({start}); a public key is one line, `TYPE BASE64 COMMENT`"
     )]
     Malformed { line: usize, start: String },
+    #[error(
+        "line {line} begins with `{option}`: options of authorized_keys are not kept, and would be \
+         missed; leave them out, and write what a user may do into a role"
+    )]
+    Options { line: usize, option: String },
     #[error("keys of type `{0}` are not accepted; use ed25519, ecdsa, rsa or their sk- forms")]
     Type(String),
     #[error("the RSA key has {0} bits; use one of 2048 to 8192, or better ed25519")]
@@ -91,6 +96,13 @@ fn parse_line(line: &str, number: usize) -> Result<CheckedKey, KeyError> {
         .take(2)
         .position(|word| is_type(word))
         .unwrap_or(0);
+    // Taken for a host's name they would be dropped, and the key be good for more than was meant.
+    if let Some(option) = words.first().filter(|first| is_option(first)) {
+        return Err(KeyError::Options {
+            line: number,
+            option: cut(option, 40),
+        });
+    }
     let line = words.get(start..).unwrap_or_default().join(" ");
     let key = PublicKey::from_openssh(&line).map_err(|error| match words.get(start) {
         Some(kind @ &("ssh-dss" | "ssh-rsa1")) => KeyError::Type((*kind).to_owned()),
@@ -100,6 +112,33 @@ fn parse_line(line: &str, number: usize) -> Result<CheckedKey, KeyError> {
         },
     })?;
     check(&key)
+}
+
+/// Whether a word begins the options of an `authorized_keys` line, or the marker of a `known_hosts` line
+/// (sshd(8)).
+fn is_option(word: &str) -> bool {
+    const WORDS: [&str; 14] = [
+        "cert-authority",
+        "restrict",
+        "agent-forwarding",
+        "no-agent-forwarding",
+        "port-forwarding",
+        "no-port-forwarding",
+        "pty",
+        "no-pty",
+        "user-rc",
+        "no-user-rc",
+        "X11-forwarding",
+        "no-X11-forwarding",
+        "no-touch-required",
+        "verify-required",
+    ];
+    let first = word.split(',').next().unwrap_or(word);
+    word.contains("=\"")
+        || word.starts_with('@')
+        || WORDS
+            .iter()
+            .any(|option| option.eq_ignore_ascii_case(first))
 }
 
 fn is_type(word: &str) -> bool {
@@ -250,6 +289,24 @@ mod tests {
             parse_all("hello"),
             Err(KeyError::Malformed { line: 1, .. })
         ));
+    }
+
+    #[test]
+    fn a_key_with_options_is_refused_and_not_taken_without_them() {
+        for options in [
+            "restrict",
+            "no-pty,no-user-rc",
+            "cert-authority",
+            "from=\"192.0.2.0/24\"",
+            "command=\"/bin/ls -l\",restrict",
+            "@cert-authority *.example.com",
+        ] {
+            let refused = parse_all(&format!("{ED25519}\n{options} {ED25519}\n"));
+            let is_option = matches!(refused, Err(KeyError::Options { line: 2, .. }));
+            assert!(is_option, "{options}: {refused:?}");
+        }
+        let hashed = "|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg=";
+        assert!(parse_all(&format!("{hashed} {ED25519}")).is_ok());
     }
 
     #[test]

@@ -429,10 +429,9 @@ impl KeyringError {
             | Self::Retired { .. }
             | Self::InUse { .. }
             | Self::Files(FilesError::Missing { .. } | FilesError::InTheWay { .. }) => true,
-            Self::Key(error) | Self::Files(FilesError::Key(error)) => matches!(
-                error,
-                KeyError::Encrypted { .. } | KeyError::Passphrase { .. }
-            ),
+            Self::Key(error) | Self::Files(FilesError::Key(error)) => {
+                error.is_of_the_operators_making()
+            }
             Self::Files(FilesError::Unsettled { .. } | FilesError::Io { .. }) => false,
         }
     }

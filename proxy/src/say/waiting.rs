@@ -366,7 +366,7 @@ pub fn node_unavailable(node: &str, stage: Stage, why: &str) -> String {
     let did = match stage {
         Stage::Connecting => "could not be reached",
         Stage::Verifying => "did not prove that it is this node",
-        Stage::LoggingIn => "refused the access certificate",
+        Stage::LoggingIn => "did not accept the access certificate",
         Stage::Opening => "opened no channel",
     };
     format!(

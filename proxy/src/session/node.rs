@@ -80,12 +80,20 @@ impl Drop for SessionSlot {
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) login: String,
-    pub(super) node: NodeRef,
+    /// The text where it can be no node's name: it is answered as one that nobody has.
+    pub(super) node: Result<NodeRef, String>,
 }
 
 impl Wanted {
     fn shown(&self) -> String {
-        format!("{}@{}", self.login, self.node)
+        format!("{}@{}", self.login, self.node_shown())
+    }
+
+    fn node_shown(&self) -> String {
+        match &self.node {
+            Ok(node) => node.to_string(),
+            Err(text) => text.clone(),
+        }
     }
 }
 
@@ -460,12 +468,12 @@ impl NodeDoor {
         let login = Login::parse(&self.wanted.login)
             .map_err(|error| refusal(Exit::Usage, format!("ERROR: {error}")))?;
         let view = self.proxy.state.view();
-        let node: NodeId = match policy::resolve(
-            &view,
-            &self.identity,
-            &self.wanted.node,
-            self.proxy.state.now(),
-        ) {
+        let now = self.proxy.state.now();
+        let resolved = match &self.wanted.node {
+            Ok(node) => policy::resolve(&view, &self.identity, node, now),
+            Err(_) => Resolved::Unknown,
+        };
+        let node: NodeId = match resolved {
             Resolved::One(node) => node,
             Resolved::Ambiguous(candidates) => {
                 let shown_as = |node: &Arc<Node>| (node.id.to_string(), say::labels(&node.labels));
@@ -483,7 +491,6 @@ impl NodeDoor {
                     ));
                 }
                 let cluster = &self.proxy.config().cluster;
-                let now = self.proxy.state.now();
                 if let Some(reason) = policy::locked_out(&view, &self.identity, now) {
                     let user = self.identity.user().as_str();
                     let said = say::access_denied(user, &shown, cluster.as_str());
@@ -501,7 +508,7 @@ impl NodeDoor {
 
     /// What the name means where it is no node: only what the user may know of.
     fn other_resource(&self, view: &View) -> Option<Arc<Resource>> {
-        let NodeRef::Name(name) = &self.wanted.node else {
+        let Ok(NodeRef::Name(name)) = &self.wanted.node else {
             return None;
         };
         let now = self.proxy.state.now();
@@ -547,7 +554,7 @@ impl NodeDoor {
             .key(self.identity.key())
             .remote_addr(self.from)
             .login(&self.wanted.login)
-            .node(&self.wanted.node);
+            .node(self.wanted.node_shown());
         entry.request_id = refusal.request.map(|id| id.to_string());
         if let Err(error) = self.proxy.state.audit(entry).await {
             tracing::error!(user = %self.identity.user(), "a refusal could not be recorded: {error}");

@@ -227,7 +227,7 @@ impl Story {
     }
 
     /// Whether a certificate was issued to whom, or for what, was locked at that moment. What roles
-    /// its user had is not in the log.
+    /// its user had, and with which certificate she came, is not in the log.
     fn look_for_locks(
         &mut self,
         seq: i64,
@@ -261,7 +261,6 @@ impl Story {
             of("key", "key"),
             of("request", "request_id"),
             of("login", "login"),
-            of("serial", "serial"),
             of("node", "node_id"),
         ];
         self.locks.values().filter(move |lock| {

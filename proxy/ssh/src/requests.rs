@@ -11,8 +11,15 @@ pub const MAX_COMMAND: usize = 128 << 10;
 /// Environment variables per session.
 const MAX_VARIABLES: usize = 64;
 
-/// Bytes of a variable's name and value together.
-const MAX_VARIABLE: usize = 4 << 10;
+/// Bytes of a variable's value: a reason may have as many.
+const MAX_VALUE: usize = 4 << 10;
+
+/// The one variable that is text for people: it is cut off before it is buffered. Half of any other
+/// would mean something else, so that a longer one is refused as a whole.
+const TEXT: &str = "ANTEROOM_REASON";
+
+/// Bytes of a variable's name.
+const MAX_NAME: usize = 256;
 
 /// Bytes of a subsystem's name.
 const MAX_SUBSYSTEM: usize = 256;
@@ -77,8 +84,13 @@ pub(super) fn pty(name: &str, size: WindowSize, modes: Vec<(u8, u32)>) -> Option
 }
 
 pub(super) fn env(name: &str, value: &str) -> Option<ChannelRequest> {
+    let value = match value.get(..value.floor_char_boundary(MAX_VALUE)) {
+        Some(start) if name == TEXT => start,
+        Some(_) | None => value,
+    };
     let good = !name.is_empty()
-        && name.len() + value.len() <= MAX_VARIABLE
+        && name.len() <= MAX_NAME
+        && value.len() <= MAX_VALUE
         && !name.contains(['=', '\0'])
         && !value.contains('\0');
     good.then(|| ChannelRequest::Env {
@@ -152,11 +164,21 @@ mod tests {
 
     #[test]
     fn a_variable_has_at_most_four_kibibytes_and_a_plain_name() {
-        assert!(env("A", &"x".repeat(4095)).is_some());
-        assert!(env("A", &"x".repeat(4096)).is_none());
+        assert!(env("A", &"x".repeat(4096)).is_some());
+        assert!(env("A", &"x".repeat(4097)).is_none());
+        assert!(env(&"A".repeat(257), "x").is_none());
         for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0y")] {
             assert!(env(name, value).is_none());
         }
+    }
+
+    #[test]
+    fn a_reason_that_is_too_long_is_cut_off_between_two_letters() {
+        let Some(ChannelRequest::Env { value, .. }) = env("ANTEROOM_REASON", &"xü".repeat(5000))
+        else {
+            panic!("a reason is taken");
+        };
+        assert_eq!(value, "xü".repeat(1365));
     }
 
     #[test]

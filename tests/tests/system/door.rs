@@ -45,6 +45,29 @@ fn every_spelling_of_a_target_leads_to_the_same_node() {
 }
 
 #[test]
+fn a_node_that_nobody_can_have_is_answered_as_one_that_is_not_there() {
+    let world = World::usual();
+    let carol = world.person("carol");
+    let by = |user: &str| {
+        carol
+            .client("ssh")
+            .args(["-l", user, "access", "true"])
+            .run()
+    };
+    let sentence = |user: &str| {
+        let refused = by(user);
+        refused.exits(77).prints("").says("access denied");
+        refused.stderr.replace(user, "TARGET")
+    };
+    let unknown = sentence("root@nowhere");
+    for user in ["root@iot:22", "root@@", "root+..", "root@iot@"] {
+        assert_eq!(sentence(user), unknown, "{user}");
+    }
+    let shouted = format!("{}@IOT", login());
+    by(&shouted).exits(0);
+}
+
+#[test]
 fn a_known_key_may_come_under_any_name_but_another_users() {
     let world = World::usual();
     let alice = world.person("alice");

@@ -230,20 +230,34 @@ async fn the_database_itself_refuses_an_issuance_under_a_lock() {
     let request = world.file("root").await;
     world.approve(request).await;
     world.issue("root").await.unwrap();
-    world
-        .put_lock(lock(LockTarget::Node(world.node)))
-        .await
-        .unwrap();
     let mut elsewhere = elsewhere(world.dir.path()).await;
-    let copied = sqlx::query(
-        "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, \
-         node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 1, NULL, authority FROM issuances \
-         WHERE kind = 'node' LIMIT 1",
-    )
-    .execute(&mut elsewhere)
-    .await;
-    let error = copied.unwrap_err().to_string();
-    assert!(error.contains("nothing is issued under a lock"), "{error}");
+    let copy = "INSERT INTO issuances SELECT '7', kind, user, key_id, principals, subject, request_id, session_id, \
+         node_id, login, substr(cert_sha256, 2) || 'x', valid_after, valid_before, issued, 1, user_key, authority FROM issuances \
+         WHERE kind = 'node' LIMIT 1";
+    let targets = [
+        LockTarget::User(name("alice")),
+        LockTarget::Key(name(&fingerprint(&key("alice")).to_string())),
+        LockTarget::Role(name("asker")),
+        LockTarget::Request(request),
+        LockTarget::Login(name("root")),
+        LockTarget::Node(world.node),
+    ];
+    for target in targets {
+        let lock = lock(target.clone());
+        let id = lock.id;
+        world.put_lock(lock).await.unwrap();
+        let copied = sqlx::query(copy).execute(&mut elsewhere).await;
+        let error = copied.unwrap_err().to_string();
+        assert!(
+            error.contains("nothing is issued under a lock"),
+            "{target:?}: {error}"
+        );
+        world.rm_lock(id).await;
+    }
+    // Without a lock the same is refused for nothing of that kind.
+    let copied = sqlx::query(copy).execute(&mut elsewhere).await;
+    let error = copied.err().map(|error| error.to_string());
+    assert!(error.is_none_or(|error| !error.contains("under a lock")));
 }
 
 #[tokio::test]
