@@ -178,7 +178,16 @@ impl NodeDoor {
         access: Access,
         permit: Permit,
     ) -> Option<Listeners> {
-        let dialled = dial::dial(&self.proxy, &permit, &self.caller(&access), new_session()).await;
+        let caller = self.caller(&access);
+        let mut watch = self.watch(access.clone(), permit.clone(), Uses::RemoteForward);
+        let dialled = tokio::select! {
+            biased;
+            why = watch.ended() => {
+                tracing::info!(user = %self.identity.user(), "no remote forwarding: {why}");
+                return None;
+            }
+            dialled = dial::dial(&self.proxy, &permit, &caller, new_session()) => dialled,
+        };
         let (permit, mut connection) = match dialled {
             Ok(dialled) => dialled,
             Err(error) => {

@@ -165,6 +165,68 @@ fn a_lock_while_the_node_is_dialled_is_told_at_once_and_nothing_is_run() {
 }
 
 #[test]
+fn a_lock_while_the_node_of_a_forward_is_dialled_leaves_it_unasked() {
+    let world = World::with_nodes()
+        .documents(
+            "kind: role\nmetadata: {name: both}\nspec: {options: {port_forwarding: true}, \
+             allow: {logins: ['{{internal.logins}}'], node_labels: {'*': '*'}}}\n",
+        )
+        .user("dora", "both")
+        .start();
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    RawNode::start(&world, "slow", move |raw: &mut Raw, key: &RawKey| {
+        raw.greet(key)?;
+        thread::sleep(HESITATES);
+        raw.logs_in()?;
+        loop {
+            let message = raw.hear()?;
+            let asks = [msg::CHANNEL_OPEN, msg::GLOBAL_REQUEST].contains(&message[0]);
+            // OpenSSH's own greetings after the login are not about ports.
+            let about_ports = [&b"direct-tcpip"[..], b"tcpip-forward"]
+                .iter()
+                .any(|kind| message.windows(kind.len()).any(|part| part == *kind));
+            counted.fetch_add(u32::from(asks && about_ports), Ordering::SeqCst);
+        }
+    });
+    let target = format!("{}@slow", login());
+    let forwards = [
+        &["-W", "127.0.0.1:9"][..],
+        &[
+            "-N",
+            "-o",
+            "ExitOnForwardFailure=yes",
+            "-R",
+            "0:127.0.0.1:9",
+        ],
+    ];
+    let clients = forwards.map(|options| {
+        let dora = world.person("dora");
+        dora.ssh(Way::OneHop, options, &target, &[]).start()
+    });
+    // Until both are on their way to the node.
+    thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    world
+        .ctl(&["lock", "--user", "dora", "--message", "stop"])
+        .exits(0);
+    for client in clients {
+        let finished = client.finish(PATIENCE);
+        assert!(
+            finished.code() != Some(0) && finished.stdout.is_empty(),
+            "{finished}"
+        );
+        // To a refused listener OpenSSH itself says the words.
+        let said = ["stop", "remote port forwarding failed"];
+        let told = said.iter().any(|said| finished.stderr.contains(said));
+        assert!(told, "{finished}");
+    }
+    assert!(began.elapsed() < PROMPTLY, "{:?}", began.elapsed());
+    thread::sleep((HESITATES + Duration::from_secs(1)).saturating_sub(began.elapsed()));
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn a_review_in_the_last_moment_of_a_request_decides_it_or_is_told_that_it_is_over() {
     let world = World::with_nodes().user("ben", "reviewer").start();
     let target = format!("{}@iot", login());
