@@ -176,7 +176,8 @@ async fn let_in(proxy: &Proxy, from: SocketAddr, ask: Ask) -> Result<Enrolled, T
     let token = view.token_by_secret(&secret_sha256);
     let live = token.is_some_and(|token| token.is_live(now) && token.kind == TokenKind::Node);
     let place = if live {
-        place::place(&proxy.commands.place, &ask.wish, from).await
+        let addresses = proxy.state.addresses();
+        place::place(&proxy.commands.place, addresses, &ask.wish, from).await
     } else {
         Where::Tunnel
     };

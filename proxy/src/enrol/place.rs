@@ -1,8 +1,8 @@
 //! Where a machine that enrols itself is reached, and whether it may say so.
 //!
-//! A machine may give itself an address of its own and no other: none that means the proxy, or whoever uses
-//! it. What it calls itself by a name is looked up here, once, and the address is what is registered: what the
-//! name leads to later is never dialled.
+//! A machine may give itself the address that it comes from and no other: none that means the proxy, whoever uses
+//! it, or somebody else, whose reviews would be refused from then on as a node's. What it calls itself by a name is
+//! looked up here, once, and the address is what is registered: what the name leads to later is never dialled.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 
 use super::ask::Wish;
 use crate::admin;
+use crate::limits::Source;
+use crate::state::NodeAddresses;
 
 /// How long a look-up of a name may take: part of the time that an enrolment has.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,13 +24,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SSH: u16 = 22;
 
 /// What becomes of `wish`, for a machine that comes from `peer`.
-pub(crate) async fn place(proxy: &admin::Place, wish: &Wish, peer: SocketAddr) -> Place {
+pub(crate) async fn place(
+    proxy: &admin::Place,
+    addresses: &NodeAddresses,
+    wish: &Wish,
+    peer: SocketAddr,
+) -> Place {
+    let peer = peer.ip().to_canonical();
+    let judge = Judge {
+        proxy,
+        addresses,
+        peer,
+    };
     match wish {
         Wish::Tunnel => Place::Tunnel,
         Wish::Here(port) => {
-            let ip = peer.ip().to_canonical();
-            let addr = at(ip, port.unwrap_or(SSH));
-            let verdict = judge(proxy, &addr, &[ip]).await;
+            let addr = at(peer, port.unwrap_or(SSH));
+            let verdict = judge.all(&addr, &[peer]).await;
             match port {
                 None => Place::Unsaid {
                     source: addr,
@@ -44,9 +56,10 @@ pub(crate) async fn place(proxy: &admin::Place, wish: &Wish, peer: SocketAddr) -
             let verdict = if is_the_proxys_name(proxy, host) {
                 Err(not_yours(&named, "a name of the proxy"))
             } else {
-                judge(proxy, &named, &found).await
+                judge.all(&named, &found).await
             };
-            let addr = found.first().map_or(named, |ip| at(*ip, port));
+            let own = found.iter().find(|ip| judge.is_its_own(**ip));
+            let addr = own.or(found.first()).map_or(named, |ip| at(*ip, port));
             Place::Said { addr, verdict }
         }
     }
@@ -63,22 +76,44 @@ fn not_yours(addr: &NodeAddr, what: &'static str) -> NotYours {
     NotYours { addr, what }
 }
 
-/// Every address that a name leads to has to be the machine's.
-async fn judge(proxy: &admin::Place, addr: &NodeAddr, ips: &[IpAddr]) -> Result<(), NotYours> {
-    if ips.is_empty() {
-        return Err(not_yours(addr, "a name that the proxy can't look up"));
-    }
-    if let Some(what) = ips.iter().find_map(|ip| is_nobodys(*ip)) {
-        return Err(not_yours(addr, what));
-    }
-    let Some(own) = own_addresses(proxy).await else {
-        return Err(not_yours(addr, "an address that can't be judged now"));
-    };
-    if ips.iter().any(|ip| own.contains(&ip.to_canonical())) {
-        return Err(not_yours(addr, "an address of the proxy itself"));
-    }
-    Ok(())
+/// Judges the addresses of one machine.
+struct Judge<'a> {
+    proxy: &'a admin::Place,
+    addresses: &'a NodeAddresses,
+    peer: IpAddr,
 }
+
+impl Judge<'_> {
+    /// Every address that a name leads to has to be one that a machine may have, and one of them its own.
+    async fn all(&self, addr: &NodeAddr, ips: &[IpAddr]) -> Result<(), NotYours> {
+        if ips.is_empty() {
+            return Err(not_yours(addr, "a name that the proxy can't look up"));
+        }
+        if let Some(what) = ips.iter().find_map(|ip| is_nobodys(*ip)) {
+            return Err(not_yours(addr, what));
+        }
+        let Some(own) = own_addresses(self.proxy).await else {
+            return Err(not_yours(addr, "an address that can't be judged now"));
+        };
+        if ips.iter().any(|ip| own.contains(&ip.to_canonical())) {
+            return Err(not_yours(addr, "an address of the proxy itself"));
+        }
+        if ips.iter().any(|ip| self.addresses.is_shared(*ip)) {
+            return Err(not_yours(addr, SHARED));
+        }
+        if !ips.iter().any(|ip| self.is_its_own(*ip)) {
+            return Err(not_yours(addr, "not where this machine comes from"));
+        }
+        Ok(())
+    }
+
+    /// A machine with IPv6 has several addresses in its network, and comes from any of them.
+    fn is_its_own(&self, ip: IpAddr) -> bool {
+        Source::of(ip) == Source::of(self.peer)
+    }
+}
+
+const SHARED: &str = "an address that people share with nodes, by `shared_addresses`";
 
 fn is_the_proxys_name(proxy: &admin::Place, host: &str) -> bool {
     // What is an address is judged as one.

@@ -94,11 +94,16 @@ impl NodeAddresses {
         self.known().by_the_operator = addresses.collect();
     }
 
-    /// The addresses that people share with nodes that connect by themselves, as the operator says
-    /// (`shared_addresses`).
+    /// The addresses that people share with nodes, as the operator says (`shared_addresses`).
     pub fn share(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         let addresses = addresses.into_iter().map(|ip| ip.to_canonical());
         self.known().shared = addresses.collect();
+    }
+
+    /// Whether people share that address with nodes.
+    #[must_use]
+    pub fn is_shared(&self, address: IpAddr) -> bool {
+        self.known().shared.contains(&address.to_canonical())
     }
 
     /// A node is connected from there, until [`tunnel_closed`](Self::tunnel_closed) is said as often.
@@ -139,24 +144,25 @@ impl NodeAddresses {
         let Some(ip) = from.filter(|ip| !ip.is_loopback()) else {
             return Ok(());
         };
+        let known = self.known();
+        if known.by_the_operator.contains(&ip) {
+            let node = ip.to_string();
+            return Err(FromNode::Registered { node });
+        }
+        // The operator's word about people wins over addresses that machines gave themselves.
+        if known.shared.contains(&ip) {
+            return Ok(());
+        }
         if let Some(node) = view.nodes_at(&ip.to_string()).next() {
             let node = node.name.to_string();
             return Err(FromNode::Registered { node });
         }
-        let known = self.known();
         let names = known.names_at.get(&ip).into_iter().flatten();
         for name in names {
             if let Some(node) = view.nodes_at(name).next() {
                 let node = node.name.to_string();
                 return Err(FromNode::Registered { node });
             }
-        }
-        if known.by_the_operator.contains(&ip) {
-            let node = ip.to_string();
-            return Err(FromNode::Registered { node });
-        }
-        if known.shared.contains(&ip) {
-            return Ok(());
         }
         let now_there = known.tunnels.get(&ip).and_then(|nodes| nodes.first());
         let there = now_there.or_else(|| {

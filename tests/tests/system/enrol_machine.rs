@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use anteroom_tests::{Cmd, Finished, Proc, World, login};
+use anteroom_tests::{Cmd, Finished, NodeConfig, Proc, World, login};
 
 /// What a stock Debian has, without what needs a running system.
 const STOCK: &str = "Include /etc/ssh/sshd_config.d/*.conf\n\nKbdInteractiveAuthentication no\nUsePAM no\n\
@@ -398,6 +398,69 @@ fn a_machine_can_give_itself_no_address_of_the_proxy() {
     given.exits(0);
     let nodes = world.ctl(&["nodes", "ls", "--format", "json"]).json();
     assert_eq!(nodes[0]["addr"], format!("{}:2022", machine.address));
+}
+
+#[test]
+fn a_machine_that_comes_in_keeps_nobody_else_from_reviewing() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let mut world = World::builder()
+        .listen(machine.proxy)
+        .node(NodeConfig::new("n1").labels("env=staging"))
+        .user("alice", "requester")
+        .user("bob", "reviewer")
+        .start();
+    let mut ask = {
+        let mut number = 0;
+        move |world: &World| {
+            number += 1;
+            let (reason, alice) = (format!("--reason=r{number}"), world.person("alice"));
+            let words = ["request", "create", "--nowait", "--resource", "n1", &reason];
+            let created = alice.access(&words).run();
+            anteroom_tests::request_id(&(created.text() + &created.stderr))
+        }
+    };
+    // bob sits where the machine is, behind the same gateway.
+    let review = |world: &World, id: &str| {
+        let config = world.person("bob").config();
+        machine.gives(&format!(
+            "ssh -F {} access request review --deny {id}",
+            config.display()
+        ))
+    };
+    let first = line(&world, &[]);
+    for addr in ["192.0.2.7:22", "[2001:db8::7]:22"] {
+        let elsewhere = first.replace(" iot ", &format!(" iot --addr {addr} "));
+        let given = machine.gives(&elsewhere);
+        given.exits(1).says("not where this machine comes from");
+    }
+    review(&world, &ask(&world)).exits(0);
+    machine.gives(&first).exits(0);
+    let id = ask(&world);
+    review(&world, &id).exits(77).says("is a registered node");
+    // The operator's word about people counts for more than what machines say, and for those to come.
+    world.stop_proxy();
+    world.set_config(&format!("shared_addresses: [{}]", machine.address));
+    world.start_proxy();
+    review(&world, &id).exits(0);
+    world.ctl(&["nodes", "rm", "iot"]).exits(0);
+    let second = line(&world, &[]);
+    let port = second.replace(" iot ", " iot --port 2022 ");
+    for refused in [&second, &port] {
+        let given = machine.gives(refused);
+        given
+            .exits(1)
+            .says("people share with nodes")
+            .says("--tunnel");
+    }
+    machine
+        .gives(&second.replace(" iot ", " iot --tunnel "))
+        .exits(0);
+    world.ctl(&["nodes", "rm", "iot"]).exits(0);
+    let by_the_operator = format!("{}:22", machine.address);
+    let third = line(&world, &["--addr", &by_the_operator]);
+    machine.gives(&third).exits(0);
 }
 
 #[test]

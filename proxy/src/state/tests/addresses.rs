@@ -114,3 +114,17 @@ async fn a_review_from_where_the_operator_says_that_nodes_come_from_is_refused()
     world.state.addresses().name([]);
     assert!(!world.is_refused_from(HERE).await);
 }
+
+#[tokio::test]
+async fn what_people_share_by_the_operators_word_wins_over_nodes_but_not_over_his_word_on_nodes() {
+    let world = world().await;
+    world.by_name(HERE).await;
+    assert!(world.is_refused_from(HERE).await);
+    let here: IpAddr = HERE.parse().unwrap();
+    world.state.addresses().share([here]);
+    assert!(!world.is_refused_from(HERE).await);
+    world.by_name("198.51.100.10").await;
+    assert!(world.is_refused_from("198.51.100.10").await);
+    world.state.addresses().name([here]);
+    assert!(world.is_refused_from(HERE).await);
+}
