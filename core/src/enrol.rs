@@ -3,6 +3,7 @@
 //! [`admit`] is the one place where it is decided, on a view and a time that are handed in. It looks at the
 //! token first: who has none learns nothing about nodes, names and keys. What a token or an operator says
 //! wins over what the machine says, and a machine is only ever let in beside what is there, never in its place.
+//! A token is good for what its maker may register himself, at the moment of its use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,9 +11,12 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use crate::id::{KeyFingerprint, NodeId, NodeName};
+use crate::admin::{AdminObject, AdminVerb, allowed};
+use crate::id::{KeyFingerprint, NodeId, NodeName, UserName};
 use crate::node::{HostProof, Node, NodeAddr};
+use crate::request::Actor;
 use crate::token::{Token, TokenKind};
 use crate::view::View;
 
@@ -98,7 +102,8 @@ pub enum Admitted {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// There is no such token, or it is used up, over or for something else. Which, is not said.
+    /// There is no such token, or it is used up, over, for something else, or of somebody who is locked or gone.
+    /// Which, is not said.
     #[error(
         "the token is not valid: it is unknown, used, expired or for something else; ask an operator for a new one (`tokens add --type node`)"
     )]
@@ -127,6 +132,16 @@ pub enum Refused {
         "another node has the host key {0}; a host key is one machine's: make new ones here with `ssh-keygen -A`, or have an operator remove that node first"
     )]
     KeyTaken(KeyFingerprint),
+    /// A user has the host key as her own.
+    #[error(
+        "the key {0} is a user's, and no host key; give the ones that this machine's sshd uses"
+    )]
+    KeyOfUser(KeyFingerprint),
+    /// Whoever made the token may not register such a node himself.
+    #[error(
+        "by this token no node `{0}` with these labels comes in: whoever made it may not register one; ask another operator for a token"
+    )]
+    NotTheMakers(NodeName),
     /// The host key is locked.
     #[error("the host key {0} is locked; make a new one, or have an operator take the lock away")]
     KeyLocked(KeyFingerprint),
@@ -164,9 +179,7 @@ impl Refused {
 /// # Errors
 /// [`Refused`], each with what to do.
 pub fn admit(view: &View, asked: &Asked, now: OffsetDateTime) -> Result<Admitted, Refused> {
-    let token = view.token_by_secret(&asked.secret_sha256);
-    let live = |token: &&Arc<Token>| token.is_live(now) && token.kind == TokenKind::Node;
-    let token = token.filter(live).ok_or(Refused::Token)?;
+    let token = opened_by(view, &asked.secret_sha256, now).ok_or(Refused::Token)?;
     if let Some(node) = enrolled(view, token, asked) {
         return again(token, node, asked);
     }
@@ -184,6 +197,9 @@ pub fn admit(view: &View, asked: &Asked, now: OffsetDateTime) -> Result<Admitted
         if view.nodes_with_host_key(&key.openssh).next().is_some() {
             return Err(Refused::KeyTaken(key.fingerprint.clone()));
         }
+        if view.user_by_key(&key.fingerprint).is_some() {
+            return Err(Refused::KeyOfUser(key.fingerprint.clone()));
+        }
         if view.locks().on_key(&key.fingerprint, now).is_some() {
             return Err(Refused::KeyLocked(key.fingerprint.clone()));
         }
@@ -198,9 +214,73 @@ pub fn admit(view: &View, asked: &Asked, now: OffsetDateTime) -> Result<Admitted
         host_proof: HostProof::Pinned(keys.collect()),
         egress_addresses: Vec::new(),
     };
+    let by_the_token_alone = maker_may_register(view, token, &node);
     node.say_labels(asked.labels.clone());
+    // A rule that denies looks at what the machine says as well, and one that allows must not rest on it.
+    if !by_the_token_alone || !maker_may_register(view, token, &node) {
+        return Err(Refused::NotTheMakers(node.name));
+    }
     let token = Arc::clone(token);
     Ok(Admitted::New { node, token })
+}
+
+/// The token that a secret opens: its time is not over, and whoever made it is neither locked nor gone. What the
+/// local administrator made is nobody's who could be.
+#[must_use]
+pub fn opened_by<'v>(
+    view: &'v View,
+    secret_sha256: &str,
+    now: OffsetDateTime,
+) -> Option<&'v Arc<Token>> {
+    let token = view.token_by_secret(secret_sha256)?;
+    let live = token.is_live(now) && token.kind == TokenKind::Node;
+    let counts = match maker(token) {
+        Some(Maker::LocalAdministrator) => true,
+        Some(Maker::User(name)) => {
+            let user = view.user(&name);
+            user.is_some_and(|user| !view.is_locked_out(user))
+        }
+        None => false,
+    };
+    (live && counts).then_some(token)
+}
+
+enum Maker {
+    LocalAdministrator,
+    User(UserName),
+}
+
+fn maker(token: &Token) -> Option<Maker> {
+    if token.created_by == Actor::LocalAdministrator.to_string() {
+        return Some(Maker::LocalAdministrator);
+    }
+    UserName::parse(&token.created_by).ok().map(Maker::User)
+}
+
+fn maker_may_register(view: &View, token: &Token, node: &Node) -> bool {
+    match maker(token) {
+        Some(Maker::LocalAdministrator) => true,
+        Some(Maker::User(name)) => allowed(view, &name, AdminVerb::Create, AdminObject::Node(node)),
+        None => false,
+    }
+}
+
+/// A node as the token alone has it, for rules to judge when it is made: without the UUID that it will have, and
+/// called `node` where it will name itself.
+#[must_use]
+pub fn as_the_token_says(token: &Token) -> Option<Node> {
+    Some(Node {
+        id: NodeId::from_uuid(Uuid::nil()),
+        name: match &token.node {
+            Some(name) => name.clone(),
+            None => NodeName::parse("node").ok()?,
+        },
+        addr: token.addr.clone().unwrap_or(NodeAddr::Tunnel),
+        labels: token.labels.clone(),
+        said_labels: BTreeSet::new(),
+        host_proof: HostProof::Pinned(Vec::new()),
+        egress_addresses: Vec::new(),
+    })
 }
 
 fn name(token: &Token, asked: &Asked) -> Result<NodeName, Refused> {

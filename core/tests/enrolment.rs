@@ -11,8 +11,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use anteroom_core::documents::parse_role;
 use anteroom_core::enrol::{Admitted, Asked, HostKey, NotYours, Place, Refused, admit, is_nobodys};
-use anteroom_core::id::{ClusterName, KeyFingerprint, LockId, NodeId, NodeName, TokenId, UserName};
+use anteroom_core::id::{
+    ClusterName, KeyFingerprint, LockId, NodeId, NodeName, RoleName, TokenId, UserName,
+};
 use anteroom_core::lock::{Lock, LockTarget};
 use anteroom_core::node::{HostProof, Node, NodeAddr, SaidLabelError, said_labels};
 use anteroom_core::token::{Token, TokenKind};
@@ -39,7 +42,7 @@ fn token() -> Token {
         labels: labels(&[("env", "staging")]),
         uses: 1,
         created: datetime!(2026-11-20 11:30 UTC),
-        created_by: "erin".to_owned(),
+        created_by: "the local administrator".to_owned(),
         expires: datetime!(2026-11-20 12:30 UTC),
         secret_sha256: SECRET.to_owned(),
         uses_left: 1,
@@ -148,6 +151,74 @@ fn unknown_used_up_and_ended_tokens_are_refused_with_one_sentence() {
         assert_eq!(refused, Err(Refused::Token));
     }
     assert!(Refused::Token.is_of_the_token());
+}
+
+fn erin(locked: bool) -> User {
+    User {
+        roles: [RoleName::parse("narrow").unwrap()].into(),
+        locked: locked.then(|| "gone".to_owned()),
+        ..User::new(UserName::parse("erin").unwrap())
+    }
+}
+
+fn view_of_erin(token: &Token, rules: &str) -> View {
+    let role = format!(
+        "kind: role\nversion: v8\nmetadata: {{name: narrow}}\nspec: {{allow: {{rules: [{rules}]}}}}\n"
+    );
+    let role = parse_role(&role).unwrap();
+    view(Token {
+        created_by: "erin".to_owned(),
+        ..token.clone()
+    })
+    .with_role(role)
+    .with_user(erin(false))
+}
+
+#[test]
+fn a_token_is_worth_nothing_once_its_maker_is_locked_or_gone() {
+    let made = view_of_erin(&token(), "{resources: [node], verbs: [create]}");
+    assert!(admit(&made, &asked(), NOW).is_ok());
+    let came_in = after(&made, &asked());
+    for view in [&made, &came_in] {
+        let locked = view.clone().with_user(erin(true));
+        let gone = view.clone().without_user(&UserName::parse("erin").unwrap());
+        for view in [locked, gone] {
+            assert_eq!(admit(&view, &asked(), NOW), Err(Refused::Token));
+        }
+    }
+    // A name that is nobody's any more is no administrator's either.
+    let nobody = Token {
+        created_by: String::new(),
+        ..token()
+    };
+    assert_eq!(admit(&view(nobody), &asked(), NOW), Err(Refused::Token));
+}
+
+#[test]
+fn a_token_lets_nothing_in_that_its_maker_may_not_register() {
+    let staging = "{resources: [node], verbs: [create], where: 'resource.metadata.labels[\"env\"] == \"staging\"'}";
+    let not_admitted = |view: &View, asked: &Asked| {
+        let refused = admit(view, asked, NOW).unwrap_err();
+        assert!(matches!(refused, Refused::NotTheMakers(_)), "{refused}");
+    };
+    assert!(admit(&view_of_erin(&token(), staging), &asked(), NOW).is_ok());
+    not_admitted(
+        &view_of_erin(&token(), "{resources: [token], verbs: [create]}"),
+        &asked(),
+    );
+    // What the machine says of itself neither widens her rights nor gets round what they exclude.
+    let bare = Token {
+        labels: labels(&[]),
+        ..token()
+    };
+    let says = |value| Asked {
+        labels: labels(&[("env", value)]),
+        ..asked()
+    };
+    not_admitted(&view_of_erin(&bare, staging), &says("staging"));
+    let not_prod = "{resources: [node], verbs: [create], where: 'resource.metadata.labels[\"env\"] != \"prod\"'}";
+    assert!(admit(&view_of_erin(&bare, not_prod), &says("dev"), NOW).is_ok());
+    not_admitted(&view_of_erin(&bare, not_prod), &says("prod"));
 }
 
 #[test]

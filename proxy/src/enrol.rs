@@ -14,10 +14,11 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use anteroom_ca::host;
 use anteroom_ca::key::HostCa;
-use anteroom_core::enrol::{Asked, HostKey, Place as Where};
-use anteroom_core::id::NodeId;
+use anteroom_core::enrol::{Asked, HostKey, Place as Where, opened_by};
+use anteroom_core::id::{NodeId, NodeName};
 use anteroom_core::node::{Node, NodeAddr};
-use anteroom_core::token::{Token, TokenKind};
+use anteroom_core::token::Token;
+use anteroom_core::view::View;
 use anteroom_node::protocol::Joined;
 use base64ct::{Base64, Encoding};
 use rand::rngs::StdRng;
@@ -173,9 +174,7 @@ async fn let_in(proxy: &Proxy, from: SocketAddr, ask: Ask) -> Result<Enrolled, T
     // Who has no token has no name looked up: what is decided is decided below.
     let now = proxy.state.now();
     let view = proxy.state.view();
-    let token = view.token_by_secret(&secret_sha256);
-    let live = token.is_some_and(|token| token.is_live(now) && token.kind == TokenKind::Node);
-    let place = if live {
+    let place = if opened_by(&view, &secret_sha256, now).is_some() {
         let addresses = proxy.state.addresses();
         place::place(&proxy.commands.place, addresses, &ask.wish, from).await
     } else {
@@ -201,29 +200,43 @@ async fn certify(
     keys: &[HostKey],
 ) -> Result<Vec<(String, String)>, Turned> {
     let Enrolled { node, token, .. } = enrolled;
-    let names = admin::admitted_names(&proxy.commands.place.names, approved(token));
+    let view = proxy.state.view();
+    let names = admin::admitted_names(&proxy.commands.place.names, approved(&view, node, token));
     let mut certificates = Vec::with_capacity(keys.len());
     for key in keys {
         let subject = PublicKey::from_openssh(&key.openssh).map_err(|error| {
             Turned::new(Exit::Failed, format!("a host key can't be read: {error}"))
         })?;
-        let (id, names) = (node.id, names.clone());
+        let (id, carried) = (node.id, names.clone());
         let certify = move |terms, ca: &HostCa, rng: &mut StdRng| {
-            host::certify_node(&id, &names, &subject, terms, ca, rng)
+            host::certify_node(&id, &carried, &subject, terms, ca, rng)
         };
         let issued = proxy
             .state
-            .issue_enrolled_host(node.id, from, CERTIFICATE_LIFETIME, certify)
+            .issue_enrolled_host(
+                (node.id, &key.fingerprint),
+                from,
+                &names,
+                CERTIFICATE_LIFETIME,
+                certify,
+            )
             .await?;
         certificates.push((key.openssh.clone(), issued.to_openssh().to_owned()));
     }
     Ok(certificates)
 }
 
-fn approved(token: &Token) -> impl Iterator<Item = &str> {
-    let name = token.node.as_ref().map(|name| name.as_str());
-    name.into_iter()
-        .chain(token.addr.as_ref().and_then(NodeAddr::host))
+/// The names that the token has, but for those that are not the node's any more.
+fn approved<'a>(view: &View, node: &Node, token: &'a Token) -> impl Iterator<Item = &'a str> {
+    let name = token.node.as_ref().filter(|name| **name == node.name);
+    let host = token.addr.as_ref().filter(|addr| **addr == node.addr);
+    let host = host.and_then(NodeAddr::host).filter(|host| {
+        let name = NodeName::parse(host);
+        name.map_or(true, |name| {
+            view.nodes_named(&name).all(|other| other.id == node.id)
+        })
+    });
+    name.map(NodeName::as_str).into_iter().chain(host)
 }
 
 /// From where the proxy comes to the node: what the kernel would choose. Nothing is sent to find out.

@@ -104,6 +104,7 @@ struct Shared {
     learning: Mutex<Learning>,
     addresses: Arc<NodeAddresses>,
     presence: Presence,
+    handed_out: tokens::HandedOut,
     /// Told when nodes were registered or changed.
     nodes: tokio::sync::Notify,
     /// Whether the last commit failed.
@@ -237,6 +238,7 @@ impl State {
             learning: Mutex::default(),
             addresses: Arc::default(),
             presence,
+            handed_out: tokens::HandedOut::default(),
             nodes: tokio::sync::Notify::new(),
             failing: AtomicBool::new(false),
         });

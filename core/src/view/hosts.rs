@@ -79,6 +79,12 @@ impl View {
         self
     }
 
+    /// Those of a node that count, the ones that end last first.
+    #[must_use]
+    pub fn certified_hosts_of(&self, node: &NodeId) -> &[CertifiedHost] {
+        self.hosts.of(node)
+    }
+
     /// The keys that host certificates of the node certify.
     pub fn certified_keys_of(&self, node: &NodeId) -> impl Iterator<Item = &KeyFingerprint> {
         self.hosts.of(node).iter().map(|one| &one.key)

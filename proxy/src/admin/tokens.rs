@@ -75,13 +75,14 @@ struct NewTokenRow<'a> {
     agent_command: String,
 }
 
-pub(crate) const TOKEN_HEADER: [&str; 7] = [
+pub(crate) const TOKEN_HEADER: [&str; 8] = [
     "ID",
     "Type",
     "Node",
     "Address",
     "Labels",
     "Uses Left",
+    "Created By",
     "Expires",
 ];
 
@@ -92,6 +93,7 @@ pub(crate) fn token_cells(token: &Arc<Token>, cells: &mut Cells) {
     cells.push(&token.addr.as_ref().map(say::address).unwrap_or_default());
     cells.push_with(|text| say::write_labels(text, &token.labels));
     cells.push(&format!("{} of {}", token.uses_left, token.uses));
+    cells.push(&token.created_by);
     cells.push(&say::stamp(token.expires));
 }
 

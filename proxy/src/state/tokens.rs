@@ -1,12 +1,14 @@
 //! Tokens, and the machines that come in by them. Tokens are made and removed like everything that
 //! administrators keep; see [`super::objects`].
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_ca::Certificate;
+use anteroom_ca::names::AdmittedName;
 use anteroom_core::enrol::{self, Admitted, Asked, Refused};
-use anteroom_core::id::NodeId;
+use anteroom_core::id::{KeyFingerprint, NodeId};
 use anteroom_core::node::Node;
 use anteroom_core::token::{LONGEST_LIFE, MOST_TOKENS, Token};
 use thiserror::Error;
@@ -16,6 +18,7 @@ use super::certificates::{CertifyHost, issue_host};
 use super::draft::Draft;
 use super::{By, IssueError, State, rfc3339};
 use crate::audit::{Entry, Event, PROXY};
+use crate::authority::Authorities;
 use crate::store::StoreError;
 
 /// Why a token was not made.
@@ -130,12 +133,98 @@ impl State {
     }
 }
 
+/// The certificates that machines got by their tokens since the start, so that who gives the line again, for which
+/// the token and public keys do, gets the same ones. At most [`MOST_HANDED_OUT`].
+#[derive(Debug, Default)]
+pub(super) struct HandedOut(Mutex<HashMap<(NodeId, KeyFingerprint), Handed>>);
+
+#[derive(Debug)]
+struct Handed {
+    certificate: Certificate,
+    names: Vec<AdmittedName>,
+    authorities: Arc<Authorities>,
+}
+
+/// A large fleet from one image, with a key of each type. Beyond that the ones that end first are made anew.
+const MOST_HANDED_OUT: usize = 32_768;
+
+impl HandedOut {
+    fn find(
+        &self,
+        key: &(NodeId, KeyFingerprint),
+        is_good: impl Fn(&Handed) -> bool,
+    ) -> Option<Certificate> {
+        let handed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = handed.get(key).filter(|handed| is_good(handed));
+        found.map(|handed| handed.certificate.clone())
+    }
+
+    fn keep(&self, key: (NodeId, KeyFingerprint), new: Handed) {
+        let mut handed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if handed.len() >= MOST_HANDED_OUT && !handed.contains_key(&key) {
+            let first = handed.iter();
+            let first = first.min_by_key(|(_, one)| one.certificate.valid_before());
+            if let Some(first) = first.map(|(key, _)| key.clone()) {
+                handed.remove(&first);
+            }
+        }
+        handed.insert(key, new);
+    }
+}
+
 impl State {
-    /// Issues the host certificate of a node that has just come in. Otherwise as [`State::issue_host`].
+    /// The host certificate of a node that came in by a token: the one that it got before while that does, with the
+    /// same names and two thirds of its time left, or else a new one. Otherwise as [`State::issue_host`].
     ///
     /// # Errors
     /// [`IssueError`].
     pub async fn issue_enrolled_host<F>(
+        &self,
+        (node, key): (NodeId, &KeyFingerprint),
+        from: SocketAddr,
+        names: &[AdmittedName],
+        lifetime: Duration,
+        certify: F,
+    ) -> Result<Certificate, IssueError>
+    where
+        F: CertifyHost,
+    {
+        let (view, now) = (self.view(), self.now());
+        let (authorities, key) = (self.authorities(), (node, key.clone()));
+        let locks = view.locks();
+        let is_good = |handed: &Handed| {
+            let (serial, ends) = (
+                handed.certificate.serial().get(),
+                handed.certificate.valid_before(),
+            );
+            let certified = view.certified_hosts_of(&node).iter();
+            let locked =
+                locks.on_key(&key.1, now).is_some() || locks.on_serial(serial, now).is_some();
+            let signs = |now: &Arc<Authorities>| Arc::ptr_eq(now, &handed.authorities);
+            !locked
+                && handed.names == names
+                && authorities.as_ref().is_some_and(signs)
+                && certified.into_iter().any(|one| one.serial == serial)
+                && (ends - now) * 3 > lifetime * 2
+        };
+        if let Some(certificate) = self.shared.handed_out.find(&key, is_good) {
+            return Ok(certificate);
+        }
+        let certificate = self
+            .issue_new_to_enrolled(node, from, lifetime, certify)
+            .await?;
+        if let Some(authorities) = authorities {
+            let new = Handed {
+                certificate: certificate.clone(),
+                names: names.to_vec(),
+                authorities,
+            };
+            self.shared.handed_out.keep(key, new);
+        }
+        Ok(certificate)
+    }
+
+    async fn issue_new_to_enrolled<F>(
         &self,
         node: NodeId,
         from: SocketAddr,

@@ -189,6 +189,10 @@ pub struct Issuance {
     pub identity: Option<IdentityIssuance>,
 }
 
+/// Why host certificates count no more of a node that has another name now. What they say it is called is not
+/// certified again.
+pub const RENAMED: &str = "the node was renamed";
+
 /// Which host certificates of a node count no more, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRevocation {

@@ -33,7 +33,7 @@ use time::OffsetDateTime;
 
 pub use authorities::Learnt;
 pub use change::{
-    Change, HostRevocation, IdentityIssuance, Issuance, Kind, SessionEnd, SessionStart,
+    Change, HostRevocation, IdentityIssuance, Issuance, Kind, RENAMED, SessionEnd, SessionStart,
 };
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};

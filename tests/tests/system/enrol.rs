@@ -109,8 +109,20 @@ fn a_machine_with_a_token_gets_a_script_once_and_again_and_any_other_not_a_byte(
     let uuid = made["id"].as_str().unwrap();
     assert!(script.contains(uuid), "{script}");
 
+    let issued = world.events("cert.create").len();
+    let certificates = |text: &str| {
+        let words = text.split_whitespace();
+        let mut found: Vec<_> = words.filter(|word| word.starts_with("AAAA")).collect();
+        found.sort_unstable();
+        found.join(" ")
+    };
     let again = enrol(&world, &token.secret, &ours, &said);
     again.exits(0);
+    for _ in 0..5 {
+        let again = enrol(&world, &token.secret, &ours, &said);
+        assert_eq!(certificates(&again.text()), certificates(&script));
+    }
+    assert_eq!(world.events("cert.create").len(), issued, "the same ones");
     assert_eq!(node(&world, "iot").unwrap()["id"], uuid);
     refused(
         &enrol(&world, &token.secret, &theirs, &["iot"]),
@@ -428,6 +440,57 @@ fn of_many_machines_at_once_one_comes_in_by_a_token_of_one_use() {
     assert_eq!(came_in, 1, "{codes:?}");
     let nodes = world.ctl(&["nodes", "ls", "--format", "json"]).json();
     assert_eq!(nodes.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_renamed_node_gets_no_certificate_for_a_name_that_is_not_its_own() {
+    let world = World::bare("");
+    let join = |called: &str, keys: &str| {
+        let token = token(&world, &["--name", called, "--addr", "tunnel"]).secret;
+        let again = move |world: &World| {
+            let joined = enrol(world, &token, keys, &["join"]);
+            joined.exits(0);
+            joined.json()["host_certificate"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        again
+    };
+    let names = |certificate: &str| {
+        let file = world.path("shown-cert.pub");
+        fs::write(&file, certificate).unwrap();
+        let shown = Cmd::new("ssh-keygen").arg("-L").arg("-f").arg(&file).run();
+        let shown = shown.text();
+        let (_, rest) = shown.split_once("Principals:").unwrap();
+        let (names, _) = rest.split_once("Critical").unwrap();
+        names
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let keys = [
+        key(&world, "first", KeyType::Ed25519),
+        key(&world, "second", KeyType::Ed25519),
+    ];
+    let first = join("iot", &keys[0]);
+    let before = first(&world);
+    assert!(names(&before).contains(&"iot".to_owned()));
+    let renamed = world.ctl(&["nodes", "update", "iot", "--name", "old"]);
+    renamed.exits(0).says("count no more");
+    let revoked = world.events("node.update").into_iter();
+    let mut reasons = revoked.filter_map(|entry| entry["reason"].as_str().map(str::to_owned));
+    assert!(
+        reasons.any(|why| why.contains("host certificates revoked") && why.contains("renamed"))
+    );
+    let second = join("iot", &keys[1]);
+    assert!(names(&second(&world)).contains(&"iot".to_owned()));
+    let after = first(&world);
+    let uuid = node(&world, "old").unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(names(&after), [uuid]);
 }
 
 #[test]

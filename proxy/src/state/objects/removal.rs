@@ -40,6 +40,7 @@ pub(super) fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), Re
             end_allowances_of(draft, by, name);
             let revoked = revoke_certificates_of(draft, name, |_| false, "the user was removed");
             draft.log(and_reason(by.entry(Event::UserDelete).name(name), revoked));
+            remove_tokens_of(draft, by, name);
             draft.remove_user(name);
         }
         ObjectId::Node(node) => {
@@ -86,6 +87,20 @@ pub(super) fn remove(draft: &mut Draft, by: &By, id: &ObjectId) -> Result<(), Re
         }
     }
     Ok(())
+}
+
+/// Who is created under the same name later has made none of them.
+fn remove_tokens_of(draft: &mut Draft, by: &By, user: &UserName) {
+    let tokens = draft.view().tokens();
+    let made: Vec<_> = tokens
+        .filter(|token| token.created_by == user.as_str())
+        .cloned()
+        .collect();
+    for token in made {
+        let entry = about_token(by.entry(Event::TokenDelete), &token);
+        draft.log(entry.reason("the user who made it was removed"));
+        draft.remove_token(&token.id);
+    }
 }
 
 fn end_requests_of(draft: &mut Draft, by: &By, user: &UserName) {

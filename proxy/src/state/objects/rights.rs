@@ -1,6 +1,7 @@
 //! Who may do what with an object, judged in the transaction that does it, on the roles that are stored then.
 
 use anteroom_core::admin::{AdminObject, AdminResource, AdminVerb, Rights};
+use anteroom_core::enrol::as_the_token_says;
 use anteroom_core::policy;
 use anteroom_core::request::Actor;
 use anteroom_core::view::View;
@@ -18,7 +19,14 @@ pub(super) fn may_put(view: &View, by: &By, object: &Object) -> Result<(), NotAl
     } else {
         AdminVerb::Create
     };
-    judge(view, by, verb, id.resource(), Some(object.to_judge()))
+    judge(view, by, verb, id.resource(), Some(object.to_judge()))?;
+    // Who makes a token registers what comes in by it. Judged again when it does.
+    if let Object::Token(token) = object {
+        let node = as_the_token_says(token);
+        let node = node.as_ref().map(AdminObject::Node);
+        return judge(view, by, AdminVerb::Create, AdminResource::Node, node);
+    }
+    Ok(())
 }
 
 /// Whether the administrator's stored roles allow it, at this moment. Of what is not there, only

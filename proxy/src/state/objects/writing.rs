@@ -15,7 +15,7 @@ use crate::state::identities::revoke_certificates_of;
 use crate::state::locks::{about_lock, put_lock};
 use crate::state::monitoring::put_rule;
 use crate::state::tokens::{about_token, put_token};
-use crate::store::HostRevocation;
+use crate::store::{HostRevocation, RENAMED};
 
 /// Whether the object is there, and nothing about it differs, so that it is left alone: a node whether or not it
 /// may be replaced, so that its document can be applied again; anything else where it may. A lock and a token
@@ -64,7 +64,7 @@ pub(super) fn put(
         let user = name.clone();
         return Err(PutError::ReservedName { user, why });
     }
-    let warnings = match &object {
+    let mut warnings = match &object {
         Object::Node(node) => twins(draft.view(), node),
         Object::Lock(lock) => {
             let stored = put_lock(draft, by, lock)?;
@@ -116,6 +116,7 @@ pub(super) fn put(
     draft.log(entry);
     if let Object::Node(node) = &object {
         revoke_what_is_not_pinned(draft, by, node);
+        warnings.extend(revoke_the_old_name(draft, by, node));
     }
     match object {
         Object::Role(role) => draft.put_role(role),
@@ -155,6 +156,30 @@ fn revoke_what_is_not_pinned(draft: &mut Draft, by: &By, node: &Node) {
     };
     let entry = by.entry(Event::NodeUpdate).name(&node.name);
     draft.revoke_hosts(which, entry.node(&node.name).node_id(node.id));
+}
+
+/// A name that a node has no more may be another's soon, and a certificate with it would be that node's proof. Which
+/// of its certificates carry the name is not in the view, and hardly any does not. Says so where there were any.
+fn revoke_the_old_name(draft: &mut Draft, by: &By, node: &Node) -> Option<String> {
+    let before = draft.view().node(&node.id)?;
+    if before.name == node.name {
+        return None;
+    }
+    let had = draft.view().certified_keys_of(&node.id).next().is_some();
+    let which = HostRevocation {
+        node: node.id,
+        but_for: Vec::new(),
+        key_type: None,
+        why: RENAMED.to_owned(),
+    };
+    let entry = by.entry(Event::NodeUpdate).name(&node.name);
+    draft.revoke_hosts(which, entry.node(&node.name).node_id(node.id));
+    had.then(|| {
+        format!(
+            "the host certificates of `{}` count no more, since it had another name; make new ones with `nodes host-cert`",
+            node.name
+        )
+    })
 }
 
 /// By what the node was known and is known now, where that changes.

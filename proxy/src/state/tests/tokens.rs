@@ -274,3 +274,18 @@ async fn the_log_tells_who_came_in_by_what_and_never_the_secret() {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
 }
+
+#[tokio::test]
+async fn who_is_removed_takes_her_tokens_with_her_and_her_namesake_has_none() {
+    let world = world().await;
+    let secret = Secret::shown("a secret");
+    let made = vec![Object::Token(token("t1", &secret, 9))];
+    let by = By::user(me("carol"), None);
+    world.state.put(&by, made, Existing::Refuse).await.unwrap();
+    let (first, again) = (asked("m1", &secret), asked("m2", &secret));
+    world.state.enrol(first, from()).await.unwrap();
+    let ids = vec![ObjectId::User(name("carol"))];
+    world.state.remove(&admin(), ids).await.unwrap();
+    assert_eq!(world.state.view().tokens().count(), 0);
+    assert!(is_refused(&world.state.enrol(again, from()).await));
+}

@@ -122,16 +122,23 @@ impl Reader {
         rows.iter().map(host_certificate).collect()
     }
 
-    /// The principals of the last host certificate that was issued for a node; none where there is none.
+    /// The principals of the last host certificate that was issued for a node under the name that it has; none where
+    /// there is none. What is another node's name by now is not among them.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn certified_names_of(&self, node: NodeId) -> Result<Vec<String>, StoreError> {
         let last: Option<String> = sqlx::query_scalar(
-            "SELECT principals FROM issuances JOIN host_certificates USING (serial) \
-             WHERE host_certificates.node_id = $1 ORDER BY audit_seq DESC LIMIT 1",
+            "SELECT (SELECT json_group_array(value) FROM json_each(principals) \
+                WHERE value NOT IN (SELECT name FROM nodes WHERE id <> $1)) \
+             FROM issuances JOIN host_certificates USING (serial) \
+             WHERE host_certificates.node_id = $1 AND issued >= coalesce((SELECT max(revoked) \
+                FROM host_certificates WHERE node_id = $1 AND why = $2), 0) \
+               AND coalesce(why, '') <> $2 \
+             ORDER BY audit_seq DESC LIMIT 1",
         )
         .bind(node.to_string())
+        .bind(crate::store::RENAMED)
         .fetch_optional(&self.finder)
         .await?;
         let unreadable = |error: serde_json::Error| StoreError::Unreadable {
