@@ -25,6 +25,7 @@ mod order;
 mod processes;
 mod session;
 mod sftp;
+mod signals;
 mod statements;
 mod terminal;
 

@@ -15,22 +15,19 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Change, LIMIT, Node, Said, Which, fed, is_possible, on_terminal, shared};
+use support::{
+    Change, LIMIT, Node, Said, Which, background, fed, is_possible, on_terminal, shared, stdout_of,
+    wait_until,
+};
 
 const AGENT: Which = Which::Agent;
 
 fn ssh(login: &str, arguments: &[&str]) -> Said {
     fed(shared().ssh(AGENT, login).args(arguments), b"")
-}
-
-#[track_caller]
-fn stdout_of(said: Said) -> String {
-    assert_eq!(said.status, Some(0), "{said:?}");
-    said.stdout
 }
 
 /// A folder that `dev` may write to, and three files of awkward sizes in it.
@@ -50,14 +47,6 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 fn same(one: &Path, other: &Path) {
     let said = fed(Command::new("diff").arg("-r").args([one, other]), b"");
     assert_eq!(said.status, Some(0), "{said:?}");
-}
-
-fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is() {
-        assert!(start.elapsed() < LIMIT, "not within a minute: {what}");
-        thread::sleep(Duration::from_millis(30));
-    }
 }
 
 /// The `sleep` with this number of seconds, if it lives.
@@ -199,24 +188,6 @@ fn the_agents_own_sftp_does_what_openssh_s_does() {
     let copied = fed(&mut scp, b"");
     assert_eq!(copied.status, Some(0), "{copied:?}");
     same(many.path(), &back.path().join("b"));
-}
-
-/// Starts `ssh` that stays until it is dropped.
-struct Background(Child);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn background(command: &mut Command) -> Background {
-    let child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Background(child.spawn().unwrap())
 }
 
 /// `ssh` itself, without `timeout` around it: a signal reaches it.
@@ -608,8 +579,7 @@ fn what_is_revoked_while_the_agent_runs_is_refused_from_then_on() {
 
 #[test]
 fn ansible_reaches_the_node() {
-    let there = Command::new("ansible").arg("--version").output();
-    if !is_possible() || !there.is_ok_and(|there| there.status.success()) {
+    if !is_possible() || !support::has_ansible() {
         return;
     }
     let certificate = shared().certificate("dev", &Change::default());
@@ -689,10 +659,7 @@ asyncio.run(main())
 
 #[test]
 fn another_client_sends_signals_and_hears_which_one_ended_a_program() {
-    let there = Command::new("/usr/bin/python3")
-        .args(["-c", "import asyncssh"])
-        .output();
-    if !is_possible() || !there.is_ok_and(|there| there.status.success()) {
+    if !is_possible() || !support::has_asyncssh() {
         return;
     }
     let node = shared();
@@ -752,10 +719,7 @@ asyncio.run(main())
 
 #[test]
 fn a_signal_reaches_what_is_the_users_and_not_what_runs_as_root_in_his_session() {
-    let there = Command::new("/usr/bin/python3")
-        .args(["-c", "import asyncssh"])
-        .output();
-    if !is_possible() || !there.is_ok_and(|there| there.status.success()) {
+    if !is_possible() || !support::has_asyncssh() {
         return;
     }
     let node = shared();

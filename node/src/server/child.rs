@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, pidfd_open, waitid,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
@@ -93,6 +95,11 @@ impl Process {
     /// The number of the process, its group and its session.
     pub(super) fn number(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
+    }
+
+    /// Ends it, for whatever it is. To be used before it has been waited for: so its number is its own.
+    pub(super) fn kill(&self) {
+        let _ = kill_process(self.pid, Signal::KILL);
     }
 
     /// How it ended, once it has. It stays to be waited for. Cancel-safe.

@@ -4,7 +4,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -40,8 +40,10 @@ pub fn helper_main() -> ExitCode {
 }
 
 fn run() -> io::Result<ExitCode> {
-    // Whatever the agent's own parent left open is not for the user.
-    close_fds::set_fds_cloexec(3, &[]);
+    close_rest()?;
+    // Nobody of the same user reads or changes this process: it may be one that serves files, for a user who may do
+    // nothing else. The user's own program is as usual again.
+    nix::sys::prctl::set_dumpable(false)?;
     // By a handle of its own: standard input's buffer would swallow what is for the program.
     let order = Order::read(File::from(io::stdin().as_fd().try_clone_to_owned()?))?;
     if let Program::Signal { group, number } = order.program {
@@ -75,6 +77,24 @@ fn run() -> io::Result<ExitCode> {
         );
     }
     Ok(become_program(&order))
+}
+
+/// Closes whatever the agent's own parent left open, from the first descriptor behind the standard ones: it is not for
+/// the user. That each would be closed when his program is run is not enough: the SFTP server is no other
+/// program, and would show them in `/proc/self/fd`.
+///
+/// Nothing in this process has opened any yet.
+fn close_rest() -> io::Result<()> {
+    let folder = fs::read_dir("/proc/self/fd")?;
+    let open: Vec<RawFd> = folder
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in open {
+        // The one that the folder was read by is closed already.
+        let _ = unistd::close(descriptor);
+    }
+    Ok(())
 }
 
 /// Sends a signal as the user, who reaches what is his and nothing else: what runs as root in his session, by

@@ -4,8 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 /// From the signal that asks to the one that does not.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -16,13 +16,13 @@ const LOOKING: Duration = Duration::from_millis(500);
 /// Tells what is left of a session that it is over. Who ignores the signal, as `nohup` has programs do, goes
 /// on. The session's first process must not have been waited for: so its number is its own.
 pub(super) async fn hang_up(session: i32) {
-    blocking(move || signal(session, &[Signal::SIGHUP, Signal::SIGCONT])).await;
+    blocking(move || signal(session, &[Signal::HUP, Signal::CONT])).await;
 }
 
 /// Ends a session that was cut: the signal, and for those who are there some seconds later the one that cannot
 /// be ignored. As [`hang_up`], before its first process is waited for.
 pub(super) async fn end(session: i32) {
-    let all = blocking(move || signal(session, &[Signal::SIGHUP, Signal::SIGCONT]));
+    let all = blocking(move || signal(session, &[Signal::HUP, Signal::CONT]));
     if all.await.unwrap_or_default() > 0 {
         let start = tokio::time::Instant::now();
         // Whoever listens is gone at once, and the five seconds are not waited for.
@@ -36,7 +36,7 @@ pub(super) async fn end(session: i32) {
                 return;
             }
         }
-        blocking(move || signal(session, &[Signal::SIGKILL])).await;
+        blocking(move || signal(session, &[Signal::KILL])).await;
     }
 }
 
@@ -48,12 +48,36 @@ async fn blocking<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static
 fn signal(session: i32, signals: &[Signal]) -> usize {
     let all = of(session);
     for pid in &all {
-        for signal in signals {
-            // It is gone, or is not ours to signal: nothing is to be done about either.
-            let _ = kill(Pid::from_raw(*pid), *signal);
-        }
+        tell(*pid, session, signals);
     }
     all.len()
+}
+
+/// Signals a process if it is one of the session's. It was when all were looked through; meanwhile it may have ended,
+/// and its number be another's, which whoever starts processes fast enough can bring about. So it is held by a
+/// descriptor, and looked at once more: either what has the number now is what is held, or what is held is gone and
+/// nobody is signalled.
+fn tell(pid: i32, session: i32, signals: &[Signal]) {
+    let Some(number) = Pid::from_raw(pid) else {
+        return;
+    };
+    let held = match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(held) => Some(held),
+        Err(Errno::SRCH) => return,
+        // A kernel that has no such descriptors (Linux before 5.3), for one: then by its number, as soon as it was
+        // looked at. That a session's processes stay would be worse.
+        Err(_) => None,
+    };
+    if !is_of(pid, session) {
+        return;
+    }
+    for signal in signals {
+        // It is gone, or is not ours to signal: nothing is to be done about either.
+        let _ = match &held {
+            Some(held) => pidfd_send_signal(held, *signal),
+            None => kill_process(number, *signal),
+        };
+    }
 }
 
 /// The processes of a session that live, by /proc (proc_pid_stat(5)).
@@ -65,10 +89,14 @@ fn of(session: i32) -> Vec<i32> {
         .filter_map(|entry| {
             let name = entry.ok()?.file_name();
             let pid: i32 = name.to_str()?.parse().ok()?;
-            let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-            (session_of(&stat)? == session).then_some(pid)
+            is_of(pid, session).then_some(pid)
         })
         .collect()
+}
+
+fn is_of(pid: i32, session: i32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    session_of(&stat) == Some(session)
 }
 
 /// The third field is the state and the sixth the session; none of one that has ended. The second is a name in
@@ -101,5 +129,22 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(of(mine).contains(&me));
         assert!(!of(-1).contains(&me));
+    }
+
+    #[test]
+    fn a_process_that_is_in_another_session_by_now_is_not_signalled() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let mine = nix::unistd::getsid(None).unwrap().as_raw();
+        tell(pid, mine + 1, &[Signal::KILL]);
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(child.try_wait().unwrap().is_none());
+        tell(pid, mine, &[Signal::KILL]);
+        assert!(!child.wait().unwrap().success());
+        // Nobody's any more.
+        tell(pid, mine, &[Signal::KILL]);
     }
 }

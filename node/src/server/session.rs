@@ -22,6 +22,7 @@ use super::environment::{self, Circumstances};
 use super::front::{Login, shown};
 use super::order::{Greeting, Order, Program};
 use super::processes;
+use super::signals::Signals;
 use super::terminal::Terminal;
 
 /// Bytes that are read from a program at once.
@@ -359,7 +360,8 @@ impl Running {
         }
     }
 
-    /// Moves bytes both ways until the program has ended and its last byte is sent, or the client is gone.
+    /// Moves bytes both ways until the program has ended and its last byte is sent, or the client is gone. By then
+    /// nobody signals the program any more.
     async fn pump(
         &mut self,
         login: &Arc<Login>,
@@ -367,32 +369,54 @@ impl Running {
         outbox: &Outbox,
         signals: bool,
     ) -> Ended {
-        let process = &self.process;
+        let streams = std::mem::replace(&mut self.streams, Streams::Taken);
         let closing = login.server.closing();
-        let target = signals.then(|| (Arc::clone(login), process.number()));
-        match std::mem::replace(&mut self.streams, Streams::Taken) {
-            Streams::Pipes {
-                stdin,
-                stdout,
-                stderr,
-            } => {
-                let output = async {
-                    let out = copy(stdout, |bytes| outbox.data(bytes));
-                    let err = copy(stderr, |bytes| outbox.stderr(bytes));
-                    let (out, err) = tokio::join!(out, err);
-                    out.and(err)
-                };
-                let input = feed(inbox, Sink::Pipe(stdin), target);
-                finish(process, outbox, closing, output, input).await
-            }
-            Streams::Terminal(terminal) => {
-                let terminal = Arc::new(terminal);
-                let output = copy_terminal(&terminal, outbox);
-                let input = feed(inbox, Sink::Terminal(Arc::clone(&terminal)), target);
-                finish(process, outbox, closing, output, input).await
-            }
-            Streams::Taken => Ended::Cut,
+        let Running { process, .. } = self;
+        if !signals {
+            return exchange(process, streams, inbox, outbox, closing, None).await;
         }
+        let signals = Signals::default();
+        let exchanging = async {
+            let ended = exchange(process, streams, inbox, outbox, closing, Some(&signals)).await;
+            signals.close();
+            ended
+        };
+        let delivering = signals.deliver(login, process.number());
+        tokio::join!(exchanging, delivering).0
+    }
+}
+
+/// Moves bytes both ways.
+async fn exchange(
+    process: &Process,
+    streams: Streams,
+    inbox: Inbox,
+    outbox: &Outbox,
+    closing: impl Future<Output = ()>,
+    signals: Option<&Signals>,
+) -> Ended {
+    match streams {
+        Streams::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => {
+            let output = async {
+                let out = copy(stdout, |bytes| outbox.data(bytes));
+                let err = copy(stderr, |bytes| outbox.stderr(bytes));
+                let (out, err) = tokio::join!(out, err);
+                out.and(err)
+            };
+            let input = feed(inbox, Sink::Pipe(stdin), signals);
+            finish(process, outbox, closing, output, input).await
+        }
+        Streams::Terminal(terminal) => {
+            let terminal = Arc::new(terminal);
+            let output = copy_terminal(&terminal, outbox);
+            let input = feed(inbox, Sink::Terminal(Arc::clone(&terminal)), signals);
+            finish(process, outbox, closing, output, input).await
+        }
+        Streams::Taken => Ended::Cut,
     }
 }
 
@@ -480,7 +504,7 @@ impl Sink {
 }
 
 /// Hands on what the client sends, until its channel is closed.
-async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<(Arc<Login>, i32)>) {
+async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<&Signals>) {
     let mut waiting: VecDeque<Bytes> = VecDeque::new();
     let mut size = 0;
     let mut ended = false;
@@ -518,7 +542,7 @@ async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<(Arc<Login>, i32
                 }
             }
             Some(Event::Eof) => ended = true,
-            Some(Event::Request(request)) => obey(request, &sink, signals.as_ref()),
+            Some(Event::Request(request)) => obey(request, &sink, signals),
             None | Some(Event::Close) => return,
             Some(
                 Event::Stderr(_)
@@ -532,7 +556,7 @@ async fn feed(mut inbox: Inbox, mut sink: Sink, signals: Option<(Arc<Login>, i32
 }
 
 /// What may be asked of a program that runs.
-fn obey(request: ChannelRequest, sink: &Sink, signals: Option<&(Arc<Login>, i32)>) {
+fn obey(request: ChannelRequest, sink: &Sink, signals: Option<&Signals>) {
     match request {
         ChannelRequest::WindowChange(size) => {
             if let Sink::Terminal(terminal) = sink {
@@ -540,8 +564,8 @@ fn obey(request: ChannelRequest, sink: &Sink, signals: Option<&(Arc<Login>, i32)
             }
         }
         ChannelRequest::Signal(signal) => {
-            if let Some(((login, group), number)) = signals.zip(number(&signal)) {
-                tokio::spawn(send(Arc::clone(login), *group, number));
+            if let Some(signals) = signals {
+                signals.take(&signal);
             }
         }
         ChannelRequest::Pty(_)
@@ -552,50 +576,6 @@ fn obey(request: ChannelRequest, sink: &Sink, signals: Option<&(Arc<Login>, i32)
         | ChannelRequest::AgentForward
         | ChannelRequest::X11(_) => {}
     }
-}
-
-/// Has a signal sent to a program's group, as sshd does: with the user's rights. The group is that of a process
-/// that has not been waited for, as long as anybody reads the channel's requests.
-async fn send(login: Arc<Login>, group: i32, number: Number) {
-    let number = number as i32;
-    let sent = async {
-        let order = Order {
-            login: login.account.name.clone(),
-            uid: login.account.uid.as_raw(),
-            gid: login.account.gid.as_raw(),
-            home: login.account.home.clone(),
-            shell: login.account.shell.clone(),
-            program: Program::Signal { group, number },
-            environment: Vec::new(),
-            terminal: false,
-            greeting: None,
-        };
-        let (process, mut pipes) = Process::spawn(&login, None)?;
-        pipes.stdin.write_all(&order.to_bytes()?).await?;
-        process.ended().await
-    };
-    match sent.await {
-        Ok(Outcome::Code(0)) => {}
-        Ok(outcome) => info!(
-            connection = login.number,
-            "a signal was not sent: {outcome}"
-        ),
-        Err(error) => warn!(connection = login.number, "a signal was not sent: {error}"),
-    }
-}
-
-/// The signals that sshd delivers (RFC 4254 section 6.9).
-fn number(signal: &Signal) -> Option<Number> {
-    Some(match signal.name() {
-        "HUP" => Number::SIGHUP,
-        "INT" => Number::SIGINT,
-        "KILL" => Number::SIGKILL,
-        "QUIT" => Number::SIGQUIT,
-        "TERM" => Number::SIGTERM,
-        "USR1" => Number::SIGUSR1,
-        "USR2" => Number::SIGUSR2,
-        _ => return None,
-    })
 }
 
 /// Tells the client how the program ended.

@@ -68,10 +68,73 @@ impl Drop for Node {
 /// Whether this can be tested here: accounts and users need root.
 pub fn is_possible() -> bool {
     let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: switching users and a namespace of one's own need root");
+    root || skipped("switching users and a namespace of one's own need root")
+}
+
+/// Whether a client can be a script for asyncssh.
+pub fn has_asyncssh() -> bool {
+    let there = Command::new("/usr/bin/python3")
+        .args(["-W", "ignore", "-c", "import asyncssh"])
+        .output();
+    there.is_ok_and(|there| there.status.success())
+        || skipped("there is no asyncssh: apt-get install python3-asyncssh")
+}
+
+/// Whether Ansible is there.
+pub fn has_ansible() -> bool {
+    let there = Command::new("ansible").arg("--version").output();
+    there.is_ok_and(|there| there.status.success())
+        || skipped("there is no Ansible: apt-get install ansible-core")
+}
+
+/// Says that a test is skipped, and why; `false`. Where `ANTEROOM_MUST` is set, as in `.ci/run`, that fails: what
+/// isn't run isn't shown.
+#[track_caller]
+fn skipped(why: &str) -> bool {
+    assert!(
+        std::env::var_os("ANTEROOM_MUST").is_none(),
+        "this test must not be skipped here: {why}"
+    );
+    // Not by a macro: what those write is kept back when a test passes.
+    let test = std::thread::current();
+    let test = test.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "{test} is skipped: {why}");
+    false
+}
+
+/// Waits for what comes by itself.
+pub fn wait_until(what: &str, mut is: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is() {
+        assert!(start.elapsed() < LIMIT, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(30));
     }
-    root
+}
+
+/// What a client said that went well.
+#[track_caller]
+pub fn stdout_of(said: Said) -> String {
+    assert_eq!(said.status, Some(0), "{said:?}");
+    said.stdout
+}
+
+/// A program that stays until this is dropped.
+pub struct Background(pub Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a program that stays.
+pub fn background(command: &mut Command) -> Background {
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Background(child.spawn().unwrap())
 }
 
 /// The one node of a test program, for tests that leave it as it is.
@@ -149,21 +212,38 @@ impl Node {
 
     /// Asks the agent to end; its number is that in its own namespace.
     pub fn stop_agent(&self) {
-        let pid = self.servers.id().to_string();
         let script = "kill -TERM $(cat \"$0\")";
         let mut kill = Command::new("nsenter");
-        // The namespaces are those of the child of `unshare`.
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         kill.args([
             "--mount",
             "--pid",
             "--target",
-            children.trim(),
+            &self.first(),
             "sh",
             "-c",
             script,
         ]);
         done(kill.arg(self.path("agent.pid")));
+    }
+
+    /// The first process of the node: its namespaces are the node's.
+    fn first(&self) -> String {
+        let pid = self.servers.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.trim().to_owned()
+    }
+
+    /// The node's processes that were started to become a user, and are no program of his.
+    pub fn helpers(&self) -> Vec<PathBuf> {
+        let space = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+        let own = space(&Path::new("/proc").join(self.first()));
+        assert!(own.is_some());
+        let is_helper = |process: &PathBuf| {
+            let line = fs::read(process.join("cmdline")).unwrap_or_default();
+            line == b"/proc/self/exe\0helper\0" && space(process) == own
+        };
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.map(|entry| entry.path()).filter(is_helper).collect()
     }
 
     pub fn port(&self, which: Which) -> u16 {
@@ -297,6 +377,8 @@ mount --make-rprivate /
 mount --bind "$dir/etc" /etc
 mount --bind "$dir/run" /run
 mount --bind "$dir/log.d" /var/log
+# What a careless parent leaves open, for whatever is started from here on.
+exec 7<"$dir/ca"
 /usr/sbin/sshd -D -E "$dir/sshd.log" -f "$dir/sshd_config" &
 "$agent" serve "$dir" &
 echo $! >"$dir/agent.pid"
