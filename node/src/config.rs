@@ -1,6 +1,9 @@
 //! `node.yaml`: what the operator of a node says of it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +47,20 @@ pub enum ConfigError {
         /// The reason.
         error: std::io::Error,
     },
+    /// Others may write it.
+    #[error(
+        "`{}` has mode {mode:04o} and belongs to user {owner}; whoever writes it has commands run as the agent's user, \
+         so it has to be root's or the agent's user's, and nobody else may write it: run `chmod go-w {}`",
+        path.display(), path.display()
+    )]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Its owner's number.
+        owner: u32,
+    },
     /// Not what is documented.
     #[error("`{}`: {why}", path.display())]
     Wrong {
@@ -78,19 +95,37 @@ fn usual_interval() -> String {
     "1m".to_owned()
 }
 
-/// Reads the configuration at `path`.
+/// Bytes of a configuration: far more than its labels and commands may have.
+const LONGEST: u64 = 1 << 20;
+
+/// Reads the configuration at `path`, which nobody but root and this process's user may be able to write.
 ///
 /// # Errors
-/// [`ConfigError`] names the file and what is wrong in it.
+/// [`ConfigError`] names the file and what is wrong with it.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Io {
+    let unreadable = |error| ConfigError::Io {
         path: path.to_owned(),
         error,
-    })?;
-    parse(&text).map_err(|why| ConfigError::Wrong {
+    };
+    let wrong = |why| ConfigError::Wrong {
         path: path.to_owned(),
         why,
-    })
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    // Of what was opened, which is what is read.
+    let found = file.metadata().map_err(unreadable)?;
+    let (mode, owner) = (found.mode() & 0o7777, found.uid());
+    let is_trusted = owner == 0 || owner == nix::unistd::geteuid().as_raw();
+    if mode & 0o022 != 0 || !is_trusted {
+        let path = path.to_owned();
+        return Err(ConfigError::Writable { path, mode, owner });
+    }
+    let mut text = String::new();
+    let read = file.take(LONGEST + 1).read_to_string(&mut text);
+    if read.map_err(unreadable)? as u64 > LONGEST {
+        return Err(wrong(format!("it has more than {LONGEST} bytes")));
+    }
+    parse(&text).map_err(wrong)
 }
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -237,6 +272,52 @@ mod tests {
             parse(&format!("labels: {{{many}}}"))
                 .unwrap_err()
                 .contains("at most 64")
+        );
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_refused() {
+        use std::fs::Permissions;
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "labels: {env: staging}\n").unwrap();
+        let set = |mode| {
+            std::fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            load(file.path())
+        };
+        for mode in [0o600, 0o644, 0o755] {
+            assert_eq!(set(mode).unwrap().labels["env"], "staging", "{mode:o}");
+        }
+        for mode in [0o664, 0o646, 0o622, 0o602, 0o1666] {
+            let error = set(mode).unwrap_err();
+            let refused =
+                matches!(error, ConfigError::Writable { mode: found, .. } if found == mode);
+            assert!(refused, "{mode:o}: {error}");
+            assert!(error.to_string().contains("chmod go-w"), "{error}");
+        }
+        set(0o644).unwrap();
+        // Only root may give a file away.
+        if chown(file.path(), Some(65534), None).is_ok() {
+            let error = load(file.path()).unwrap_err();
+            assert!(
+                matches!(error, ConfigError::Writable { owner: 65534, .. }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_kept() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let just = "#".repeat(LONGEST as usize);
+        std::fs::write(file.path(), &just).unwrap();
+        load(file.path()).unwrap();
+        std::fs::write(file.path(), just + "#").unwrap();
+        assert!(
+            load(file.path())
+                .unwrap_err()
+                .to_string()
+                .contains("more than")
         );
     }
 }
