@@ -99,6 +99,9 @@ fn main() -> ExitCode {
     if anteroom_node::server::is_helper(std::env::args_os()) {
         return anteroom_node::server::helper_main();
     }
+    // Whatever is asked for may hold a key or a token: a proxy's and a node's at every start, `doctor` the CAs' while it
+    // looks at them, `node join` the token in its very arguments. Those that stay say in their log if it fails.
+    let _ = nix::sys::prctl::set_dumpable(false);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

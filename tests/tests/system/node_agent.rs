@@ -1,7 +1,9 @@
 //! The node agent from its token on: joined with the line that is printed, kept up by its own, against the real
 //! proxy and the real ssh. What a session on it is like is compared with sshd in the agent's own tests.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -180,4 +182,49 @@ fn an_agent_follows_a_rotation_of_the_node_ca_and_takes_a_new_host_key() {
     agent.running = None;
     agent.start();
     until("reached again", || reaches(&world, Way::OneHop));
+}
+
+/// Nobody in particular.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn no_command_leaves_a_token_or_a_key_in_a_core_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    // Where a user without privileges may run it.
+    let program = dir.path().join("anteroom");
+    fs::copy(anteroom(), &program).unwrap();
+    let waits = dir.path().join("config");
+    nix::unistd::mkfifo(&waits, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    let data_dir = ["--data-dir", dir.path().to_str().unwrap()];
+    let waits = waits.to_str().unwrap();
+    let join = [
+        "node",
+        "join",
+        "--proxy",
+        "127.0.0.1:1",
+        "--token-file",
+        "-",
+        "--name",
+        "iot",
+    ];
+    // Both stay where they are: the token does not come, nor does the configuration.
+    for words in [&join[..], &["doctor", "--config", waits]] {
+        let mut cmd = Cmd::new(&program).args(words).args(data_dir);
+        if nix::unistd::geteuid().is_root() {
+            let [user, group] = ["--reuid", "--regid"].map(|option| format!("{option}={NOBODY}"));
+            cmd = cmd.under(["setpriv", &user, &group, "--clear-groups"]);
+        }
+        let held = cmd.stdin_open().start();
+        let process = PathBuf::from(format!("/proc/{}", held.id()));
+        until("no core file is to be left", || {
+            let line = fs::read(process.join("cmdline")).unwrap();
+            // The kernel gives what is in there of a process without core files to root.
+            line.starts_with(program.as_os_str().as_bytes())
+                && fs::metadata(process.join("environ")).unwrap().uid() == 0
+        });
+        let status = fs::read_to_string(process.join("status")).unwrap();
+        assert!(!status.contains("Uid:\t0\t"), "{status}");
+        assert!(held.is_running());
+    }
 }
