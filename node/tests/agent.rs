@@ -443,6 +443,59 @@ async fn an_older_revocation_list_is_refused() {
 }
 
 #[tokio::test]
+async fn a_revocation_list_that_could_not_be_stored_is_taken_with_the_next_tunnel() {
+    let (proxy, _running) = Proxy::start().await;
+    let node = Node::joined(&proxy).await;
+    let _agent = node.run();
+    let tunnel = proxy.tunnel(0).await;
+    // Nothing can be written in its place, as on a disk that is broken.
+    let obstacle = node.dir().join("identity.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    let list = || FromProxy::Revoked { krl: krl(7) };
+    tunnel.say.send(list()).unwrap();
+    // What is not on disk is not in force, and the agent does not go on as if it were: it comes anew, and is told again.
+    let tunnel = proxy.tunnel(1).await;
+    assert_eq!(node.stored().krl.version(), 3);
+    assert!(echoes(&proxy, 1).await);
+    std::fs::remove_dir(&obstacle).unwrap();
+    tunnel.say.send(list()).unwrap();
+    node.until(|own| own.krl.version() == 7).await;
+    let stored = std::fs::read_to_string(node.dir().join("identity.json")).unwrap();
+    assert!(stored.contains(&krl(7)));
+}
+
+#[tokio::test]
+async fn an_agent_greets_once_and_neither_a_second_welcome_nor_a_refusal_moves_it() {
+    let (proxy, _running) = Proxy::start().await;
+    let node = Node::joined(&proxy).await;
+    let _agent = node.run();
+    let tunnel = proxy.tunnel(0).await;
+    let before = node.stored();
+    // What it was told first counts: another name, or a pace at which it would count as gone.
+    let welcome = FromProxy::Welcome {
+        node_id: "00000000-0000-4000-8000-000000000000".to_owned(),
+        cluster: "other".to_owned(),
+        heartbeat_seconds: 300,
+    };
+    tunnel.say.send(welcome).unwrap();
+    let why = "no".to_owned();
+    tunnel.say.send(FromProxy::Refused { why }).unwrap();
+    tunnel.say.send(FromProxy::Unknown).unwrap();
+    let heard = |state: &mut proxy_support::State| state.heard.len();
+    let until_now = proxy.with(heard);
+    proxy
+        .until(|state| (state.heard.len() >= until_now + 3).then_some(()))
+        .await;
+    let greetings = proxy.with(|state| {
+        let is_greeting = |message: &&FromNode| matches!(message, FromNode::Hello { .. });
+        state.heard.iter().filter(is_greeting).count()
+    });
+    assert_eq!(greetings, 1);
+    assert!(echoes(&proxy, 0).await);
+    assert_eq!(node.stored().node_id, before.node_id);
+}
+
+#[tokio::test]
 async fn a_host_certificate_is_renewed_in_time() {
     let (proxy, _running) = Proxy::start().await;
     proxy.with(|state| state.lifetime = time::Duration::seconds(10));

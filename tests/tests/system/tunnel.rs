@@ -604,6 +604,14 @@ fn an_agent_is_told_whom_to_trust_and_what_is_revoked_and_of_every_change() {
         refused["why"].as_str().unwrap().contains("not understood"),
         "{refused}"
     );
+    // It does not begin anew on the same channel, and what it would say of itself so is not taken.
+    let again = serde_json::json!({"say": "hello", "version": "2", "labels": {"again": "yes"}});
+    agent.say(&again);
+    let refused = agent.hear("refused");
+    assert!(
+        refused["why"].as_str().unwrap().contains("said already"),
+        "{refused}"
+    );
     world
         .ctl(&["auth", "rotate", "--type", "node", "--stage", "announce"])
         .exits(0);
@@ -616,6 +624,7 @@ fn an_agent_is_told_whom_to_trust_and_what_is_revoked_and_of_every_change() {
     );
     world.ctl(&["lock", "--serial", "77"]).exits(0);
     assert_ne!(agent.hear("revoked"), first);
+    assert_eq!(labels_of(&world)["again"], serde_json::Value::Null);
     // What it learns so does not count as learnt: a login has to show it.
     let status = world.ctl(&["auth", "status", "--format", "json"]).text();
     assert!(status.contains("iot"), "{status}");
