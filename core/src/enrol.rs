@@ -89,6 +89,14 @@ pub enum Admitted {
         /// The token as it was before.
         token: Arc<Token>,
     },
+    /// It is this node already, which came in otherwise: it is set up again, for a use of the token, and nothing
+    /// else changes.
+    Known {
+        /// The node.
+        node: Arc<Node>,
+        /// The token as it was before.
+        token: Arc<Token>,
+    },
     /// It is this node already, by this token: nothing changes.
     Again {
         /// The node.
@@ -145,6 +153,9 @@ pub enum Refused {
     /// The host key is locked.
     #[error("the host key {0} is locked; make a new one, or have an operator take the lock away")]
     KeyLocked(KeyFingerprint),
+    /// The machine is a node that is locked.
+    #[error("node `{0}` is locked; have an operator take the lock away")]
+    NodeLocked(NodeName),
     /// The token is for another address.
     #[error("the token is for a node at `{token}`, not `{asked}`; leave the address out")]
     OtherPlace {
@@ -181,12 +192,17 @@ impl Refused {
 pub fn admit(view: &View, asked: &Asked, now: OffsetDateTime) -> Result<Admitted, Refused> {
     let token = opened_by(view, &asked.secret_sha256, now).ok_or(Refused::Token)?;
     if let Some(node) = enrolled(view, token, asked) {
-        return again(token, node, asked);
+        stays(node, asked)?;
+        let (node, token) = (Arc::clone(node), Arc::clone(token));
+        return Ok(Admitted::Again { node, token });
     }
     if token.uses_left == 0 {
         return Err(Refused::Token);
     }
     let name = name(token, asked)?;
+    if let Some(node) = known(view, &name, asked) {
+        return known_again(view, token, node, asked, now);
+    }
     if view.nodes_named(&name).next().is_some() {
         return Err(Refused::NameTaken(name));
     }
@@ -326,20 +342,67 @@ fn addr(token: &Token, asked: &Asked) -> Result<NodeAddr, Refused> {
 /// The node that this machine is already, by this very token: with the same host keys, all of them and no
 /// other.
 fn enrolled<'v>(view: &'v View, token: &Token, asked: &Asked) -> Option<&'v Arc<Node>> {
+    let nodes = token.enrolled.iter().filter_map(|id| view.node(id));
+    let named = |node: &&Arc<Node>| asked.name.as_ref().is_none_or(|name| *name == node.name);
+    nodes.filter(named).find(|node| has_just_these(node, asked))
+}
+
+/// Whether these are the host keys that the node is known by, all of them and no other.
+fn has_just_these(node: &Node, asked: &Asked) -> bool {
     let keys: BTreeSet<&str> = asked
         .host_keys
         .iter()
         .map(|key| key.openssh.as_str())
         .collect();
-    let nodes = token.enrolled.iter().filter_map(|id| view.node(id));
-    let mut same = nodes.filter(|node| {
-        let pinned: BTreeSet<&str> = node.pinned_keys().collect();
-        pinned == keys && asked.name.as_ref().is_none_or(|name| *name == node.name)
-    });
-    same.next()
+    node.pinned_keys().collect::<BTreeSet<_>>() == keys
 }
 
-fn again(token: &Arc<Token>, node: &Arc<Node>, asked: &Asked) -> Result<Admitted, Refused> {
+/// The node of that name that this machine is already, however it came in. There is only one such: of two that share
+/// name and keys none is meant.
+fn known<'v>(view: &'v View, name: &'v NodeName, asked: &Asked) -> Option<&'v Arc<Node>> {
+    let mut same = view
+        .nodes_named(name)
+        .filter(|node| has_just_these(node, asked));
+    match (same.next(), same.next()) {
+        (Some(node), None) => Some(node),
+        (Some(_) | None, _) => None,
+    }
+}
+
+/// Such a machine stays what it is, so a token that says anything else is not for it.
+fn known_again(
+    view: &View,
+    token: &Arc<Token>,
+    node: &Arc<Node>,
+    asked: &Asked,
+    now: OffsetDateTime,
+) -> Result<Admitted, Refused> {
+    let key = |key: &&HostKey| view.locks().on_key(&key.fingerprint, now).is_some();
+    if let Some(locked) = asked.host_keys.iter().find(key) {
+        return Err(Refused::KeyLocked(locked.fingerprint.clone()));
+    }
+    if view.locks().on_node(&node.id, now).is_some() {
+        return Err(Refused::NodeLocked(node.name.clone()));
+    }
+    let what = if token.addr.as_ref().is_some_and(|addr| *addr != node.addr) {
+        "another address"
+    } else if token
+        .labels
+        .iter()
+        .any(|(key, value)| node.labels.get(key) != Some(value))
+    {
+        "other labels"
+    } else {
+        stays(node, asked)?;
+        let (node, token) = (Arc::clone(node), Arc::clone(token));
+        return Ok(Admitted::Known { node, token });
+    };
+    let name = node.name.clone();
+    Err(Refused::Different { name, what })
+}
+
+/// Whether a machine that is the node already asks for what it has.
+fn stays(node: &Node, asked: &Asked) -> Result<(), Refused> {
     let different = |what| {
         let name = node.name.clone();
         Err(Refused::Different { name, what })
@@ -359,10 +422,7 @@ fn again(token: &Arc<Token>, node: &Arc<Node>, asked: &Asked) -> Result<Admitted
     if asked.labels.iter().any(unheard) {
         return different("other labels");
     }
-    Ok(Admitted::Again {
-        node: Arc::clone(node),
-        token: Arc::clone(token),
-    })
+    Ok(())
 }
 
 /// What kind of address `ip` is, if a machine may not give it itself: one that means another machine wherever it

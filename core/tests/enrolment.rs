@@ -336,6 +336,91 @@ fn names_are_the_tokens_or_free() {
 }
 
 #[test]
+fn a_node_is_set_up_again_by_another_token_and_changes_nothing() {
+    let came_in = after(&view(token()), &asked());
+    let second = |token: Token| {
+        let id = TokenId::parse("t2").unwrap();
+        let secret_sha256 = "02".to_owned();
+        came_in.clone().with_tokens([Token {
+            id,
+            secret_sha256,
+            ..token
+        }])
+    };
+    let again = Asked {
+        secret_sha256: "02".to_owned(),
+        id: NodeId::from_uuid(Uuid::from_u128(2)),
+        ..asked()
+    };
+    let Ok(Admitted::Known { node, token: used }) = admit(&second(token()), &again, NOW) else {
+        panic!("it is known");
+    };
+    assert_eq!(node.id, asked().id);
+    assert_eq!((used.id.as_str(), used.uses_left), ("t2", 1));
+    // A token without a name does too, where the machine says its own.
+    let any = Token {
+        node: None,
+        ..token()
+    };
+    let named = admit(&second(any.clone()), &again, NOW);
+    assert!(matches!(named, Ok(Admitted::Known { .. })), "{named:?}");
+    // Not a key less or more, not another name, and no token that is used or says something else.
+    for keys in [vec!["one"], vec!["one", "two", "three"], vec!["three"]] {
+        let other = Asked {
+            host_keys: keys.into_iter().map(host_key).collect(),
+            ..again.clone()
+        };
+        let refused = admit(&second(token()), &other, NOW);
+        assert!(matches!(refused, Err(Refused::NameTaken(_))), "{refused:?}");
+    }
+    let renamed = Asked {
+        name: Some(NodeName::parse("n9").unwrap()),
+        ..again.clone()
+    };
+    let refused = admit(&second(any), &renamed, NOW);
+    assert!(matches!(refused, Err(Refused::KeyTaken(_))), "{refused:?}");
+    let spent = Token {
+        uses_left: 0,
+        ..token()
+    };
+    assert_eq!(admit(&second(spent), &again, NOW), Err(Refused::Token));
+    for other in [
+        Token {
+            labels: labels(&[("env", "prod")]),
+            ..token()
+        },
+        Token {
+            addr: Some(NodeAddr::Tunnel),
+            ..token()
+        },
+    ] {
+        let refused = admit(&second(other), &again, NOW);
+        assert!(
+            matches!(refused, Err(Refused::Different { .. })),
+            "{refused:?}"
+        );
+    }
+    // Nor under a lock.
+    let lock = |target| Lock {
+        id: LockId::from_uuid(Uuid::from_u128(5)),
+        target,
+        message: String::new(),
+        created: NOW,
+        created_by: String::new(),
+        expires: None,
+    };
+    let locked = second(token()).with_lock(lock(LockTarget::Node(asked().id)));
+    let refused = admit(&locked, &again, NOW);
+    assert!(
+        matches!(refused, Err(Refused::NodeLocked(_))),
+        "{refused:?}"
+    );
+    let locked = second(token()).with_lock(lock(LockTarget::Key(host_key("one").fingerprint)));
+    let refused = admit(&locked, &again, NOW);
+    assert!(matches!(refused, Err(Refused::KeyLocked(_))), "{refused:?}");
+}
+
+#[test]
 fn a_host_key_that_another_node_has_or_that_is_locked_is_refused() {
     let taken = view(token()).with_node(other_node("n2", "two"));
     let refused = admit(&taken, &asked(), NOW);

@@ -282,6 +282,15 @@ fn enrol(draft: &mut Draft, asked: &Asked, from: SocketAddr) -> Result<Enrolled,
                 again: false,
             }
         }
+        Admitted::Known { node, token } => {
+            draft.log(joined(&node, &token).reason("a node already, set up again"));
+            draft.use_token(&token, node.id, from);
+            Enrolled {
+                node,
+                token,
+                again: true,
+            }
+        }
         Admitted::Again { node, token } => {
             draft.log(joined(&node, &token).reason("again"));
             Enrolled {

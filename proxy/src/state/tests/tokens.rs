@@ -156,11 +156,8 @@ async fn a_token_ends_by_itself_and_the_next_of_its_name_knows_nobody() {
     let world = world().await;
     let secret = Secret::shown("a secret");
     world.put_token(token("t1", &secret, 1)).await.unwrap();
-    world
-        .state
-        .enrol(asked("m1", &secret), from())
-        .await
-        .unwrap();
+    let first = world.state.enrol(asked("m1", &secret), from()).await;
+    let first = first.unwrap();
     world.clock.advance(Duration::minutes(61));
     let late = world.state.enrol(asked("m1", &secret), from()).await;
     assert!(is_refused(&late), "{late:?}");
@@ -176,9 +173,20 @@ async fn a_token_ends_by_itself_and_the_next_of_its_name_knows_nobody() {
         ..token("t1", &other, 1)
     };
     world.put_token(next).await.unwrap();
-    let taken = world.state.enrol(asked("m1", &other), from()).await;
-    let refused = matches!(taken, Err(EnrolError::Refused(Refused::NameTaken(_))));
-    assert!(refused, "{taken:?}");
+    let id = token("t1", &other, 1).id;
+    let uses = |world: &World| {
+        let view = world.state.view();
+        let token = view.token(&id).unwrap();
+        (token.uses_left, token.enrolled.len())
+    };
+    assert_eq!(uses(&world), (1, 0));
+    // The machine of before stays its node, and that is a use like any other.
+    let again = world.state.enrol(asked("m1", &other), from()).await;
+    let again = again.unwrap();
+    assert!(again.again && again.node == first.node);
+    assert_eq!(uses(&world), (0, 1));
+    let refused = world.state.enrol(asked("m2", &other), from()).await;
+    assert!(is_refused(&refused), "{refused:?}");
 }
 
 #[tokio::test]
