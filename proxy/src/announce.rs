@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::admin;
 use crate::authority::Authorities;
 use crate::proxy::Proxy;
+use crate::state::State;
 
 /// How often is looked whether authorities were turned: that is no change that decisions wait for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -21,6 +22,10 @@ const LIST_AGAIN: Duration = Duration::from_secs(10);
 
 /// How often it is made at least: certificates end without anybody's doing.
 const LIST_ANYHOW: Duration = Duration::from_secs(600);
+
+/// For how long a list that was made for one node does for the next one: no node fetches so often that it would
+/// see the difference, and a crowd of them costs one list in that time.
+const FETCHED_AGAIN: Duration = Duration::from_secs(2);
 
 /// A message as it is written on a control channel, shared by all of them; `None` until it is known.
 pub type Line = Option<Bytes>;
@@ -32,6 +37,8 @@ pub struct Announcements {
     revoked: watch::Sender<Line>,
     /// Told when the first agent comes, which wants a list.
     wanted: tokio::sync::Notify,
+    /// The list that nodes without an agent fetch, and when it was made.
+    fetched: tokio::sync::Mutex<Option<(Instant, Bytes)>>,
 }
 
 impl Default for Announcements {
@@ -40,6 +47,7 @@ impl Default for Announcements {
             authorities: watch::Sender::new(None),
             revoked: watch::Sender::new(None),
             wanted: tokio::sync::Notify::new(),
+            fetched: tokio::sync::Mutex::new(None),
         }
     }
 }
@@ -58,6 +66,22 @@ impl Announcements {
         told.mark_changed();
         self.wanted.notify_one();
         told
+    }
+
+    /// The revocation list for a node that fetches it. However many do at once, it is made once, and again after
+    /// [`FETCHED_AGAIN`].
+    pub(crate) async fn list_to_fetch(&self, state: &State) -> Result<Bytes, admin::NotHad> {
+        let mut fetched = self.fetched.lock().await;
+        if let Some((at, list)) = &*fetched
+            && at.elapsed() < FETCHED_AGAIN
+        {
+            return Ok(list.clone());
+        }
+        let made = Instant::now();
+        let (_, list) = admin::revocations_now(state).await?;
+        let list = Bytes::from(list);
+        *fetched = Some((made, list.clone()));
+        Ok(list)
     }
 }
 

@@ -10,7 +10,7 @@ mod place;
 mod script;
 mod secret;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use anteroom_ca::host;
 use anteroom_ca::key::HostCa;
@@ -29,6 +29,7 @@ use uuid::Uuid;
 use self::ask::{Ask, Form};
 pub(crate) use self::ask::{AskError, LONGEST_INPUT};
 use self::script::Script;
+pub(crate) use self::script::{RENEWAL_FILE, renewal};
 pub use self::secret::Secret;
 pub(crate) use self::secret::random_word;
 use crate::admin;
@@ -142,6 +143,8 @@ pub(crate) async fn enrol(
             node_ca,
             krl,
             proxy_addr: as_seen_from(from, &node).to_string(),
+            node_addr: as_dialled(from, &node),
+            renewal: renewal(&node.id, &proxy.commands.place),
             log_in: say::log_in_line(&proxy.commands.place, &node),
             certificates,
             tunnel: tunnel(proxy, &node),
@@ -201,7 +204,13 @@ async fn certify(
 ) -> Result<Vec<(String, String)>, Turned> {
     let Enrolled { node, token, .. } = enrolled;
     let view = proxy.state.view();
-    let names = admin::admitted_names(&proxy.commands.place.names, approved(&view, node, token));
+    // A node that is set up again keeps the names that it has.
+    let before = proxy.state.reader().certified_names_of(node.id).await;
+    let before = before.map_err(|error| Turned::new(error.exit(), error))?;
+    let id = node.id.to_string();
+    let before = before.iter().map(String::as_str).filter(|name| *name != id);
+    let names = approved(&view, node, token).chain(before);
+    let names = admin::admitted_names(&proxy.commands.place.names, names);
     let mut certificates = Vec::with_capacity(keys.len());
     for key in keys {
         let subject = PublicKey::from_openssh(&key.openssh).map_err(|error| {
@@ -237,6 +246,15 @@ fn approved<'a>(view: &View, node: &Node, token: &'a Token) -> impl Iterator<Ite
         })
     });
     name.map(NodeName::as_str).into_iter().chain(host)
+}
+
+/// Where the node's sshd gets the proxy's connections: its address as far as it is one, and the port.
+fn as_dialled(from: SocketAddr, node: &Node) -> (String, u16) {
+    let Some((host, port)) = node.addr.dialled() else {
+        return (Ipv4Addr::LOCALHOST.to_string(), SSHD_PORT);
+    };
+    let ip = host.parse::<IpAddr>().unwrap_or(from.ip());
+    (ip.to_canonical().to_string(), port)
 }
 
 /// From where the proxy comes to the node: what the kernel would choose. Nothing is sent to find out.

@@ -35,6 +35,7 @@ mod monitoring;
 mod objects;
 mod presence;
 mod probe;
+mod renewals;
 mod requests;
 mod sessions;
 mod signing;

@@ -59,27 +59,11 @@ impl<'a> TunnelUnit<'a> {
         say(&["-l", &format!("node+{}", self.node)]);
         say(&["-p", &self.proxy.port.to_string()]);
         say(&["-R", &format!("0:localhost:{}", self.sshd_port)]);
-        let known = known_hosts_command(&self.proxy.host_key);
-        let options = [
-            "BatchMode=yes",
-            "IdentitiesOnly=yes",
-            "IdentityAgent=none",
-            "PreferredAuthentications=publickey",
-            "StrictHostKeyChecking=yes",
-            "UserKnownHostsFile=none",
-            "GlobalKnownHostsFile=none",
-            "UpdateHostKeys=no",
-            &known,
-            // Without its forward the connection is of no use: the next one may get it.
-            "ExitOnForwardFailure=yes",
-            "ConnectTimeout=15",
-            // A proxy that is gone is noticed within a minute.
-            "ServerAliveInterval=15",
-            "ServerAliveCountMax=3",
-        ];
-        for option in options {
-            say(&["-o", option]);
+        for option in options(self.proxy) {
+            say(&["-o", &option]);
         }
+        // Without its forward the connection is of no use: the next one may get it.
+        say(&["-o", "ExitOnForwardFailure=yes"]);
         say(&["--", &self.proxy.host]);
         words
     }
@@ -137,6 +121,29 @@ WantedBy=multi-user.target
 "
         )
     }
+}
+
+/// The options of ssh for every connection of a node to the proxy: with a host key alone, to this proxy alone, and
+/// nobody is asked.
+#[must_use]
+pub fn options(proxy: &Place) -> Vec<String> {
+    let known = known_hosts_command(&proxy.host_key);
+    let options = [
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "PreferredAuthentications=publickey",
+        "StrictHostKeyChecking=yes",
+        "UserKnownHostsFile=none",
+        "GlobalKnownHostsFile=none",
+        "UpdateHostKeys=no",
+        &known,
+        "ConnectTimeout=15",
+        // A proxy that is gone is noticed within a minute.
+        "ServerAliveInterval=15",
+        "ServerAliveCountMax=3",
+    ];
+    options.map(str::to_owned).to_vec()
 }
 
 /// The option by which ssh knows one host by one key, and by no file. ssh puts the name that it looks up in

@@ -156,7 +156,8 @@ impl Command {
                 | Nodes::Rm(_)
                 | Nodes::SshdConfig(_)
                 | Nodes::Check(_)
-                | Nodes::TunnelUnit(_),
+                | Nodes::TunnelUnit(_)
+                | Nodes::Renewal(_),
             )
             | Self::Get(_)
             | Self::Rm(_)

@@ -8,10 +8,11 @@ use ssh_key::PublicKey;
 use super::Context;
 use super::args;
 use super::args::authorities::{AuthExport, Authority};
-use super::args::nodes::SshdConfig;
+use super::args::nodes::{NodeOnly, SshdConfig};
 use super::io::CommandIo;
 use super::run::{Ended, Run, Stop};
 use crate::authority::{AuthorityKind, Unavailable};
+use crate::enrol::{self, RENEWAL_FILE};
 use crate::exit::Exit;
 use crate::tunnel_unit::{TUNNEL_UNIT_FILE, TunnelUnit};
 
@@ -46,7 +47,26 @@ impl<I: CommandIo> Run<'_, I> {
             .await?;
         let hint = ca_file_hint(self.ctx)?;
         self.note(&format!(
-            "{hint}\nThen check with `sshd -t` and reload sshd."
+            "{hint}\nThen check with `sshd -t` and reload sshd.\n\
+             `nodes renewal {}` prints the script that renews this file, the revocation list and host certificates.",
+            node.name
+        ))
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    /// The script alone on standard output.
+    pub(crate) async fn renewal(&mut self, args: &NodeOnly) -> Ended {
+        let view = self.ctx.state.view();
+        let node = self.administered_node(AdminVerb::Read, &view, &args.node)?;
+        let script = enrol::renewal(&node.id, &self.ctx.place);
+        self.print(script.trim_end()).await?;
+        self.note(&format!(
+            "Write it on the node into {RENEWAL_FILE}, for root to run (chmod 755), and have it run once a day, as in\n\
+             echo '17 3 * * * root {RENEWAL_FILE}' > /etc/cron.d/anteroom-renew\n\
+             at a minute of the day that differs from node to node. It renews the host certificates that sshd shows:\n\
+             the first is made with `nodes host-cert {}`. The enrolment script (`tokens add`) does all of this by itself.",
+            node.name
         ))
         .await?;
         Ok(Exit::Done)

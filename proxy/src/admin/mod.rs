@@ -369,6 +369,7 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Nodes::HostCert(args) => run.host_cert(&args).await,
             Nodes::Check(args) => run.nodes_check(&args).await,
             Nodes::TunnelUnit(args) => run.tunnel_unit(&args).await,
+            Nodes::Renewal(args) => run.renewal(&args).await,
         },
         Command::Tokens(command) => match command {
             Tokens::Add(args) => run.tokens_add(args).await,

@@ -64,6 +64,9 @@ struct NodeRow {
     /// When it last refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+    /// When it fetched it by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fetched: Option<String>,
     #[serde(skip)]
     shown: String,
 }
@@ -76,10 +79,11 @@ struct RetiredRow {
 
 impl NodeRow {
     fn of(node: &Learner) -> Self {
-        let shown = match (node.learnt, node.refused) {
-            (Some(at), _) => format!("since {}", say::stamp(at)),
-            (None, Some(at)) => format!("not yet; asked {}", say::stamp(at)),
-            (None, None) => "not yet".to_owned(),
+        let shown = match (node.learnt, node.refused, node.fetched) {
+            (Some(at), _, _) => format!("since {}", say::stamp(at)),
+            (None, _, Some(at)) => format!("not seen yet; fetched {}", say::stamp(at)),
+            (None, Some(at), None) => format!("not yet; asked {}", say::stamp(at)),
+            (None, None, None) => "not yet".to_owned(),
         };
         Self {
             id: node.id.to_string(),
@@ -88,6 +92,10 @@ impl NodeRow {
             since: node.learnt.map(say::rfc3339),
             refused: node
                 .refused
+                .filter(|_| node.learnt.is_none())
+                .map(say::rfc3339),
+            fetched: node
+                .fetched
                 .filter(|_| node.learnt.is_none())
                 .map(say::rfc3339),
             shown,

@@ -16,8 +16,10 @@ values() {
     node_ca=@NODE_CA@
     # Certificates that count no more, in base64.
     revoked=@REVOKED@
-    # From where the proxy comes, as well as it knows; for `sshd -T -C`.
+    # From where the proxy comes and to where, as well as it knows; for `sshd -T -C`.
     proxy_addr=@PROXY_ADDR@
+    node_addr=@NODE_ADDR@
+    node_port=@NODE_PORT@
     # What to type on one's own machine afterwards.
     log_in=@LOG_IN@
     # The systemd unit that keeps a tunnel to the proxy, where this node is reached by one.
@@ -34,6 +36,13 @@ certificates() {
 CERTIFICATES
 }
 
+# What renews it all, to be read by itself.
+renewal_script() {
+    cat <<'RENEWAL'
+@RENEWAL@
+RENEWAL
+}
+
 # ---- where things are
 
 places() {
@@ -48,11 +57,14 @@ places() {
     ca_file=$ssh_dir/anteroom_node_ca.pub
     krl_file=$ssh_dir/anteroom_krl
     unit_file=/etc/systemd/system/anteroom-tunnel.service
+    renew_file=/usr/local/sbin/anteroom-renew
+    renew_service=/etc/systemd/system/anteroom-renew.service
+    renew_timer=/etc/systemd/system/anteroom-renew.timer
+    cron_file=/etc/cron.d/anteroom-renew
     principals_command="/bin/echo %u@$node_id"
     # SIGHUP needs the full path of what is running.
     sshd=$(command -v sshd) || sshd=
     backup=
-    made_dir=
 }
 
 say() { printf 'anteroom: %s\n' "$*"; }
@@ -74,10 +86,30 @@ put_back() {
         if [ -e "$backup$file" ]; then
             cp -p "$backup$file" "$file"
         else
+            forget_unit "$file"
             rm -f "$file"
         fi
     done <"$backup/files"
-    [ -z "$made_dir" ] || rmdir "$made_dir" 2>/dev/null || :
+    [ ! -f "$backup/dirs" ] || while read -r dir; do
+        rmdir "$dir" 2>/dev/null || :
+    done <"$backup/dirs"
+}
+
+# A unit that was not there before is not started any more.
+forget_unit() {
+    case $1 in
+    *.service | *.timer)
+        if [ -e "$1" ] && systemd_runs; then
+            systemctl -q disable --now "${1##*/}" >/dev/null 2>&1 </dev/null || :
+        fi
+        ;;
+    esac
+}
+
+need_dir() {
+    [ -d "$1" ] && return
+    mkdir "$1" || fail "$1 can't be made"
+    printf '%s\n' "$1" >>"$backup/dirs"
 }
 
 forget_backup() {
@@ -95,38 +127,12 @@ fail() {
     exit 1
 }
 
-# Writes what is in the file $1 to $2 in one step, so that nobody ever reads half of it.
-install_file() {
-    if ! { cp "$1" "$2.anteroom-new" && chmod 0644 "$2.anteroom-new" && mv -f "$2.anteroom-new" "$2"; }; then
-        rm -f "$2.anteroom-new"
-        fail "$2 can't be written"
-    fi
-    if command -v restorecon >/dev/null 2>&1; then
-        restorecon "$2" >/dev/null 2>&1 || :
-    fi
-}
+# Writes what is in the file $1 to $2 in one step, with mode $3 or 0644.
+install_file() { put_file "$1" "$2" "${3:-0644}" || fail "$2 can't be written"; }
 
 # ---- what sshd makes of its configuration
 
-sshd_is_content() {
-    if complaint=$("$sshd" -t 2>&1 </dev/null); then
-        return 0
-    fi
-    # A machine whose sshd is not running lacks this directory.
-    missing=$(printf '%s\n' "$complaint" | sed -n 's/^Missing privilege separation directory: //p')
-    [ -n "$missing" ] && mkdir -p "$missing" && complaint=$("$sshd" -t 2>&1 </dev/null)
-}
-
-# What is in effect for a login of user $1 from the proxy.
-look_at() {
-    # All of it: a Match on what is not said here would be an error.
-    peer="user=$1,host=$proxy_addr,addr=$proxy_addr,laddr=$proxy_addr,lport=22,rdomain="
-    in_effect=$("$sshd" -T -C "$peer" 2>&1 </dev/null) ||
-        fail "sshd does not tell its configuration: $in_effect"
-}
-
-# The value of option $1 (in small letters), among what look_at has seen.
-value_of() { printf '%s\n' "$in_effect" | sed -n "s/^$1 //p"; }
+@SSHD@
 
 # Stops if somebody else has set option $1 to something else than $2: of two values one counts, so that ours
 # would be ignored in silence, or would take the place of what somebody relies on.
@@ -169,7 +175,8 @@ is_here() {
 start_backup() {
     backup=$(mktemp -d "$ssh_dir/.anteroom-backup.XXXXXX") || fail "$ssh_dir can't be written"
     trap 'fail "interrupted"' HUP INT TERM
-    for file in "$main_config" "$drop_in" "$ca_file" "$krl_file" "$unit_file"; do
+    for file in "$main_config" "$drop_in" "$ca_file" "$krl_file" "$unit_file" \
+        "$renew_file" "$renew_service" "$renew_timer" "$cron_file"; do
         save "$file" || fail "$file can't be saved"
     done
     certificates save_certificate || fail "the host certificates can't be saved"
@@ -244,10 +251,7 @@ reads_drop_ins() {
 # In a drop-in where sshd reads one, else at the very top: what stands at the end may belong to a Match.
 install_config() {
     if reads_drop_ins; then
-        if [ ! -d "${drop_in%/*}" ]; then
-            made_dir=${drop_in%/*}
-            mkdir "$made_dir" || fail "$made_dir can't be made"
-        fi
+        need_dir "${drop_in%/*}"
         config_lines >"$backup/lines"
         install_file "$backup/lines" "$drop_in"
         where=$drop_in
@@ -277,45 +281,73 @@ check_config() {
     done
 }
 
-# Has a running sshd read its configuration again. Connections that exist go on.
-reload() {
-    if [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1; then
-        for unit in ssh.service sshd.service; do
-            if systemctl -q is-active "$unit" 2>/dev/null; then
-                systemctl reload "$unit" </dev/null
-                return
-            fi
-        done
-        for unit in ssh.socket sshd.socket; do
-            # Started for each connection, it reads its configuration then.
-            ! systemctl -q is-active "$unit" 2>/dev/null || return 0
-        done
+# ---- what goes on by itself
+
+# Once a day everything above is renewed, long before the host certificates end.
+install_renewal() {
+    renewal_script >"$backup/renewal"
+    need_dir "${renew_file%/*}"
+    install_file "$backup/renewal" "$renew_file" 0755
+    if systemd_runs; then
+        install_timer
+    elif [ -d "${cron_file%/*}" ]; then
+        cron_line >"$backup/cron"
+        install_file "$backup/cron" "$cron_file"
+    else
+        say "there is neither systemd nor ${cron_file%/*} here; have this run once a day: $renew_file"
     fi
-    pid_file=$(value_of pidfile)
-    if [ -n "$pid_file" ] && [ -s "$pid_file" ]; then
-        read -r pid <"$pid_file"
-        if kill -0 "$pid" 2>/dev/null; then
-            kill -HUP "$pid"
-            return
-        fi
-    fi
-    for name in ssh sshd; do
-        if command -v rc-service >/dev/null 2>&1 && rc-service -e "$name" 2>/dev/null; then
-            rc-service "$name" reload </dev/null
-            return
-        fi
-        if [ -x "/etc/init.d/$name" ] && command -v service >/dev/null 2>&1 &&
-            service "$name" status >/dev/null 2>&1 </dev/null; then
-            service "$name" reload </dev/null
-            return
-        fi
-    done
-    say "no running sshd was found; the new configuration counts from its next start"
+}
+
+# At a minute of the day that is this machine's own, so that not all of them ask at once.
+cron_line() {
+    place=$(printf %s "$node_id" | cksum | cut -d' ' -f1)
+    printf '# Renews what Anteroom has given this machine.\n'
+    printf '%s %s * * * root [ ! -x %s ] || %s\n' \
+        "$((place % 60))" "$((place / 60 % 24))" "$renew_file" "$renew_file"
+}
+
+install_timer() {
+    rm -f "$cron_file"
+    cat >"$backup/service" <<UNIT
+[Unit]
+Description=Renews what Anteroom has given this machine: node CA, revocation list, host certificates
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=$renew_file
+PrivateTmp=yes
+ProtectHome=yes
+UNIT
+    cat >"$backup/timer" <<UNIT
+[Unit]
+Description=Renews what Anteroom has given this machine, once a day
+
+[Timer]
+OnCalendar=daily
+# Machines that were set up together don't ask together.
+RandomizedDelaySec=12h
+Persistent=yes
+
+[Install]
+WantedBy=timers.target
+UNIT
+    install_file "$backup/service" "$renew_service"
+    install_file "$backup/timer" "$renew_timer"
+    systemctl daemon-reload </dev/null && systemctl -q enable anteroom-renew.timer </dev/null &&
+        systemctl restart anteroom-renew.timer </dev/null
+}
+
+# Now, so that what would fail in a month is seen today.
+try_renewal() {
+    "$renew_file" </dev/null ||
+        say "the renewal has failed now, see above; until $renew_file succeeds nothing is renewed"
 }
 
 start_tunnel() {
     [ -n "$tunnel_unit" ] || return 0
-    if [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1; then
+    if systemd_runs; then
         printf '%s\n' "$tunnel_unit" >"$backup/unit"
         install_file "$backup/unit" "$unit_file"
         systemctl daemon-reload </dev/null && systemctl -q enable anteroom-tunnel.service </dev/null &&
@@ -329,7 +361,7 @@ start_tunnel() {
 undo() {
     put_back
     reload >/dev/null 2>&1 || :
-    if [ -n "$tunnel_unit" ] && [ -d /run/systemd/system ]; then
+    if systemd_runs; then
         systemctl daemon-reload >/dev/null 2>&1 </dev/null || :
     fi
     fail "$1"
@@ -345,9 +377,11 @@ enrol() {
     install_config
     check_config
     reload || undo "sshd could not be told to read its configuration again"
+    install_renewal || undo "the renewal could not be started; \`systemctl status anteroom-renew.timer\` says why"
     start_tunnel || undo "the tunnel could not be started; \`journalctl -u anteroom-tunnel\` says why"
     trap - HUP INT TERM
     forget_backup
+    try_renewal
     say "this machine is node $node_name ($node_id) of $cluster now; its sshd is set up in $where"
     say "log in from your own machine with: $log_in"
 }

@@ -43,10 +43,10 @@ pub use self::session::{
 pub use self::table::{Cells, Columns, Table};
 pub use self::text::{clean, clean_bytes, cut, cut_with, head, is_hostile, quote, width};
 pub use self::tunnel::{
-    AGENT_GREETS_TWICE, AGENT_RENEWS_TOO_OFTEN, TUNNEL_FULL, TUNNEL_NO_MORE, TUNNEL_ONE_CONTROL,
-    TUNNEL_ONLY_FORWARD, TUNNEL_SILENT, TUNNEL_TOO_MANY, TUNNEL_UNTIL_LATER,
-    TUNNEL_WITHOUT_FORWARD, agent_not_understood, agent_too_long, no_tunnel, tunnel_refused,
-    tunnel_taken,
+    AGENT_GREETS_TWICE, AGENT_RENEWS_TOO_OFTEN, NODE_COMMAND_TOOK_TOO_LONG, TUNNEL_FULL,
+    TUNNEL_IS_DIALLED, TUNNEL_NO_MORE, TUNNEL_ONE_CONTROL, TUNNEL_ONLY_FORWARD, TUNNEL_SILENT,
+    TUNNEL_TOO_MANY, TUNNEL_UNTIL_LATER, TUNNEL_WITHOUT_FORWARD, agent_not_understood,
+    agent_too_long, no_tunnel, tunnel_refused, tunnel_taken,
 };
 pub use self::waiting::{
     Audience, CREATING, HOST_NEVER_ISSUED, LOCAL_FORWARDING_REFUSED, NO_SECOND_FACTOR_NOW,

@@ -99,7 +99,7 @@ pub fn what_next(record: &Record, learnt: usize, nodes: usize) -> Vec<String> {
             "This proxy alone trusts it: nothing has to be installed. Identity certificates of the old CA are good until it is retired, and `login` gives new ones once the new one signs.".to_owned(),
         ),
         (_, AuthorityKind::Node) => lines.push(format!(
-            "{learnt} of {nodes} nodes are known to trust the new CA. On the others: write what `auth export --type node` prints into {NODE_CA_FILE} (sshd reads it at each login), and connect once."
+            "{learnt} of {nodes} nodes are known to trust the new CA. On the others: write what `auth export --type node` prints into {NODE_CA_FILE} (sshd reads it at each login; nodes that renew by themselves do within a day and a half), and connect once."
         )),
         (stage, AuthorityKind::Host) => {
             lines.push("Users: put what `config --part known_hosts` prints into ~/.ssh/known_hosts, in the place of the lines from before.".to_owned());

@@ -44,7 +44,13 @@ pub fn tunnel_taken(node: &str, from: SocketAddr, since: OffsetDateTime) -> Stri
 }
 
 /// To a node's connection that wants more than it may.
-pub const TUNNEL_ONLY_FORWARD: &str = "the connection of a node may ask for one remote forward, as `ssh -N -R 0:localhost:22` does, and for nothing else";
+pub const TUNNEL_ONLY_FORWARD: &str = "the connection of a node may ask for one remote forward, as `ssh -N -R 0:localhost:22` does, or give one of the commands `host-cert`, `krl` and `ca`, and do nothing else";
+
+/// To one that wants a forward and has an address.
+pub const TUNNEL_IS_DIALLED: &str = "this node is dialled at its address, so that it gets no forward; `nodes update NODE --addr tunnel` has it connect by itself";
+
+/// To one that does not read what it has asked for.
+pub const NODE_COMMAND_TOOK_TOO_LONG: &str = "the time for one command is over; connect again";
 
 /// To one that asks for nothing.
 pub const TUNNEL_WITHOUT_FORWARD: &str = "the connection of a node asks for one remote forward, as `ssh -N -R 0:localhost:22` does; this one did not";

@@ -1,6 +1,10 @@
-//! A node's own connection: `node+NAME`, with its host key. It may ask for one remote forward, which becomes the way
-//! to the node, and open one control channel for the node agent; everything else is refused.
+//! A node's own connection: `node+NAME`, with its host key.
+//!
+//! It has one purpose. Either it asks for one remote forward, which becomes the way to the node, and may open one
+//! control channel for the node agent beside it; that is for nodes that are registered so. Or it gives one command,
+//! by which any node fetches what its sshd has to know (`commands`). Everything else is refused.
 
+mod commands;
 mod control;
 
 use std::net::SocketAddr;
@@ -8,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use anteroom_ca::names::AdmittedName;
 use anteroom_core::id::NodeId;
 use anteroom_core::node::Node;
 use anteroom_core::target::NodeRef;
@@ -32,8 +37,12 @@ use anteroom_ssh::{
 /// What the user name of a node's own connection begins with.
 const PREFIX: &str = "node+";
 
-/// A connection that has not got its forward by then is of no use to anybody.
+/// A connection that has not got its forward by then, or given its command, is of no use to anybody.
 const FIRST_FORWARD: Duration = Duration::from_secs(20);
+
+/// How long one that gave a command lives in all: time for the longest list on a slow line, and no more, since each
+/// takes a node's place.
+const FETCHING: Duration = Duration::from_secs(60);
 
 /// How often an idle tunnel is asked whether it is there. Firewalls on the way forget a silent connection in
 /// minutes, and a node whose cable was pulled shows as gone within this and [`PATIENCE`].
@@ -73,13 +82,13 @@ pub(super) fn is_of_a_node(user: &str) -> bool {
     user.starts_with(PREFIX)
 }
 
-/// The node whose own connection this would be, if the key is one of its host keys. Only nodes by tunnel are
-/// recognised: whoever stole the host key of another must not attract its sessions.
+/// The node whose own connection this would be, if the key is one of its host keys. What the connection may do is
+/// asked when it is wanted: whoever stole the host key of a node with an address must not attract its sessions.
 pub(super) fn recognise(proxy: &Proxy, user: &str, key: &PublicKey) -> Option<Arrival> {
     let node = NodeRef::parse(user.strip_prefix(PREFIX)?).ok()?;
     let key = HostKey::of(key)?;
     let (view, now) = (proxy.state.view(), proxy.state.now());
-    let mut found = called(&view, &node).filter(|node| key.opens(&view, &node.id, now));
+    let mut found = called(&view, &node).filter(|node| key.is_of(&view, &node.id, now));
     // Two nodes may share name and key: then it is said by UUID which one this is.
     match (found.next(), found.next()) {
         (Some(node), None) => Some(Arrival { node: node.id, key }),
@@ -95,6 +104,13 @@ fn called<'v>(view: &'v View, node: &'v NodeRef) -> Box<dyn Iterator<Item = &'v 
     }
 }
 
+/// What a connection is for. It is settled once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Forward,
+    Command,
+}
+
 /// One connection of a node.
 pub(super) struct TunnelDoor {
     proxy: Arc<Proxy>,
@@ -102,6 +118,7 @@ pub(super) struct TunnelDoor {
     from: SocketAddr,
     since: OffsetDateTime,
     connection: Connection,
+    purpose: OnceLock<Purpose>,
     tunnel: OnceLock<Arc<Tunnel>>,
     routed: watch::Sender<bool>,
     /// Whether the control channel was opened.
@@ -122,6 +139,7 @@ impl TunnelDoor {
             from,
             since,
             connection,
+            purpose: OnceLock::new(),
             tunnel: OnceLock::new(),
             routed: watch::Sender::new(false),
             controlled: AtomicBool::new(false),
@@ -138,7 +156,8 @@ impl TunnelDoor {
             // INVARIANT: the connection is over only when `listen` is, so that what it routed is seen below.
             () = self.connection.closed() => {}
             () = tokio::time::sleep(FIRST_FORWARD) => {
-                return self.connection.disconnect(say::TUNNEL_WITHOUT_FORWARD).await;
+                let why = self.overstayed().await;
+                return self.connection.disconnect(why).await;
             }
         }
         let Some(tunnel) = self.tunnel.get() else {
@@ -176,6 +195,18 @@ impl TunnelDoor {
     fn turn(&self, act: Act) -> Result<(), Instant> {
         let tunnels = self.proxy.tunnels();
         tunnels.turn(self.arrival.node, act, Instant::now())
+    }
+
+    /// What a connection is told that is no tunnel and goes on; one that fetches something has its time.
+    async fn overstayed(&self) -> &'static str {
+        if self.purpose.get() != Some(&Purpose::Command) {
+            return say::TUNNEL_WITHOUT_FORWARD;
+        }
+        tokio::select! {
+            () = self.connection.closed() => {}
+            () = tokio::time::sleep(FETCHING.saturating_sub(FIRST_FORWARD)) => {}
+        }
+        say::NODE_COMMAND_TOOK_TOO_LONG
     }
 
     /// Resolves when the node has got its forward.
@@ -220,10 +251,27 @@ impl TunnelDoor {
         }
     }
 
+    /// Whether the node is registered as one that connects by itself.
+    fn keeps_a_tunnel(&self) -> bool {
+        let (view, now) = (self.proxy.state.view(), self.proxy.state.now());
+        self.arrival.key.opens(&view, &self.arrival.node, now)
+    }
+
+    /// Whether this is the node's tunnel, or may still become it.
+    fn may_be_a_tunnel(&self) -> bool {
+        let may_become = || self.purpose.get() != Some(&Purpose::Command);
+        self.tunnel.get().is_some() || self.keeps_a_tunnel() && may_become()
+    }
+
     /// The one forward: the port that the node is told. It waits as long as the holder of the node's place has
     /// to answer.
     pub(super) async fn listen(&self, address: &str, port: u32) -> Option<u32> {
-        if self.tunnel.get().is_some() || address.len() > LONGEST_ADDRESS {
+        if !self.keeps_a_tunnel() {
+            self.not_permitted("a remote forward, and is dialled");
+            self.connection.say_goodbye(say::TUNNEL_IS_DIALLED);
+            return None;
+        }
+        if self.purpose.set(Purpose::Forward).is_err() || address.len() > LONGEST_ADDRESS {
             self.not_permitted("a second remote forward");
             return None;
         }
@@ -280,12 +328,21 @@ impl TunnelDoor {
         opening.reject(OpenRefusal::Prohibited(why)).await;
     }
 
-    /// A session channel: the node agent's control channel, or a sentence.
+    /// A session channel: the node agent's control channel, a command, or a sentence.
     pub(super) async fn session(self: Arc<Self>, opening: Opening) {
         let mut channel = opening.accept().await;
         let wanted = tokio::time::timeout(FIRST_REQUEST, first_request(&mut channel)).await;
         match wanted {
-            Ok(Some(ChannelRequest::Subsystem(name))) if name == SUBSYSTEM => {
+            Ok(Some(ChannelRequest::Exec(command))) => {
+                if self.purpose.set(Purpose::Command).is_err() {
+                    self.not_permitted("a command beside something else");
+                    return refuse_session(channel, say::TUNNEL_ONLY_FORWARD).await;
+                }
+                commands::serve(&self, &command, channel).await;
+            }
+            Ok(Some(ChannelRequest::Subsystem(name)))
+                if name == SUBSYSTEM && self.may_be_a_tunnel() =>
+            {
                 if self.controlled.swap(true, Ordering::Relaxed) {
                     return refuse_session(channel, say::TUNNEL_ONE_CONTROL).await;
                 }
@@ -302,12 +359,26 @@ impl TunnelDoor {
 
     /// Writes down that it wanted more than it may, once in a while.
     fn not_permitted(&self, what: &str) {
+        self.log_refused(&format!("the connection of a node asked for {what}"));
+    }
+
+    fn log_refused(&self, why: &str) {
         if self.turn(Act::Refusal).is_err() {
             return;
         }
-        let why = format!("the connection of a node asked for {what}");
         let entry = Entry::failed(Event::NodeTunnel, why);
         self.log_later(self.about(entry).state("refused"));
+    }
+
+    /// The names that a certificate of the node carries beside its UUID: what an operator or a token had certified,
+    /// and nothing more. A node's name may be its own word.
+    async fn certified_names(&self) -> Result<Vec<AdmittedName>, StoreError> {
+        let (proxy, node) = (&self.proxy, self.arrival.node);
+        let known = proxy.state.reader().certified_names_of(node).await?;
+        let id = node.to_string();
+        let known = known.iter().map(String::as_str).filter(|name| *name != id);
+        let names = &proxy.commands.place.names;
+        Ok(crate::admin::admitted_names(names, known))
     }
 
     fn entry(&self) -> Entry {

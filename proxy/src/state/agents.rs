@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anteroom_ca::Certificate;
 use anteroom_ca::authority::ToSign;
@@ -20,14 +21,14 @@ use time::{Duration, OffsetDateTime};
 
 use super::certificates::issue_host;
 use super::draft::Draft;
-use super::signing::Wants;
-use super::{IssueError, State};
+use super::signing::{Ticket, Wants};
+use super::{IssueError, State, rfc3339};
 use crate::audit::{Entry, Event, PROXY};
 use crate::authority::Unavailable;
 use crate::store::{HostRevocation, StoreError};
 
 /// How long a host certificate that a node asks for lives; its class allows no more.
-const LIFETIME: Duration = Duration::days(29);
+pub(super) const LIFETIME: Duration = Duration::days(29);
 
 /// A host key as the view compares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +51,18 @@ impl HostKey {
         })
     }
 
+    /// Whether the node proves itself by this key now, however it is reached.
+    #[must_use]
+    pub fn is_of(&self, view: &View, node: &NodeId, now: OffsetDateTime) -> bool {
+        view.node(node)
+            .is_some_and(|node| view.is_host_key_of(node, &self.openssh, &self.fingerprint, now))
+    }
+
     /// Whether the node comes by a tunnel and proves itself by this key now.
     #[must_use]
     pub fn opens(&self, view: &View, node: &NodeId, now: OffsetDateTime) -> bool {
-        view.node(node).is_some_and(|node| {
-            node.addr.dialled().is_none()
-                && view.is_host_key_of(node, &self.openssh, &self.fingerprint, now)
-        })
+        let by_tunnel = |node: &Arc<Node>| node.addr.dialled().is_none();
+        view.node(node).is_some_and(by_tunnel) && self.is_of(view, node, now)
     }
 }
 
@@ -78,6 +84,12 @@ impl OwnConnection {
         view.node(&self.node).filter(|_| opens).map(AsRef::as_ref)
     }
 
+    /// The node, however it is reached, if the key is still its own.
+    pub(super) fn known_in<'v>(&self, view: &'v View, now: OffsetDateTime) -> Option<&'v Node> {
+        let known = self.key.is_of(view, &self.node, now);
+        view.node(&self.node).filter(|_| known).map(AsRef::as_ref)
+    }
+
     fn entry(&self, event: Event, node: &Node) -> Entry {
         let entry = Entry::new(event).user(PROXY).name(&node.name);
         let entry = entry.node(&node.name).node_id(node.id);
@@ -96,6 +108,17 @@ pub enum OwnError {
         "the key {0} belongs to another node or to a user; make a key of its own for this node"
     )]
     Taken(String),
+    /// There were as many certificates for the key as there are in a day.
+    #[error(
+        "there were {count} host certificates for this key within a day, which is the limit; the next one is to be had at {}",
+        rfc3339(*.until)
+    )]
+    TooOften {
+        /// How many.
+        count: usize,
+        /// When there is one again.
+        until: OffsetDateTime,
+    },
     /// The key cannot be written down.
     #[error("the key cannot be used as a host key")]
     Unusable,
@@ -120,7 +143,7 @@ impl Wants for OwnError {
     fn wanted(&self) -> Option<&ToSign> {
         match self {
             Self::Issue(error) => error.wanted(),
-            Self::Gone | Self::Taken(_) | Self::Unusable => None,
+            Self::Gone | Self::Taken(_) | Self::TooOften { .. } | Self::Unusable => None,
         }
     }
 }
@@ -184,21 +207,32 @@ impl State {
             if new != own.key && is_of_another(view, &node, &new) {
                 return Err(OwnError::Taken(new.fingerprint.to_string()));
             }
-            let (id, names, key) = (node.id, names.clone(), subject.clone());
-            let certify = move |terms, ca: &HostCa, rng: &mut StdRng| {
-                certify_node(&id, &names, &key, terms, ca, rng)
-            };
-            // A key in such an entry is one that a person proved.
-            let entry = Entry {
-                key: None,
-                ..own.entry(Event::CertCreate, &node)
-            };
-            let certificate = issue_host(draft, ticket, LIFETIME, Some(node.id), entry, &certify)?;
-            replace(draft, &own, &node, &subject, &new);
-            Ok(certificate)
+            certify_own(draft, ticket, &own, &node, (&subject, &new), &names)
         })
         .await
     }
+}
+
+/// Issues the certificate, and shuts out what it takes the place of.
+pub(super) fn certify_own(
+    draft: &mut Draft,
+    ticket: &Ticket,
+    own: &OwnConnection,
+    node: &Node,
+    (subject, new): (&PublicKey, &HostKey),
+    names: &[AdmittedName],
+) -> Result<Certificate, OwnError> {
+    let (id, names, key) = (node.id, names.to_vec(), subject.clone());
+    let certify =
+        move |terms, ca: &HostCa, rng: &mut StdRng| certify_node(&id, &names, &key, terms, ca, rng);
+    // A key in such an entry is one that a person proved.
+    let entry = Entry {
+        key: None,
+        ..own.entry(Event::CertCreate, node)
+    };
+    let certificate = issue_host(draft, ticket, LIFETIME, Some(node.id), entry, &certify)?;
+    replace(draft, own, node, subject, new);
+    Ok(certificate)
 }
 
 /// The node as it would be, if that is another than it is.

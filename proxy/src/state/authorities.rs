@@ -30,6 +30,8 @@ pub(super) struct Learning {
     noting: HashSet<Learnt>,
     /// When a node was last asked whether it takes an announced key.
     asked: HashMap<Learnt, OffsetDateTime>,
+    /// When a node first fetched a new key by itself. That it has it is not yet that its sshd trusts it.
+    fetched: HashMap<Learnt, OffsetDateTime>,
 }
 
 /// An authority as the start has found it.
@@ -52,6 +54,8 @@ pub struct Learner {
     pub learnt: Option<OffsetDateTime>,
     /// When it last refused the announced key, since the proxy was started.
     pub refused: Option<OffsetDateTime>,
+    /// Since when it has fetched the new key by itself, since the proxy was started.
+    pub fetched: Option<OffsetDateTime>,
 }
 
 impl State {
@@ -191,6 +195,32 @@ impl State {
         true
     }
 
+    /// Takes note that a node has fetched the keys of the node CA; outside of a rotation it does nothing. It is
+    /// no more than what it was told: what it trusts is seen at a login.
+    pub fn fetched_node_authorities(&self, node: NodeId) {
+        let kind = AuthorityKind::Node;
+        let Some(authorities) = self.authorities() else {
+            return;
+        };
+        let record = authorities.record(kind);
+        if record.stage == Stage::Stable {
+            return;
+        }
+        let fingerprint = print(record.newest());
+        let now = self.now();
+        let mut learning = self.learning();
+        // Bounded by the nodes there are, as `asked` is.
+        learning
+            .fetched
+            .retain(|old, _| old.fingerprint == fingerprint);
+        let learnt = Learnt {
+            kind,
+            node,
+            fingerprint,
+        };
+        learning.fetched.entry(learnt).or_insert(now);
+    }
+
     /// What every node knows of the rotation of an authority: those that have to learn of it, by name.
     #[must_use]
     pub fn learners(&self, kind: AuthorityKind) -> Vec<Learner> {
@@ -223,6 +253,7 @@ impl State {
                     name: node.name.to_string(),
                     learnt: learning.learnt.get(&key).copied(),
                     refused: learning.asked.get(&key).copied(),
+                    fetched: learning.fetched.get(&key).copied(),
                 }
             })
             .collect();

@@ -48,7 +48,7 @@ fn by_hand(world: &World, options: &[&str]) -> Cmd {
     with_key(world.port, "node+iot", &key.display().to_string(), options)
 }
 
-fn with_key(port: u16, user: &str, key: &str, options: &[&str]) -> Cmd {
+pub(super) fn with_key(port: u16, user: &str, key: &str, options: &[&str]) -> Cmd {
     Cmd::new("ssh")
         .args([
             "-F",
@@ -252,8 +252,6 @@ fn only_the_nodes_own_key_opens_its_tunnel_and_only_for_a_node_by_tunnel() {
     for (user, key) in [
         ("node+iot", &other),
         ("node+iot", &carol),
-        // It has an address, where it is dialled: who stole its key attracts nothing.
-        ("node+n2", &other),
         ("node+nosuch", &own),
         ("node+", &own),
         ("node+*", &own),
@@ -263,6 +261,11 @@ fn only_the_nodes_own_key_opens_its_tunnel_and_only_for_a_node_by_tunnel() {
             .exits(255)
             .says("Permission denied (publickey)");
     }
+    // It has an address, where it is dialled: who stole its key attracts nothing.
+    forward("node+n2", &other)
+        .exits(255)
+        .says("this node is dialled at its address, so that it gets no forward");
+    assert!(!world.is_connected("n2"));
     // As for users, a refusal does not tell why.
     let by_uuid = format!("node+{}", world.node("iot").uuid);
     let tunnel = with_key(port, &by_uuid, &own, &FORWARD)

@@ -31,6 +31,8 @@ pub(crate) enum Nodes {
     HostCert(HostCert),
     /// Print the systemd unit that keeps a node's tunnel up
     TunnelUnit(TunnelUnit),
+    /// Print the script by which a node with sshd renews its certificates, revocation list and CA
+    Renewal(NodeOnly),
     /// Dial a node and say what is wrong with it, without logging in
     Check(NodesCheck),
 }

@@ -26,6 +26,7 @@ const ADMINISTRATION: &[(&str, bool)] = &[
     ("nodes rekey iot --host-key -", false),
     ("nodes sshd-config iot", false),
     ("nodes tunnel-unit iot", false),
+    ("nodes renewal iot", false),
     ("tokens add --type node", false),
     ("tokens ls", false),
     ("tokens rm t1", false),

@@ -229,13 +229,8 @@ impl<'d> Agent<'d> {
         let subject = PublicKey::from_openssh(&checked).map_err(|error| error.to_string())?;
         let new = HostKey::of(&subject).ok_or_else(|| OwnError::Unusable.to_string())?;
         let proxy = &self.door.proxy;
-        // What an operator or a token had certified, and nothing more: a node's name may be its own word.
-        let node = self.door.arrival.node;
-        let known = proxy.state.reader().certified_names_of(node).await;
-        let known = known.map_err(|error| error.to_string())?;
-        let id = node.to_string();
-        let known = known.iter().map(String::as_str).filter(|name| *name != id);
-        let names = crate::admin::admitted_names(&proxy.commands.place.names, known);
+        let names = self.door.certified_names().await;
+        let names = names.map_err(|error| error.to_string())?;
         // From the commit on this connection is made with the new key, whatever is looked at first.
         let own = self.own();
         self.tunnel.expect_key(Some(new));

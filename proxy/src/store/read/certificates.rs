@@ -19,6 +19,8 @@ pub struct HostCertificate {
     pub sha256: String,
     /// The fingerprint of the key it certifies.
     pub key: String,
+    /// The fingerprint of the authority that signed it.
+    pub authority: String,
     /// Until when it is valid (exclusive).
     pub valid_before: OffsetDateTime,
     /// Why it counts no more, once it was revoked.
@@ -110,7 +112,7 @@ impl Reader {
         now: OffsetDateTime,
     ) -> Result<Vec<HostCertificate>, StoreError> {
         let rows = sqlx::query(
-            "SELECT serial, cert_sha256, subject, host_certificates.valid_before AS ends, why \
+            "SELECT serial, cert_sha256, subject, authority, host_certificates.valid_before AS ends, why \
              FROM host_certificates JOIN issuances USING (serial) \
              WHERE host_certificates.node_id = $1 AND host_certificates.valid_before > $2 \
              ORDER BY audit_seq DESC LIMIT 1000",
@@ -179,6 +181,7 @@ fn host_certificate(row: &SqliteRow) -> Result<HostCertificate, StoreError> {
     Ok(HostCertificate {
         sha256: row.try_get("cert_sha256")?,
         key: row.try_get("subject")?,
+        authority: row.try_get("authority")?,
         valid_before: from_micros(row.try_get("ends")?),
         revoked: row.try_get("why")?,
         serial: serial.parse().map_err(|error| StoreError::Unreadable {
