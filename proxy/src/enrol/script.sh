@@ -286,8 +286,12 @@ check_config() {
 # Once a day everything above is renewed, long before the host certificates end.
 install_renewal() {
     renewal_script >"$backup/renewal"
-    need_dir "${renew_file%/*}"
-    install_file "$backup/renewal" "$renew_file" 0755
+    # A system whose files can't be changed gets in all the same.
+    if ! { mkdir -p "${renew_file%/*}" && put_file "$backup/renewal" "$renew_file" 0755; } 2>/dev/null; then
+        say "$renew_file can't be written, so that nothing is renewed here by itself, and the host certificates end in 29 days; \`nodes renewal $node_name\` prints it for another place"
+        renew_file=
+        return 0
+    fi
     if systemd_runs; then
         install_timer
     elif [ -d "${cron_file%/*}" ]; then
@@ -341,6 +345,7 @@ UNIT
 
 # Now, so that what would fail in a month is seen today.
 try_renewal() {
+    [ -n "$renew_file" ] || return 0
     "$renew_file" </dev/null ||
         say "the renewal has failed now, see above; until $renew_file succeeds nothing is renewed"
 }

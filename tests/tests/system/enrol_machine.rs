@@ -314,6 +314,24 @@ fn what_somebody_else_has_set_is_told_and_stays() {
 }
 
 #[test]
+fn what_counts_is_the_configuration_of_the_port_that_the_proxy_comes_to() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let world = machine.world();
+    let line = line(&world, &[]);
+    let at_2022 = line.replace(" iot ", " iot --port 2022 ");
+    let block = "printf 'Match LocalPort 2022\\n  TrustedUserCAKeys none\\n' >/etc/ssh/sshd_config.d/00-other.conf";
+    machine.gives(block).exits(0);
+    let before = machine.state();
+    let given = machine.gives(&at_2022);
+    failed_and_put_back(&machine, &given, &before, "`TrustedUserCAKeys none`");
+    let other = block.replace("2022", "2023");
+    machine.gives(&other).exits(0);
+    machine.gives(&at_2022).exits(0);
+}
+
+#[test]
 fn whatever_sshd_refuses_everything_is_put_back() {
     let Some(mut machine) = Machine::new() else {
         return;

@@ -110,6 +110,36 @@ fn a_node_fetches_its_certificate_the_list_and_the_authorities_by_its_own_key() 
 }
 
 #[test]
+fn the_version_of_the_list_is_that_of_the_log_and_grows() {
+    let world = world();
+    let version = || {
+        let list = kept(&world, "list", &fetches(&world, "n2", &["krl"]));
+        let listed = keygen(&["-Q", "-l", "-f"], &list).text();
+        let first = listed.lines().next().unwrap();
+        let number = first.strip_prefix("# KRL version ").unwrap();
+        number.parse::<u64>().unwrap()
+    };
+    let seq = || {
+        let last = world.ctl(&["audit", "ls", "--format", "json"]).json();
+        last.as_array().unwrap().last().unwrap()["seq"]
+            .as_u64()
+            .unwrap()
+    };
+    let first = version();
+    assert_eq!(first, seq());
+    for n in 1..=3 {
+        let message = n.to_string();
+        world
+            .ctl(&["lock", "--login", "nosuch", "--message", &message])
+            .exits(0);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let second = version();
+    assert!(second >= first + 3, "{first} {second}");
+    assert_eq!(second, seq());
+}
+
+#[test]
 fn a_certificate_of_the_authority_that_signed_before_is_renewed_at_once() {
     let world = world();
     let first = kept(&world, "first.pub", &fetches(&world, "n2", &["host-cert"]));
@@ -144,13 +174,13 @@ fn names_that_were_certified_stay_and_a_name_that_was_not_is_not_added() {
         let lines = lines.take_while(|line| !line.starts_with("Critical Options"));
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
-    let uuid = world.node("n2").uuid.clone();
-    assert_eq!(names("n2"), [uuid.clone()]);
+    let uuid = world.node("n2").uuid.as_str();
+    assert_eq!(names("n2"), [uuid]);
     let public = format!("{}.pub", own_key(&world, "n2"));
     world
         .ctl(&["nodes", "host-cert", "n2", "--key", &public])
         .exits(0);
-    assert_eq!(names("n2"), [uuid, "n2".to_owned()]);
+    assert_eq!(names("n2"), [uuid, "n2"]);
 }
 
 #[test]

@@ -304,6 +304,22 @@ fn what_sshd_does_not_take_is_put_back() {
 }
 
 #[test]
+fn a_machine_on_which_the_script_has_no_place_is_a_node_all_the_same_and_is_told() {
+    let Some(machine) = Machine::new() else {
+        return;
+    };
+    let world = machine.world();
+    let readonly = "mount -o remount,ro /usr/local/sbin";
+    machine.gives(readonly).exits(0);
+    let given = machine.gives(&line(&world, &[]));
+    given
+        .exits(0)
+        .prints_part("nothing is renewed here by itself");
+    given.prints_part("this machine is node iot");
+    machine.gives("ls -A /etc/cron.d").exits(0).prints("");
+}
+
+#[test]
 fn where_systemd_runs_a_timer_renews_and_one_that_does_not_start_undoes_it_all() {
     let Some(machine) = Machine::new() else {
         return;

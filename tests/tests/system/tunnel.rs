@@ -595,6 +595,10 @@ fn an_agent_is_told_whom_to_trust_and_what_is_revoked_and_of_every_change() {
     let signing = told["node_ca"][0].as_str().unwrap();
     assert!(exported.starts_with(signing), "{told} {exported}");
     let first = agent.hear("revoked");
+    agent.say(&serde_json::json!({"say": "hello", "version": "2"}));
+    let refused = agent.hear("refused");
+    let why = refused["why"].as_str().unwrap();
+    assert!(why.contains("was said already"), "{refused}");
     assert!(
         first["krl"].as_str().unwrap().starts_with("U1NIS1JM"),
         "SSHKRL: {first}"
