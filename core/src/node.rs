@@ -139,6 +139,40 @@ pub fn said_labels(
     Ok(labels)
 }
 
+/// Why labels that an operator, a token or a document sets are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetLabelError {
+    /// More than there may be.
+    #[error("there are {0} labels, and the limit is {MOST_SAID_LABELS}; leave some out")]
+    TooMany(usize),
+    /// A key or value is too long.
+    #[error(
+        "a label has a key and a value of at most {LONGEST_SAID_LABEL} bytes each, and one here has {0}; shorten it"
+    )]
+    TooLong(usize),
+}
+
+/// Holds what is set to the bounds of what nodes say: every decision compares labels, and every listing shows them.
+///
+/// # Errors
+/// [`SetLabelError`].
+pub fn bounded_labels<'l>(
+    set: impl IntoIterator<Item = (&'l String, &'l String)>,
+) -> Result<(), SetLabelError> {
+    let mut count = 0;
+    for (key, value) in set {
+        count += 1;
+        let longest = key.len().max(value.len());
+        if longest > LONGEST_SAID_LABEL {
+            return Err(SetLabelError::TooLong(longest));
+        }
+    }
+    if count > MOST_SAID_LABELS {
+        return Err(SetLabelError::TooMany(count));
+    }
+    Ok(())
+}
+
 /// Type and key of an OpenSSH public key line.
 fn without_comment(line: &str) -> &str {
     line.match_indices(' ')
@@ -350,6 +384,23 @@ mod tests {
             said_labels: BTreeSet::new(),
             host_proof: HostProof::HostCa,
             egress_addresses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn labels_that_are_set_are_bounded_as_those_that_nodes_say() {
+        let many = |count: usize| -> BTreeMap<String, String> {
+            let all = (0..count).map(|n| (format!("k{n}"), String::new()));
+            all.collect()
+        };
+        assert_eq!(bounded_labels(&many(MOST_SAID_LABELS)), Ok(()));
+        let refused = bounded_labels(&many(MOST_SAID_LABELS + 1));
+        assert_eq!(refused, Err(SetLabelError::TooMany(65)));
+        let (fits, long) = ("x".repeat(LONGEST_SAID_LABEL), "x".repeat(257));
+        assert_eq!(bounded_labels(&labels(&[(&fits, &fits)])), Ok(()));
+        for pair in [(long.as_str(), ""), ("k", long.as_str())] {
+            let refused = bounded_labels(&labels(&[pair]));
+            assert_eq!(refused, Err(SetLabelError::TooLong(257)));
         }
     }
 

@@ -26,7 +26,8 @@ impl From<PutError> for Stop {
             PutError::Exists(_) | PutError::KeyTaken { .. } => Exit::Failed,
             PutError::KeyTwice { .. }
             | PutError::ReadsAsTarget { .. }
-            | PutError::ReservedName { .. } => Exit::Usage,
+            | PutError::ReservedName { .. }
+            | PutError::Labels { .. } => Exit::Usage,
         };
         Self::new(exit, clean(&error.to_string()))
     }

@@ -2,6 +2,7 @@
 
 use anteroom_core::admin::{AdminResource, AdminVerb};
 use anteroom_core::id::{KeyFingerprint, NodeName, RoleName, UserName};
+use anteroom_core::node::SetLabelError;
 use thiserror::Error;
 
 use super::ObjectId;
@@ -83,6 +84,14 @@ pub enum PutError {
         user: UserName,
         /// The node.
         node: NodeName,
+    },
+    /// Too many labels, or too long ones.
+    #[error("{id}: {why}")]
+    Labels {
+        /// What was to have them.
+        id: ObjectId,
+        /// What is wrong.
+        why: SetLabelError,
     },
     /// The lock cannot be.
     #[error(transparent)]

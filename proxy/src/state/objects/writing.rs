@@ -2,7 +2,7 @@
 
 use anteroom_ca::key::fingerprint;
 use anteroom_core::id::KeyFingerprint;
-use anteroom_core::node::{HostProof, Node};
+use anteroom_core::node::{HostProof, Node, SetLabelError, bounded_labels};
 use anteroom_core::view::View;
 use ssh_key::PublicKey;
 
@@ -46,6 +46,28 @@ pub(super) fn is_as_it_was(view: &View, object: &Object, existing: Existing) -> 
     }
 }
 
+/// Whether its labels are within their bounds. What was stored before there were any stays until it is changed.
+fn labels_fit(view: &View, object: &Object) -> Result<(), SetLabelError> {
+    match object {
+        Object::Node(node) => {
+            let before = view.node(&node.id);
+            match before.is_some_and(|before| before.labels_set().eq(node.labels_set())) {
+                true => Ok(()),
+                false => bounded_labels(node.labels_set()),
+            }
+        }
+        Object::Resource(resource) => {
+            let before = view.resource(resource.kind(), resource.name.as_str());
+            match before.is_some_and(|before| before.labels == resource.labels) {
+                true => Ok(()),
+                false => bounded_labels(&resource.labels),
+            }
+        }
+        Object::Token(token) => bounded_labels(&token.labels),
+        Object::Role(_) | Object::User(_) | Object::Lock(_) | Object::MonitoringRule(_) => Ok(()),
+    }
+}
+
 pub(super) fn put(
     draft: &mut Draft,
     by: &By,
@@ -63,6 +85,9 @@ pub(super) fn put(
     {
         let user = name.clone();
         return Err(PutError::ReservedName { user, why });
+    }
+    if let Err(why) = labels_fit(draft.view(), &object) {
+        return Err(PutError::Labels { id, why });
     }
     let mut warnings = match &object {
         Object::Node(node) => twins(draft.view(), node),
