@@ -4,6 +4,7 @@
 //! Teleport has and Anteroom does not serve yet: a rule that is ignored would be a hole. What the
 //! store does with a document, and whether the roles it names exist, is the caller's business.
 
+mod at;
 mod error;
 mod kube;
 mod lock;
@@ -26,8 +27,9 @@ use crate::monitoring::MonitoringRule;
 use crate::resource::{Kind as ResourceKind, Resource};
 use crate::role::Role;
 
+use at::{At, Fields, Map};
 use node::read_node;
-use tree::{At, Fields, Map, Yaml};
+use tree::Yaml;
 use user::read_user;
 
 pub use error::{DocumentError, DocumentProblem};

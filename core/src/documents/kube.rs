@@ -8,8 +8,8 @@ use crate::kube::{KubeKinds, KubeObjects, KubeRule, KubeVerb, Place, Plural};
 use crate::pattern::Pattern;
 use crate::role::Set;
 
+use super::at::{At, Fields, Map, alternatives};
 use super::role::read_set;
-use super::tree::{At, Fields, Map, alternatives};
 use super::{DocumentProblem, Mistake};
 
 const RESOURCE: Fields = Fields {

@@ -6,7 +6,7 @@ use time::{OffsetDateTime, UtcOffset};
 use crate::id::{KeyFingerprint, LockId, Login, NodeId, RequestId, RoleName, UserName};
 use crate::lock::{LONGEST_MESSAGE, LockTarget};
 
-use super::tree::{At, Fields, Map};
+use super::at::{At, Fields, Map};
 use super::{DocumentProblem, Mistake};
 
 /// A lock as a document describes it. Who made it and when is written where it is stored.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::RuleName;
 use crate::monitoring::{Clock, Decision, MOST_SCHEDULES, MonitoringRule, Schedule, Shift};
 
-use super::tree::{At, Fields, Map, Yaml};
+use super::at::{At, Fields, Map};
+use super::tree::Yaml;
 use super::{DocumentProblem, Mistake};
 
 const METADATA: Fields = Fields {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::id::{NodeId, NodeName};
 use crate::node::{HostProof, NodeAddr, NodeAddrError};
 
-use super::tree::{Fields, Map};
+use super::at::{Fields, Map};
 use super::{DocumentProblem, Mistake, read_metadata};
 
 /// A node as a document describes it.

@@ -6,7 +6,7 @@ use time::Duration;
 
 use crate::role::{Demand, Options, RequestAccess};
 
-use super::tree::{At, Fields, Map};
+use super::at::{At, Fields, Map};
 use super::{DocumentProblem, Mistake};
 
 const OPTIONS: Fields = Fields {
@@ -59,30 +59,35 @@ const FORWARDING: Fields = Fields {
     later: &[],
     only_allow: &[],
 };
+
 const DIRECTION: Fields = Fields {
     served: &["enabled"],
     teleport: &[],
     later: &[],
     only_allow: &[],
 };
+
 const RECORD_SESSION: Fields = Fields {
     served: &[],
     teleport: &["default", "desktop", "k8s", "ssh"],
     later: &[],
     only_allow: &[],
 };
+
 const IDP: Fields = Fields {
     served: &["saml"],
     teleport: &[],
     later: &[],
     only_allow: &[],
 };
+
 const SAML: Fields = Fields {
     served: &[],
     teleport: &["enabled"],
     later: &[],
     only_allow: &[],
 };
+
 const EXTENSION: Fields = Fields {
     served: &["name", "value", "type", "mode"],
     teleport: &[],

@@ -6,7 +6,7 @@ use crate::id::ResourceName;
 use crate::node::{HostPort, HostPortError};
 use crate::resource::{Kind, Resource, Spec};
 
-use super::tree::{At, Fields, Map, alternatives};
+use super::at::{At, Fields, Map, alternatives};
 use super::{DocumentProblem, Mistake, read_metadata};
 
 /// The fields of `spec`. What Teleport has beside them concerns connecting.

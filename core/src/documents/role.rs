@@ -17,7 +17,8 @@ use crate::role::{
 };
 use crate::selector::{LabelSelector, LabelValue, Template};
 
-use super::tree::{At, Fields, Map, Yaml, alternatives};
+use super::at::{At, Fields, Map, alternatives};
+use super::tree::Yaml;
 use super::{DocumentProblem, Mistake, kube, options, read_metadata, words};
 
 /// The longest `request.max_duration` (REQUESTS section 3).

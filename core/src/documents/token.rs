@@ -8,8 +8,8 @@ use crate::id::{NodeName, TokenId};
 use crate::node::NodeAddr;
 use crate::token::{LONGEST_LIFE, MOST_USES, TokenKind, USUAL_LIFE};
 
+use super::at::{At, Fields, Map};
 use super::lock::read_time;
-use super::tree::{At, Fields, Map};
 use super::{DocumentProblem, Mistake, read_labels};
 
 /// A token as a document describes it.

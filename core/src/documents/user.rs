@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Login, RoleName, UserName};
 
-use super::tree::{Fields, Map};
+use super::at::{Fields, Map};
 use super::{Mistake, read_metadata};
 
 /// A user as a document describes her. Fingerprints are computed where keys are parsed.
