@@ -133,7 +133,6 @@ fn link(prev: &str, text: &str) -> String {
     hex(&hasher.finalize())
 }
 
-/// Lower-case hexadecimal.
 /// The hash that [`hex`] wrote.
 pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
@@ -147,6 +146,7 @@ pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+/// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()

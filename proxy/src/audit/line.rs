@@ -3,7 +3,7 @@
 
 use std::io;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::{AppendError, Entry, Outcome};
 use crate::say::is_hostile;
@@ -13,146 +13,97 @@ use crate::say::is_hostile;
 /// what was meant without letting one peer fill the disk.
 pub(super) const MAX_FIELD: usize = 16 * 1024;
 
-/// The stored form, in the order in which fields are written.
-#[derive(Serialize)]
+/// An entry in its place.
 struct Line<'a> {
     seq: i64,
     time: &'a str,
-    event: &'static str,
-    code: String,
-    success: bool,
     cluster: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remote_addr: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    login: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    serial: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_sent: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_received: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate_sha256: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    proposed_state: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delegator: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    automatic: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    roles: &'a [String],
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    resource_ids: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lock_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pre_approval_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<&'a str>,
+    entry: &'a Entry,
 }
 
+/// Writes the texts that there are, each under its field's name.
+macro_rules! texts {
+    ($map:ident: $($field:ident),* $(,)?) => {
+        $(if let Some(text) = $field {
+            $map.serialize_entry(stringify!($field), cut(text))?;
+        })*
+    };
+}
+
+impl Serialize for Line<'_> {
+    /// Writes the fields in the order in which they are stored.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Destructured, so that a new field cannot be forgotten here.
+        let Entry {
+            event,
+            outcome,
+            user,
+            remote_addr,
+            key,
+            node_id,
+            node,
+            login,
+            request_id,
+            session_id,
+            state,
+            serial,
+            reason,
+            name,
+            command,
+            exit,
+            bytes_sent,
+            bytes_received,
+            expires,
+            certificate_sha256,
+            proposed_state,
+            delegator,
+            annotations,
+            automatic,
+            roles,
+            resource_ids,
+            lock_id,
+            pre_approval_id,
+            labels,
+        } = self.entry;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("seq", &self.seq)?;
+        map.serialize_entry("time", self.time)?;
+        map.serialize_entry("event", event.name())?;
+        map.serialize_entry("code", &event.code(*outcome))?;
+        map.serialize_entry("success", &(*outcome == Outcome::Succeeded))?;
+        map.serialize_entry("cluster", self.cluster)?;
+        texts!(map: user, remote_addr, key, node_id, node, login, request_id, session_id);
+        texts!(map: state, serial, reason, name, command, exit);
+        if let Some(bytes) = bytes_sent {
+            map.serialize_entry("bytes_sent", bytes)?;
+        }
+        if let Some(bytes) = bytes_received {
+            map.serialize_entry("bytes_received", bytes)?;
+        }
+        texts!(map: expires, certificate_sha256, proposed_state, delegator, annotations, automatic);
+        if !roles.is_empty() {
+            map.serialize_entry("roles", roles)?;
+        }
+        if !resource_ids.is_empty() {
+            map.serialize_entry("resource_ids", resource_ids)?;
+        }
+        texts!(map: lock_id, pre_approval_id, labels);
+        map.end()
+    }
+}
+
+/// The line of an entry in its place.
 pub(super) fn line(
     entry: &Entry,
     seq: i64,
     time: &str,
     cluster: &str,
 ) -> Result<String, AppendError> {
-    // Destructured, so that a new field cannot be forgotten here.
-    let Entry {
-        event,
-        outcome,
-        user,
-        remote_addr,
-        key,
-        node_id,
-        node,
-        login,
-        request_id,
-        session_id,
-        state,
-        serial,
-        reason,
-        name,
-        command,
-        exit,
-        bytes_sent,
-        bytes_received,
-        expires,
-        certificate_sha256,
-        proposed_state,
-        delegator,
-        annotations,
-        automatic,
-        roles,
-        resource_ids,
-        lock_id,
-        pre_approval_id,
-        labels,
-    } = entry;
     let line = Line {
         seq,
         time,
-        event: event.name(),
-        code: event.code(*outcome),
-        success: match outcome {
-            Outcome::Succeeded => true,
-            Outcome::Failed => false,
-        },
         cluster,
-        user: user.as_deref().map(cut),
-        remote_addr: remote_addr.as_deref().map(cut),
-        key: key.as_deref().map(cut),
-        node_id: node_id.as_deref().map(cut),
-        node: node.as_deref().map(cut),
-        login: login.as_deref().map(cut),
-        request_id: request_id.as_deref().map(cut),
-        session_id: session_id.as_deref().map(cut),
-        state: state.as_deref().map(cut),
-        serial: serial.as_deref().map(cut),
-        reason: reason.as_deref().map(cut),
-        name: name.as_deref().map(cut),
-        command: command.as_deref().map(cut),
-        exit: exit.as_deref().map(cut),
-        bytes_sent: *bytes_sent,
-        bytes_received: *bytes_received,
-        expires: expires.as_deref().map(cut),
-        certificate_sha256: certificate_sha256.as_deref().map(cut),
-        proposed_state: proposed_state.as_deref().map(cut),
-        delegator: delegator.as_deref().map(cut),
-        annotations: annotations.as_deref().map(cut),
-        automatic: automatic.as_deref().map(cut),
-        roles,
-        resource_ids,
-        lock_id: lock_id.as_deref().map(cut),
-        pre_approval_id: pre_approval_id.as_deref().map(cut),
-        labels: labels.as_deref().map(cut),
+        entry,
     };
     let mut out = Vec::with_capacity(512);
     line.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Inert))?;

@@ -175,6 +175,55 @@ fn the_text_is_canonical() {
     );
 }
 
+#[test]
+fn every_field_is_written_in_its_place() {
+    let entry = Entry {
+        bytes_sent: Some(1),
+        bytes_received: Some(2),
+        roles: vec!["dev".to_owned()],
+        resource_ids: vec!["/c/node/x".to_owned()],
+        labels: Some("env=prod".to_owned()),
+        ..Entry::new(Event::Exec)
+            .user("u")
+            .remote_addr("a")
+            .key("k")
+            .node_id("i")
+            .node("n")
+            .login("l")
+            .request_id("r")
+            .session_id("s")
+            .state("t")
+            .serial("7")
+            .reason("y")
+            .name("m")
+            .command("c")
+            .exit("0")
+            .expires("e")
+            .certificate_sha256("h")
+            .proposed_state("p")
+            .delegator("d")
+            .annotations("x=y")
+            .automatic("o")
+            .lock_id("f")
+            .pre_approval_id("g")
+    };
+    let record = Head::genesis()
+        .append(&entry, "c", datetime!(2026-11-20 20:00 UTC))
+        .unwrap();
+    assert_eq!(
+        record.text,
+        concat!(
+            r#"{"seq":1,"time":"2026-11-20T20:00:00Z","event":"exec","code":"T3002I","success":true,"#,
+            r#""cluster":"c","user":"u","remote_addr":"a","key":"k","node_id":"i","node":"n","#,
+            r#""login":"l","request_id":"r","session_id":"s","state":"t","serial":"7","reason":"y","#,
+            r#""name":"m","command":"c","exit":"0","bytes_sent":1,"bytes_received":2,"expires":"e","#,
+            r#""certificate_sha256":"h","proposed_state":"p","delegator":"d","annotations":"x=y","#,
+            r#""automatic":"o","roles":["dev"],"resource_ids":["/c/node/x"],"lock_id":"f","#,
+            r#""pre_approval_id":"g","labels":"env=prod"}"#,
+        )
+    );
+}
+
 proptest! {
     #[test]
     fn any_string_survives_and_none_is_dangerous(text in "\\PC*|.*") {
