@@ -30,6 +30,7 @@ impl CommandLine {
         free_text::OPTIONS.iter().find(text_of).copied()
     }
 
+    /// What is wrong, and what to do.
     pub(super) fn usage(&self, error: &clap::Error, channel: Channel) -> UsageError {
         let named = self.commands_named(channel);
         let command = named.join(" ");
@@ -40,102 +41,91 @@ impl CommandLine {
         } else {
             format!("hint: `{} help {command}` explains it", channel.prefix())
         };
-        let context = |kind| error.get(kind).map(value_text).unwrap_or_default();
-        let of = |name: &str| {
-            if name.is_empty() {
-                String::new()
-            } else {
-                format!(" of `{name}`")
-            }
-        };
-        let sentence = match error.kind() {
-            ErrorKind::InvalidSubcommand => {
-                let wrong = context(ContextKind::InvalidSubcommand);
-                let full = if command.is_empty() {
-                    wrong.clone()
-                } else {
-                    format!("{command} {wrong}")
-                };
-                format!(
-                    "unknown command `{full}`{}",
-                    suggestion(error, ContextKind::SuggestedSubcommand, &wrong)
-                )
-            }
-            ErrorKind::UnknownArgument => {
-                let wrong = context(ContextKind::InvalidArg);
-                let what = if wrong.starts_with('-') {
-                    "option"
-                } else {
-                    "argument"
-                };
-                format!(
-                    "unknown {what} `{wrong}`{}{}",
-                    of(&command),
-                    suggestion(error, ContextKind::SuggestedArg, &wrong)
-                )
-            }
-            ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand => {
-                match error.get(ContextKind::InvalidArg) {
-                    Some(missing) => format!("`{command}` lacks {}", missing_text(missing)),
-                    None => format!("`{command}` needs a command behind it"),
-                }
-            }
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                format!("`{command}` needs a command behind it")
-            }
-            ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => {
-                format!("`{}` needs a value", context(ContextKind::InvalidArg))
-            }
-            ErrorKind::InvalidValue => format!(
-                "`{}` can't be `{}`: it is {}",
-                context(ContextKind::InvalidArg),
-                context(ContextKind::InvalidValue),
-                error
-                    .get(ContextKind::ValidValue)
-                    .map(alternatives)
-                    .unwrap_or_else(|| "something else".to_owned()),
-            ),
-            ErrorKind::ValueValidation if predicate_error(error).is_some() => {
-                let argument = context(ContextKind::InvalidArg);
-                predicate_error(error)
-                    .map(|why| bad_expression(&argument, why))
-                    .unwrap_or_default()
-            }
-            ErrorKind::ValueValidation => {
-                let why = std::error::Error::source(error)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                invalid(
-                    &context(ContextKind::InvalidArg),
-                    &context(ContextKind::InvalidValue),
-                    &clean(&why),
-                )
-            }
-            ErrorKind::ArgumentConflict => {
-                let prior = context(ContextKind::PriorArg);
-                let wrong = context(ContextKind::InvalidArg);
-                if prior.is_empty() || prior == wrong {
-                    format!("`{wrong}` is given twice or beside something that it excludes")
-                } else {
-                    format!("`{wrong}` can't be used together with `{prior}`")
-                }
-            }
-            ErrorKind::NoEquals | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
-                format!("`{}` needs a value", context(ContextKind::InvalidArg))
-            }
-            ErrorKind::TooManyValues => {
-                format!("`{}` takes one value", context(ContextKind::InvalidArg))
-            }
-            ErrorKind::InvalidUtf8 => "the command line is not UTF-8 text".to_owned(),
-            // The enum is open: what a later version of the parser adds is still one sentence, and clean.
-            ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::Io
-            | ErrorKind::Format => cut(&error.to_string(), 200),
-            _ => cut(&error.to_string(), 200),
-        };
-        UsageError::new(sentence, hint)
+        UsageError::new(sentence(error, &command), hint)
     }
+}
+
+fn sentence(error: &clap::Error, command: &str) -> String {
+    let argument = context(error, ContextKind::InvalidArg);
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => unknown_command(error, command),
+        ErrorKind::UnknownArgument => unknown_argument(error, command),
+        ErrorKind::MissingRequiredArgument | ErrorKind::MissingSubcommand => {
+            match error.get(ContextKind::InvalidArg) {
+                Some(missing) => format!("`{command}` lacks {}", missing_text(missing)),
+                None => format!("`{command}` needs a command behind it"),
+            }
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            format!("`{command}` needs a command behind it")
+        }
+        ErrorKind::InvalidValue => match context(error, ContextKind::InvalidValue).as_str() {
+            "" => format!("`{argument}` needs a value"),
+            value => {
+                let possible = error.get(ContextKind::ValidValue).map(alternatives);
+                let possible = possible.unwrap_or_else(|| "something else".to_owned());
+                format!("`{argument}` can't be `{value}`: it is {possible}")
+            }
+        },
+        ErrorKind::ValueValidation => match predicate_error(error) {
+            Some(why) => bad_expression(&argument, why),
+            None => {
+                let why = std::error::Error::source(error).map(ToString::to_string);
+                let value = context(error, ContextKind::InvalidValue);
+                invalid(&argument, &value, &clean(&why.unwrap_or_default()))
+            }
+        },
+        ErrorKind::ArgumentConflict => {
+            let prior = context(error, ContextKind::PriorArg);
+            if prior.is_empty() || prior == argument {
+                format!("`{argument}` is given twice or beside something that it excludes")
+            } else {
+                format!("`{argument}` can't be used together with `{prior}`")
+            }
+        }
+        ErrorKind::NoEquals | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+            format!("`{argument}` needs a value")
+        }
+        ErrorKind::TooManyValues => format!("`{argument}` takes one value"),
+        ErrorKind::InvalidUtf8 => "the command line is not UTF-8 text".to_owned(),
+        // The enum is open: what a later version of the parser adds is still one sentence, and clean.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::Io | ErrorKind::Format => {
+            cut(&error.to_string(), 200)
+        }
+        _ => cut(&error.to_string(), 200),
+    }
+}
+
+/// What the parser says about its error, as text; empty where it says nothing.
+fn context(error: &clap::Error, kind: ContextKind) -> String {
+    error.get(kind).map(value_text).unwrap_or_default()
+}
+
+fn unknown_command(error: &clap::Error, command: &str) -> String {
+    let wrong = context(error, ContextKind::InvalidSubcommand);
+    let full = if command.is_empty() {
+        wrong.clone()
+    } else {
+        format!("{command} {wrong}")
+    };
+    let suggestion = suggestion(error, ContextKind::SuggestedSubcommand, &wrong);
+    format!("unknown command `{full}`{suggestion}")
+}
+
+fn unknown_argument(error: &clap::Error, command: &str) -> String {
+    let wrong = context(error, ContextKind::InvalidArg);
+    let what = if wrong.starts_with('-') {
+        "option"
+    } else {
+        "argument"
+    };
+    let of = if command.is_empty() {
+        String::new()
+    } else {
+        format!(" of `{command}`")
+    };
+    let suggestion = suggestion(error, ContextKind::SuggestedArg, &wrong);
+    format!("unknown {what} `{wrong}`{of}{suggestion}")
 }
 
 /// Where an argument goes that stood behind a free text, and so became part of it.
