@@ -49,5 +49,6 @@ pub mod target;
 pub mod template;
 pub mod text;
 pub mod token;
+pub mod typing;
 pub mod user;
 pub mod view;

@@ -4,6 +4,7 @@
 use crate::id::IdError;
 use crate::predicate::{Context, Predicate};
 use crate::selector::TemplateError;
+use crate::typing;
 
 use super::tree::{Name, Value, Yaml, as_flag};
 use super::{DocumentProblem, Mistake, nothing};
@@ -435,37 +436,11 @@ fn join(path: &str, key: &str) -> String {
 /// swapped at most, and not more than a third of them.
 fn similar(key: &str, fields: &[&'static str]) -> Option<&'static str> {
     let allowed = (key.len() / 3).min(2);
-    let close = fields.iter().map(|field| (distance(key, field), *field));
+    let close = fields
+        .iter()
+        .map(|field| (typing::errors(key, field), *field));
     close
         .filter(|(far, _)| *far <= allowed)
         .min_by_key(|(far, _)| *far)
         .map(|(_, field)| field)
-}
-
-/// How many letters have to be added, left out, changed or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    let mut previous = None;
-    for (row, c) in a.chars().enumerate() {
-        let mut line = vec![row + 1];
-        for (column, d) in b.iter().enumerate() {
-            let at = |line: &[usize], place: usize| line.get(place).copied().unwrap_or(usize::MAX);
-            let changed = at(&last, column).saturating_add(usize::from(c != *d));
-            let more = at(&last, column + 1)
-                .min(at(&line, column))
-                .saturating_add(1);
-            let neighbour = column.checked_sub(1).and_then(|left| b.get(left));
-            let swapped = if neighbour == Some(&c) && previous == Some(*d) {
-                at(&before, column - 1).saturating_add(1)
-            } else {
-                usize::MAX
-            };
-            line.push(changed.min(more).min(swapped));
-        }
-        previous = Some(c);
-        before = std::mem::replace(&mut last, line);
-    }
-    last.last().copied().unwrap_or(usize::MAX)
 }

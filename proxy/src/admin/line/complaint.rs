@@ -2,6 +2,7 @@
 //! was broken, people are told in words of their own.
 
 use anteroom_core::predicate::PredicateError;
+use anteroom_core::typing;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::{Channel, CommandLine, Quoting, UsageError};
@@ -146,36 +147,13 @@ fn suggestion(error: &clap::Error, kind: ContextKind, wrong: &str) -> String {
         Some(ContextValue::Strings(several)) => several.iter().collect(),
         Some(_) | None => Vec::new(),
     };
-    let close = |text: &&str| typing_errors(text, wrong) <= (wrong.chars().count() / 3).clamp(1, 2);
+    let close =
+        |text: &&str| typing::errors(text, wrong) <= (wrong.chars().count() / 3).clamp(1, 2);
     // The likeliest is the last.
     let found = all.into_iter().rev().map(|text| bare(text)).find(close);
     found
         .map(|text| format!(", did you mean `{}`?", clean(text)))
         .unwrap_or_default()
-}
-
-/// The least number of letters added, left out, replaced or swapped with their neighbour that make one word of the other.
-fn typing_errors(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) =
-        (a.chars().take(32).collect(), b.chars().take(32).collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let at = |row: &[usize], k: usize| row.get(k).copied().unwrap_or(usize::MAX - 1);
-            let mut best = (at(&row, j) + usize::from(x != y))
-                .min(at(&row, j + 1) + 1)
-                .min(at(&next, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                best = best.min(at(&before, j - 1) + 1);
-            }
-            next.push(best);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// What is missing; of a group of options each.
