@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use anteroom_core::id::{ClusterName, RequestId};
-use anteroom_core::monitoring::next_opening;
+use anteroom_core::monitoring::{MonitoringRule, next_opening};
 use anteroom_core::request::AccessRequest;
+use anteroom_core::role::Role;
 use anteroom_core::view::{Settings, View};
 use time::OffsetDateTime;
 
@@ -59,16 +60,7 @@ impl Memory {
             second_factors,
             last_issued,
         } = snapshot;
-        for role in &roles {
-            if let Some(why) = &role.unreadable {
-                tracing::error!(role = %role.name, "a stored role can't be read and denies everything: {why}");
-            }
-        }
-        for rule in &monitoring_rules {
-            if let Some(why) = &rule.unreadable {
-                tracing::error!(rule = %rule.name, "a stored access monitoring rule can't be read, and no rule approves while it is there: {why}");
-            }
-        }
+        say_what_is_unreadable(&roles, &monitoring_rules);
         let revisions = requests
             .iter()
             .map(|(request, revision)| (request.id, *revision))
@@ -219,6 +211,20 @@ impl Memory {
                 break;
             };
             self.view = self.view.clone().without_request(&oldest);
+        }
+    }
+}
+
+/// Tells the operator what stands in the database and can't be read by this version: it denies.
+fn say_what_is_unreadable(roles: &[Role], rules: &[MonitoringRule]) {
+    for role in roles {
+        if let Some(why) = &role.unreadable {
+            tracing::error!(role = %role.name, "a stored role can't be read and denies everything: {why}");
+        }
+    }
+    for rule in rules {
+        if let Some(why) = &rule.unreadable {
+            tracing::error!(rule = %rule.name, "a stored access monitoring rule can't be read, and no rule approves while it is there: {why}");
         }
     }
 }
