@@ -135,9 +135,18 @@ fn choose_resource(
     through: &BTreeSet<RoleName>,
     id: ResourceId,
 ) -> Result<Need, FilingError> {
-    if *id.kind() != ResourceKind::Node {
-        return choose_thing(subject, through, id);
+    if *id.kind() == ResourceKind::Node {
+        choose_node(subject, through, id)
+    } else {
+        choose_thing(subject, through, id)
     }
+}
+
+fn choose_node(
+    subject: &Subject<'_>,
+    through: &BTreeSet<RoleName>,
+    id: ResourceId,
+) -> Result<Need, FilingError> {
     let local = id.cluster() == subject.view.cluster();
     let node = id
         .node_id()
@@ -162,18 +171,27 @@ fn choose_resource(
             .for_each(|roles| roles.retain(|role| through.contains(role)));
         askable.retain(|_, roles| !roles.is_empty());
     }
-    let Some(logins) = id.logins() else {
-        let roles: BTreeSet<RoleName> = askable.into_values().flatten().collect();
-        if let (true, Some(idle)) = (roles.is_empty(), through.first()) {
-            return Err(FilingError::RoleDoesNotHelp(idle.clone()));
-        }
-        return Ok(if roles.is_empty() {
-            Need::Nothing(id)
-        } else {
-            Need::All(id, roles)
-        });
-    };
-    let (works, missing): (BTreeSet<Login>, BTreeSet<Login>) = logins
+    if let Some(logins) = id.logins().cloned() {
+        return choose_logins(subject, id, &logins, &usable, &askable);
+    }
+    let roles: BTreeSet<RoleName> = askable.into_values().flatten().collect();
+    match (roles.is_empty(), through.first()) {
+        (true, Some(idle)) => Err(FilingError::RoleDoesNotHelp(idle.clone())),
+        (true, None) => Ok(Need::Nothing(id)),
+        (false, _) => Ok(Need::All(id, roles)),
+    }
+}
+
+/// Of the logins that are wanted on a node those that do not work yet, each through the role that
+/// opens least.
+fn choose_logins(
+    subject: &Subject<'_>,
+    id: ResourceId,
+    wanted: &BTreeSet<Login>,
+    usable: &BTreeSet<Login>,
+    askable: &BTreeMap<Login, BTreeSet<RoleName>>,
+) -> Result<Need, FilingError> {
+    let (works, missing): (BTreeSet<Login>, BTreeSet<Login>) = wanted
         .iter()
         .cloned()
         .partition(|login| usable.contains(login));
@@ -183,7 +201,7 @@ fn choose_resource(
             let possible = usable.iter().chain(askable.keys()).cloned().collect();
             return Err(FilingError::LoginNotRequestable {
                 login: login.clone(),
-                resource: Box::new(id.clone()),
+                resource: Box::new(id),
                 possible,
             });
         };
