@@ -1,5 +1,5 @@
 //! The forms of values that several options share: `key=value`, lists that may be empty, networks, times.
-//! Each parser's error says what to write; clap puts the option and the value in front of it.
+//! Each parser's error says what to write; which option and value it is about stands in front of it later.
 
 use time::OffsetDateTime;
 
