@@ -147,6 +147,18 @@ fn as_many_files_may_be_open_as_the_hard_limit_says() {
 }
 
 #[test]
+fn a_proxy_that_crashes_leaves_no_core_with_keys_in_it() {
+    let world = World::bare("");
+    let limits = format!("/proc/{}/limits", world.proxy().id());
+    let limits = fs::read_to_string(limits).unwrap();
+    let core = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"));
+    let core: Vec<&str> = core.unwrap().split_whitespace().collect();
+    assert_eq!(core, ["0", "0", "bytes"]);
+}
+
+#[test]
 fn a_bad_configuration_is_78_and_names_the_key_and_its_line() {
     for (yaml, parts) in [
         (
