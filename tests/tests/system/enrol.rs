@@ -447,15 +447,15 @@ fn a_renamed_node_gets_no_certificate_for_a_name_that_is_not_its_own() {
     let world = World::bare("");
     let join = |called: &str, keys: &str| {
         let token = token(&world, &["--name", called, "--addr", "tunnel"]).secret;
-        let again = move |world: &World| {
-            let joined = enrol(world, &token, keys, &["join"]);
+        let keys = keys.to_owned();
+        move |world: &World| {
+            let joined = enrol(world, &token, &keys, &["join"]);
             joined.exits(0);
             joined.json()["host_certificate"]
                 .as_str()
                 .unwrap()
                 .to_owned()
-        };
-        again
+        }
     };
     let names = |certificate: &str| {
         let file = world.path("shown-cert.pub");
