@@ -202,10 +202,11 @@ fn text(vitals: &Vitals) -> Result<String, std::fmt::Error> {
         registry.register_with_unit(name, help, unit, ConstGauge::new(value));
     }
     // The labels are the names of limits, which are these.
-    let usages: [(&str, Usage); 6] = [
+    let usages: [(&str, Usage); 7] = [
         ("max_startups", vitals.unauthenticated),
         ("max_startups_per_source", vitals.unauthenticated_per_source),
         ("max_connections_per_user", vitals.connections_per_user),
+        ("max_tunnels", vitals.node_connections),
         ("max_held_channels", vitals.held_per_user),
         (
             "max_pending_requests_per_user",

@@ -91,12 +91,14 @@ impl Proxy {
         state.addresses().share(config.shared_addresses.clone());
         let (door, counts) = (Arc::default(), Arc::default());
         let config = Arc::new(ArcSwap::from_pointee(config));
+        let tunnels = Arc::<Tunnels>::default();
         let pulse = Pulse {
             state: state.clone(),
             started,
             door: Arc::clone(&door),
             counts: Arc::clone(&counts),
             config: Arc::clone(&config),
+            tunnels: Arc::clone(&tunnels),
         };
         Arc::new_cyclic(|itself| {
             let commands = admin::Context {
@@ -112,7 +114,7 @@ impl Proxy {
                 checker: Some(Arc::new(NetworkChecker::new(itself.clone()))),
                 waiting: Waiting::default(),
                 listings: Listings::default(),
-                tunnels: Arc::default(),
+                tunnels,
                 rotator: Some(keys.rotator),
                 second_factors: SecondFactorContext {
                     sealer: Arc::new(sealer),

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::limits::{Door, Drops};
 use crate::say;
 use crate::state::State;
+use crate::tunnels::Tunnels;
 
 /// How long the database may take to answer before it counts as not answering.
 const DATABASE_WAIT: Duration = Duration::from_secs(2);
@@ -37,6 +38,7 @@ pub struct Pulse {
     pub(crate) door: Arc<Door>,
     pub(crate) counts: Arc<Mutex<Counts>>,
     pub(crate) config: Arc<ArcSwap<Config>>,
+    pub(crate) tunnels: Arc<Tunnels>,
 }
 
 /// How much of a limit is used.
@@ -67,6 +69,8 @@ pub struct Vitals {
     pub connections: u64,
     /// Of the user with the most.
     pub connections_per_user: Usage,
+    /// Connections of nodes that connect by themselves.
+    pub node_connections: Usage,
     /// Connections that have proven nothing yet.
     pub unauthenticated: Usage,
     /// Of the source with the most.
@@ -121,6 +125,10 @@ impl Pulse {
             writer_queue: usage(queued as u64, queue as u64),
             connections: connections.0,
             connections_per_user: usage(connections.1, config.door.connections_per_user.into()),
+            node_connections: usage(
+                self.tunnels.connections() as u64,
+                config.door.tunnels.into(),
+            ),
             unauthenticated: usage(door.strangers.into(), config.door.startups_full.into()),
             unauthenticated_per_source: usage(
                 door.most_of_one_source.into(),
@@ -197,6 +205,7 @@ impl Vitals {
             line("Open files", self.open_files.to_string()),
             line("Connections", self.connections.to_string()),
             line("  most of one user", of(self.connections_per_user)),
+            line("Connections of nodes", of(self.node_connections)),
             line("Unauthenticated", of(self.unauthenticated)),
             line("  most of one source", of(self.unauthenticated_per_source)),
             line("Waiting for a decision", self.held.to_string()),

@@ -130,6 +130,14 @@ fn a_node_behind_its_tunnel_is_used_as_any_other_and_nothing_is_listened_on() {
         assert!(shown[field].is_string(), "{field}: {shown}");
     }
     assert!(shown["tunnel"]["since"].is_string(), "{shown}");
+    let status = world
+        .ctl(&["status", "--server", "--format", "json"])
+        .json();
+    let of_nodes = &status["node_connections"];
+    assert_eq!(
+        (&of_nodes["used"], &of_nodes["limit"]),
+        (&1.into(), &10_000.into())
+    );
     // Who only uses it is not told from where it comes.
     let own = carol.access(&["ls", "--format", "json"]).run().json();
     let own = own

@@ -61,6 +61,7 @@ fn status_of_the_server_counts_what_there_is_and_is_for_those_who_may_read_the_l
     for (name, expected) in [
         ("connections", 2),
         ("connections_per_user", 1),
+        ("node_connections", 0),
         ("unauthenticated", 1),
         ("unauthenticated_per_source", 1),
         ("held", 1),
