@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -188,6 +188,16 @@ pub fn same_host(a: &str, b: &str) -> bool {
     match (address(a), address(b)) {
         (Ok(a), Ok(b)) => a == b,
         (Ok(_) | Err(_), _) => a == b,
+    }
+}
+
+/// The address, or of an IPv6 address the network that one host or subscriber usually has (a /64, RFC 4291 section
+/// 2.5.1): a machine there has as many addresses as it likes. IPv4 addresses inside IPv6 ones are IPv4.
+#[must_use]
+pub fn source_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
     }
 }
 

@@ -18,6 +18,7 @@ mod users;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -149,6 +150,11 @@ impl View {
     /// The nodes whose address has that host; IP addresses are compared as addresses.
     pub fn nodes_at<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Arc<Node>> {
         self.nodes.at(host)
+    }
+
+    /// The nodes that are registered by an IP address of the same [`source_network`](crate::node::source_network).
+    pub fn nodes_around(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.around(address)
     }
 
     /// The nodes that pin that host key, which is written as [`Node::pinned_keys`] has it.

@@ -37,9 +37,9 @@ pub struct Config {
     /// Load balancers: connections from there begin with a PROXY header, which is believed.
     pub proxy_protocol_from: Vec<IpNet>,
     /// Further addresses that nodes come from: administration from there is refused.
-    pub node_addresses: Vec<IpAddr>,
-    /// Addresses that people share with nodes that connect by themselves: administration from there is accepted.
-    pub shared_addresses: Vec<IpAddr>,
+    pub node_addresses: Vec<IpNet>,
+    /// Addresses that people share with nodes: administration from there is accepted.
+    pub shared_addresses: Vec<IpNet>,
     /// Environment variables that are passed on to nodes, beside `LANG` and `LC_*`; `*` at the end is a wildcard.
     pub accept_env: Vec<String>,
     /// The limits of the front door.
@@ -407,12 +407,12 @@ impl Reader<'_> {
             node_addresses: file
                 .node_addresses
                 .iter()
-                .map(|value| self.address("node_addresses", value))
+                .map(|value| self.network("node_addresses", value))
                 .collect::<Result<_, _>>()?,
             shared_addresses: file
                 .shared_addresses
                 .iter()
-                .map(|value| self.address("shared_addresses", value))
+                .map(|value| self.network("shared_addresses", value))
                 .collect::<Result<_, _>>()?,
             accept_env: file
                 .accept_env

@@ -7,11 +7,12 @@
 mod strangers;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_core::id::UserName;
+use anteroom_core::node::source_network;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -41,13 +42,7 @@ pub struct Source(IpAddr);
 impl Source {
     /// The source that an address belongs to; IPv4-mapped addresses count as IPv4.
     pub fn of(address: IpAddr) -> Source {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Source(IpAddr::V4(v4)),
-            IpAddr::V6(v6) => {
-                let network = v6.to_bits() & (u128::MAX << 64);
-                Source(IpAddr::V6(Ipv6Addr::from_bits(network)))
-            }
-        }
+        Source(source_network(address))
     }
 }
 

@@ -219,6 +219,8 @@ impl State {
         let reader = store.reader();
         let presence = Presence::default();
         presence.load(reader.presence().await?);
+        let addresses = Arc::<NodeAddresses>::default();
+        addresses.load(reader.node_sources().await?);
         let first_words = |draft: &mut Draft| {
             objects::create_presets(draft);
             draft.log(
@@ -237,7 +239,7 @@ impl State {
             reader,
             authorities: ArcSwapOption::empty(),
             learning: Mutex::default(),
-            addresses: Arc::default(),
+            addresses,
             presence,
             handed_out: tokens::HandedOut::default(),
             nodes: tokio::sync::Notify::new(),
@@ -319,7 +321,8 @@ impl State {
     /// # Errors
     /// [`FromNode`] names the node.
     pub fn not_from_a_node(&self, from: SocketAddr) -> Result<(), FromNode> {
-        self.addresses().refuse(&self.view(), Some(from))
+        self.addresses()
+            .refuse(&self.view(), Some(from), self.now())
     }
 
     /// Changes the limits and defaults that decisions are made with (the configuration was read
@@ -418,5 +421,5 @@ fn rfc3339(at: OffsetDateTime) -> String {
 
 /// Refuses what comes from a registered node, loopback aside.
 fn not_from_a_node(draft: &Draft, from: Option<SocketAddr>) -> Result<(), FromNode> {
-    draft.addresses().refuse(draft.view(), from)
+    draft.addresses().refuse(draft.view(), from, draft.now())
 }

@@ -470,6 +470,8 @@ pub(crate) async fn follow(proxy: Arc<Proxy>) {
             _ = write.tick() => {
                 // Certificates end without anybody's doing.
                 look(&proxy);
+                let view = proxy.state.view();
+                proxy.tunnels().forget(|node| view.node(node).is_some());
                 if let Err(error) = proxy.state.write_presence().await {
                     tracing::warn!("when nodes were last there could not be written down: {error}");
                 }
@@ -485,7 +487,6 @@ fn look(proxy: &Proxy) {
             tunnel.connection.say_goodbye(say::TUNNEL_NO_MORE);
         }
     }
-    proxy.tunnels().forget(|node| view.node(node).is_some());
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
 use crate::id::{NodeId, NodeName};
-use crate::node::{Node, same_host};
+use crate::node::{Node, same_host, source_network};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Nodes {
@@ -53,6 +53,16 @@ impl Nodes {
             .filter(move |node| node.addr.host().is_some_and(|own| same_host(own, host)))
     }
 
+    /// Those at an address of the same [`source_network`].
+    pub(super) fn around(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Node>> {
+        let network = source_network(address);
+        self.hashed(&self.by_host, hash(network))
+            .filter(move |node| {
+                let own = node.addr.host().and_then(|own| own.parse().ok());
+                own.is_some_and(|own: IpAddr| source_network(own) == network)
+            })
+    }
+
     pub(super) fn with_host_key<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Arc<Node>> {
         self.hashed(&self.by_host_key, hash(key))
             .filter(move |node| node.pinned_keys().any(|own| own == key))
@@ -70,10 +80,10 @@ impl Nodes {
     }
 }
 
-/// The same for every spelling of one address.
+/// The same for every spelling of one address, and for all of one network.
 fn host_hash(host: &str) -> u64 {
     match host.parse::<IpAddr>() {
-        Ok(address) => hash(address.to_canonical()),
+        Ok(address) => hash(source_network(address)),
         Err(_) => hash(host),
     }
 }

@@ -164,7 +164,8 @@ impl TunnelDoor {
             return;
         };
         let addresses = self.proxy.state.addresses();
-        addresses.tunnel_opened(tunnel.address(), self.arrival.node);
+        let now = self.proxy.state.now();
+        addresses.tunnel_opened(tunnel.address(), self.arrival.node, now);
         let (recorded, ()) = tokio::join!(self.record_open(), self.ask_again(tunnel));
         let held = self.proxy.tunnels().close(tunnel);
         let now = self.proxy.state.now();

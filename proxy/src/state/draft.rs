@@ -35,8 +35,8 @@ use super::job::{Job, Kept};
 use crate::audit::{Entry, Outcome};
 use crate::authority::{Authorities, AuthorityKind, Record, Retired};
 use crate::store::{
-    Change, HostRevocation, Issuance, Kind, Learnt, MOST_REMEMBERED, SeenNode, SessionEnd,
-    SessionStart,
+    Change, HostRevocation, Issuance, Kind, Learnt, MOST_REMEMBERED, NodeSource, SeenNode,
+    SessionEnd, SessionStart,
 };
 
 /// The state as it will be when the transaction is committed.
@@ -370,8 +370,8 @@ impl Draft {
         self.push(Change::NoteLearnt(Box::new(learnt)));
     }
 
-    pub(super) fn note_presence(&mut self, seen: Vec<SeenNode>) {
-        self.push(Change::NotePresence(seen));
+    pub(super) fn note_presence(&mut self, seen: Vec<SeenNode>, from: Vec<NodeSource>) {
+        self.push(Change::NotePresence(seen, from));
     }
 
     /// Changes the settings that decisions are made with. They are the configuration's, and not
@@ -466,7 +466,7 @@ impl Draft {
             | Change::ForgetAuthority(_)
             | Change::RetireAuthority(_)
             | Change::NoteLearnt(_)
-            | Change::NotePresence(_)
+            | Change::NotePresence(..)
             | Change::Log(_) => {}
         }
     }

@@ -124,19 +124,22 @@ impl State {
     /// [`StoreError`]: it is tried again the next time.
     pub async fn write_presence(&self) -> Result<(), StoreError> {
         let view = self.view();
-        let news = self.presence().take(|node| view.node(node).is_some());
-        if news.is_empty() {
+        let is_registered = |node: &NodeId| view.node(node).is_some();
+        let news = self.presence().take(is_registered);
+        let sources = self.addresses().take(is_registered, self.now());
+        if news.is_empty() && sources.is_empty() {
             return Ok(());
         }
-        let noted = news.clone();
+        let (noted, from) = (news.clone(), sources.clone());
         let written = self
             .write(move |draft| {
-                draft.note_presence(noted);
+                draft.note_presence(noted, from);
                 Ok(())
             })
             .await;
         if written.is_err() {
             self.presence().give_back(&news);
+            self.addresses().give_back(&sources);
         }
         written
     }

@@ -21,7 +21,7 @@ use anteroom_core::token::Token;
 use anteroom_core::user::User;
 use time::OffsetDateTime;
 
-use super::{Learnt, SeenNode};
+use super::{Learnt, NodeSource, SeenNode};
 use crate::audit::Entry;
 use crate::authority::{AuthorityKind, Record, Retired};
 
@@ -123,8 +123,8 @@ pub enum Change {
     RetireAuthority(Box<Retired>),
     /// A node is known to go by a key.
     NoteLearnt(Box<Learnt>),
-    /// Writes down when nodes were last there.
-    NotePresence(Vec<SeenNode>),
+    /// Writes down when nodes were last there, and from where they were connected.
+    NotePresence(Vec<SeenNode>, Vec<NodeSource>),
     /// Logs something that changes nothing else.
     Log(Box<Entry>),
 }

@@ -37,7 +37,7 @@ pub use change::{
 };
 pub use dir::{DATABASE, DirError, LOCK, prepare};
 pub use migrate::{MigrateError, SCHEMA};
-pub use presence::SeenNode;
+pub use presence::{NodeSource, SeenNode};
 pub use read::audit::AuditFilter;
 pub use read::certificates::{HostCertificate, ValidCertificate};
 pub use read::requests::{Ended, Whose};

@@ -174,7 +174,10 @@ impl<'a> Transaction<'a> {
             Change::ForgetAuthority(kind) => self.forget_authority(*kind).await,
             Change::RetireAuthority(retired) => self.retire_authority(retired).await,
             Change::NoteLearnt(learnt) => self.note_learnt(learnt, now).await,
-            Change::NotePresence(seen) => self.note_presence(seen).await,
+            Change::NotePresence(seen, from) => {
+                self.note_presence(seen).await?;
+                self.note_sources(from).await
+            }
             Change::Log(entry) => self.append(entry, cluster, now).await.map(drop),
         }
     }
