@@ -12,6 +12,7 @@ use rustix::process::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::runtime::Handle;
 
 use super::front::Login;
 use super::terminal::watched;
@@ -127,16 +128,25 @@ fn outcome(status: &WaitIdStatus) -> Outcome {
     }
 }
 
-/// Waited for at last. It has ended, or was killed or has lost its input, and will: in a thread of its own, since
-/// a process that the kernel does not let go must hold up nobody.
+/// How often it is asked whether a process that was given up has ended.
+const REAPING: Duration = Duration::from_millis(250);
+
+/// Waited for at last. It has ended, or was killed or has lost its input, and will: beside everything else, since a
+/// process that the kernel does not let go must hold up nobody. In no thread of its own: where a user's processes
+/// leave no room for one there must be no panic.
 impl Drop for Process {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else {
             return;
         };
-        if !matches!(child.try_wait(), Ok(Some(_))) {
-            std::thread::spawn(move || {
-                let _ = child.wait();
+        let mut lives = move || matches!(child.try_wait(), Ok(None));
+        if lives()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(async move {
+                while lives() {
+                    tokio::time::sleep(REAPING).await;
+                }
             });
         }
     }
