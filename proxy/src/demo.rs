@@ -15,7 +15,8 @@ use crate::exit::Exit;
 pub struct Options {
     /// End after the story.
     pub once: bool,
-    /// Where the sandbox lives; absent: a new private folder, removed at the end.
+    /// Where the sandbox lives: a folder that is not there yet, or an empty one, which stays; absent: a new private folder,
+    /// removed at the end.
     pub dir: Option<PathBuf>,
     /// The proxy's port; 0: any free one.
     pub port: u16,
@@ -40,6 +41,17 @@ pub enum DemoError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The folder that `--dir` names is not taken.
+    #[error(
+        "`--dir {}`: {why}; name a folder that is not there yet, or an empty one of yours (`mktemp -d` makes one)",
+        dir.display()
+    )]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A step did something else than it should.
     #[error("the step `{step}` did not do what it should: {found}")]
     Step {
@@ -55,6 +67,7 @@ impl DemoError {
     pub fn exit(&self) -> Exit {
         match self {
             DemoError::Missing { .. } => Exit::Unavailable,
+            DemoError::Folder { .. } => Exit::Usage,
             DemoError::Io { .. } | DemoError::Step { .. } => Exit::Failed,
         }
     }

@@ -61,7 +61,7 @@ enum Command {
         /// End after the story; status 0 only if every step did what it should
         #[arg(long)]
         once: bool,
-        /// The sandbox's folder; must not exist yet, and is removed at the end
+        /// The sandbox's folder: one that is not there yet, which is removed at the end, or an empty one, which is emptied
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
         /// The proxy's port

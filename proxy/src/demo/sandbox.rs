@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -20,10 +21,19 @@ pub(super) const NODES: [&str; 2] = ["iot", "node"];
 /// Local processes answer at once; a sandbox that takes longer to come up is broken.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The whole sandbox. Dropping it ends its processes and removes its folder.
+/// What is removed at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removed {
+    /// The folder, which was made for the sandbox.
+    Folder,
+    /// What was put into a folder that was there before.
+    Contents,
+}
+
+/// The whole sandbox. Dropping it ends its processes and removes its folder, or what it put into one that was there.
 pub(super) struct Sandbox {
     dir: PathBuf,
-    remove_dir: bool,
+    removed: Removed,
     binary: PathBuf,
     /// The account that the sandbox's sshds can log in to: root as root, else one's own.
     pub(super) login: String,
@@ -40,13 +50,13 @@ impl Sandbox {
         let sshd = find("sshd", "apt-get install openssh-server")?;
         find("ssh", "apt-get install openssh-client")?;
         find("ssh-keygen", "apt-get install openssh-client")?;
-        let (dir, remove_dir) = folder(options.dir.as_deref())?;
+        let (dir, removed) = folder(options.dir.as_deref())?;
         let binary = std::env::current_exe().map_err(DemoError::io("finding this program"))?;
         let login = login_name()?;
         let node_ports = [free_port()?, free_port()?];
         let mut sandbox = Sandbox {
             dir,
-            remove_dir,
+            removed,
             binary,
             login,
             port: options.port,
@@ -320,9 +330,11 @@ impl Drop for Sandbox {
             // Already gone is as good.
             child.start_kill().ok();
         }
-        if self.remove_dir
-            && let Err(error) = fs::remove_dir_all(&self.dir)
-        {
+        let removed = match self.removed {
+            Removed::Folder => fs::remove_dir_all(&self.dir),
+            Removed::Contents => empty(&self.dir),
+        };
+        if let Err(error) = removed {
             eprintln!(
                 "anteroom: `{}` could not be removed: {error}",
                 self.dir.display()
@@ -360,8 +372,8 @@ fn find(program: &'static str, install: &'static str) -> Result<PathBuf, DemoErr
         .ok_or(DemoError::Missing { program, install })
 }
 
-/// The sandbox's folder, private from the start, and whether it is ours to remove.
-fn folder(wanted: Option<&Path>) -> Result<(PathBuf, bool), DemoError> {
+/// The sandbox's folder, private from the start, and what of it is removed at the end.
+fn folder(wanted: Option<&Path>) -> Result<(PathBuf, Removed), DemoError> {
     let doing = |dir: &Path| format!("creating `{}`", dir.display());
     let dir = match wanted {
         Some(dir) => dir.to_owned(),
@@ -369,13 +381,56 @@ fn folder(wanted: Option<&Path>) -> Result<(PathBuf, bool), DemoError> {
             std::env::temp_dir().join(format!("anteroom-demo-{}", uuid::Uuid::new_v4().simple()))
         }
     };
-    // An existing folder is refused: everything in it will be removed at the end.
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&dir)
-        .map_err(DemoError::io(doing(&dir)))?;
+    let removed = match fs::DirBuilder::new().mode(0o700).create(&dir) {
+        Ok(()) => Removed::Folder,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            usable(&dir)?;
+            Removed::Contents
+        }
+        Err(error) => return Err(DemoError::io(doing(&dir))(error)),
+    };
     let dir = dir.canonicalize().map_err(DemoError::io(doing(&dir)))?;
-    Ok((dir, true))
+    Ok((dir, removed))
+}
+
+/// Refuses a folder that was there before unless it is empty, since everything in it is removed at the end, and nobody else
+/// can put anything into it, since keys and programs are run from it.
+fn usable(dir: &Path) -> Result<(), DemoError> {
+    let refused = |why: &'static str| DemoError::Folder {
+        dir: dir.to_owned(),
+        why,
+    };
+    let looking = || format!("looking into `{}`", dir.display());
+    let metadata = fs::metadata(dir).map_err(DemoError::io(looking()))?;
+    if !metadata.is_dir() {
+        return Err(refused("it is no folder"));
+    }
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(refused("it belongs to somebody else"));
+    }
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err(refused("others may write into it"));
+    }
+    let mut entries = fs::read_dir(dir).map_err(DemoError::io(looking()))?;
+    if entries.next().is_some() {
+        return Err(refused(
+            "it is not empty, and everything in it would be removed at the end",
+        ));
+    }
+    Ok(())
+}
+
+/// Removes what is in a folder, and leaves the folder.
+fn empty(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn login_name() -> Result<String, DemoError> {
@@ -397,4 +452,59 @@ fn free_port() -> Result<u16, DemoError> {
         .local_addr()
         .map_err(DemoError::io("finding a free port"))?
         .port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(dir: &Path) -> String {
+        let error = folder(Some(dir)).expect_err("the folder is refused");
+        assert_eq!(error.exit(), crate::exit::Exit::Usage);
+        error.to_string()
+    }
+
+    #[test]
+    fn an_empty_folder_is_taken_and_stays_without_its_contents() {
+        let around = tempfile::tempdir().unwrap();
+        let dir = around.path().join("sandbox");
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        let (taken, removed) = folder(Some(&dir)).unwrap();
+        assert_eq!(removed, Removed::Contents);
+        fs::create_dir_all(taken.join("data/ca")).unwrap();
+        fs::write(taken.join("data/ca/user"), "key").unwrap();
+        // What a link leads to is nobody's to remove.
+        std::os::unix::fs::symlink(around.path(), taken.join("link")).unwrap();
+        empty(&taken).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        assert!(around.path().is_dir());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_made_private_and_removed() {
+        let around = tempfile::tempdir().unwrap();
+        let (taken, removed) = folder(Some(&around.path().join("new"))).unwrap();
+        assert_eq!(removed, Removed::Folder);
+        let mode = fs::metadata(taken).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_or_open_to_others_and_a_file_are_refused() {
+        let around = tempfile::tempdir().unwrap();
+        let full = around.path().join("full");
+        fs::create_dir(&full).unwrap();
+        fs::write(full.join("mine"), "kept").unwrap();
+        fs::set_permissions(&full, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(refused(&full).contains("it is not empty"));
+        assert!(full.join("mine").exists());
+
+        let open = around.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(refused(&open).contains("others may write into it"));
+
+        assert!(refused(&full.join("mine")).contains("it is no folder"));
+    }
 }
