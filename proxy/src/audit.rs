@@ -123,7 +123,27 @@ impl Record {
             | Err(_) => serde_json::Map::new(),
         }
     }
+
+    /// The stored text with `prev` and `hash` as its last two fields: one line of JSON, from which cutting them off again gives the
+    /// bytes that were hashed. `None` where what is stored can't have been written so.
+    #[must_use]
+    pub fn exported(&self) -> Option<String> {
+        let whole = |hash: &str| unhex(hash).is_some();
+        let one_object =
+            !self.fields().is_empty() && !self.text.chars().any(crate::say::is_hostile);
+        if !one_object || !whole(&self.prev) || !whole(&self.hash) {
+            return None;
+        }
+        let fields = self.text.strip_suffix(OBJECT_END)?;
+        let (prev, hash) = (&self.prev, &self.hash);
+        Some(format!(
+            r#"{fields},"prev":"{prev}","hash":"{hash}"{OBJECT_END}"#
+        ))
+    }
 }
+
+/// What an exported entry's text ends with before `prev`, `hash` and the end are put there.
+const OBJECT_END: char = '}';
 
 /// `hex(SHA-256(prev ‖ text))`.
 fn link(prev: &str, text: &str) -> String {

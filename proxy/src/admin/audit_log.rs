@@ -1,11 +1,11 @@
-//! `audit ls` and `audit verify`.
+//! `audit ls`, `audit export` and `audit verify`.
 
 use anteroom_core::admin::{AdminObject, AdminVerb};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::args::Format;
-use super::args::audit::AuditLs;
+use super::args::audit::{AuditChoice, AuditLs};
 use super::io::CommandIo;
 use super::run::{Ended, Listing, Run, Stop};
 use crate::audit::{Event, Record};
@@ -22,7 +22,7 @@ const DETAIL_WIDTH: usize = 60;
 impl<I: CommandIo> Run<'_, I> {
     pub(crate) async fn audit_ls(&mut self, args: &AuditLs) -> Ended {
         self.require(AdminVerb::List, AdminObject::Events)?;
-        let filter = self.audit_filter(args)?;
+        let filter = self.audit_filter(&args.choice)?;
         match args.listing.format {
             Format::Text => self.audit_table(&filter).await,
             Format::Json => self.audit_objects(&filter, Format::Json).await,
@@ -30,7 +30,33 @@ impl<I: CommandIo> Run<'_, I> {
         }
     }
 
-    fn audit_filter(&self, args: &AuditLs) -> Result<AuditFilter, Stop> {
+    /// Page by page, each entry as it is stored with its place in the chain.
+    pub(crate) async fn audit_export(&mut self, args: &AuditChoice) -> Ended {
+        self.require(AdminVerb::List, AdminObject::Events)?;
+        let filter = self.audit_filter(args)?;
+        let mut after = 0;
+        loop {
+            let page = self.ctx.state.reader().audit(&filter, after, PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(Exit::Done);
+            };
+            after = last.seq;
+            let mut lines = Vec::with_capacity(page.len());
+            for record in &page {
+                let line = record.exported().ok_or_else(|| {
+                    let why = format!(
+                        "audit entry {} is not as it was written; `audit verify` says more",
+                        record.seq
+                    );
+                    Stop::new(Exit::Failed, why)
+                })?;
+                lines.push(line);
+            }
+            self.print(&lines.join("\n")).await?;
+        }
+    }
+
+    fn audit_filter(&self, args: &AuditChoice) -> Result<AuditFilter, Stop> {
         let event = match &args.event {
             Some(name) => Some(Event::named(name).ok_or_else(|| {
                 Stop::usage(format!("`{}` is not an event; events are named like session.start or access_request.review", clean(name)))

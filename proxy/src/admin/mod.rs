@@ -348,6 +348,7 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
         Command::Help(args) => run.help(&args.command).await,
         Command::Version => run.version().await,
         Command::Audit(Audit::Ls(args)) => run.audit_ls(&args).await,
+        Command::Audit(Audit::Export(args)) => run.audit_export(&args).await,
         Command::Audit(Audit::Verify(args)) => run.audit_verify(args.listing).await,
         Command::Users(command) => match command {
             Users::Add(args) => run.users_add(args).await,

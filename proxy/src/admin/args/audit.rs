@@ -1,4 +1,4 @@
-//! `audit`: which entries are listed.
+//! `audit`: which entries are listed or exported.
 
 use anteroom_core::duration;
 use clap::{Args, Subcommand};
@@ -11,12 +11,23 @@ use super::values::instant;
 pub(crate) enum Audit {
     /// List audit entries, oldest first
     Ls(AuditLs),
+    /// Print entries as they are stored, a JSON object a line, oldest first, so that the chain can be computed again elsewhere
+    Export(AuditChoice),
     /// Verify that nothing was changed, removed or added
     Verify(AuditVerify),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditLs {
+    #[command(flatten)]
+    pub(crate) choice: AuditChoice,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+/// Which entries.
+#[derive(Debug, Args)]
+pub(crate) struct AuditChoice {
     /// Only this event, like session.start
     #[arg(long, value_name = "NAME")]
     pub(crate) event: Option<String>,
@@ -38,8 +49,6 @@ pub(crate) struct AuditLs {
     /// Before this time, or until so long ago
     #[arg(long, value_parser = moment, value_name = "TIME|DURATION")]
     pub(crate) until: Option<Moment>,
-    #[command(flatten)]
-    pub(crate) listing: Listing,
 }
 
 #[derive(Debug, Args)]

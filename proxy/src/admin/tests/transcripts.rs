@@ -585,6 +585,12 @@ async fn the_audit_log_is_listed_and_verified() {
     t.add("ada", "audit ls --event session.start --format yaml")
         .await;
     t.add("ada", "audit ls --user bob --format yaml").await;
+    t.add("ada", &format!("audit export --request {id} --user bob"))
+        .await;
+    t.add("ada", "audit export --event session.start").await;
+    t.add("ada", "audit export --event nothing").await;
+    t.add("ada", "audit export --format yaml").await;
+    t.add("alice", "audit export").await;
     t.compare("audit.txt");
     let said = world.says("ada", "audit verify").await;
     assert_eq!(said.code, 0, "{said:?}");
@@ -598,6 +604,42 @@ async fn the_audit_log_is_listed_and_verified() {
             .all(|pair| pair[0]["hash"] == pair[1]["prev"]),
         "oldest first, and a chain"
     );
+}
+
+#[tokio::test]
+async fn the_chain_of_an_exported_log_can_be_computed_outside() {
+    use sha2::Digest;
+
+    let world = world().await;
+    let hostile = "{\"prev\":\"no\"},\"prev\":\"\u{1b}[2J\u{202e}\",\"hash\":\"";
+    for number in 0..1050 {
+        let entry = Entry::new(Event::Admin).user("somebody");
+        let entry = if number == 7 {
+            entry.command(hostile)
+        } else {
+            entry
+        };
+        world.ctx.state.audit(entry).await.unwrap();
+    }
+    let said = world.says("ctl", "audit export").await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    // As docs/operations.md says to do it.
+    let mut last = crate::audit::GENESIS.to_owned();
+    let mut seq = 0;
+    for line in said.out.lines() {
+        let (fields, tail) = line.rsplit_once(",\"prev\":\"").unwrap();
+        let (prev, hash) = (&tail[..64], &tail[74..138]);
+        assert_eq!(prev, last, "{line}");
+        let computed = sha2::Sha256::digest(format!("{prev}{fields}}}"));
+        assert_eq!(hash, crate::audit::hex(&computed), "{line}");
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        seq += 1;
+        assert_eq!(entry["seq"], seq, "oldest first, none left out");
+        assert_eq!(entry["hash"], hash);
+        last = hash.to_owned();
+    }
+    assert!(seq > 1050, "{seq}");
+    assert!(said.out.contains(r"\u001b[2J"), "as it is stored");
 }
 
 #[tokio::test]
