@@ -77,7 +77,7 @@ pub fn certify_direct(
     if !may.direct.is_allowed() || !may.file_copy.is_allowed() {
         return Err(CertifyError::NotDirect);
     }
-    let key_id = format!("{} direct", key_id(permit, terms.session));
+    let key_id = key_id(permit, terms.session);
     sign(Class::Direct, key_id, permit, subject, terms, ca, rng)
 }
 
