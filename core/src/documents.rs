@@ -96,11 +96,16 @@ pub fn parse(text: &str) -> Result<Vec<Document>, DocumentError> {
         column: mistake.column,
         problem: Box::new(mistake.problem),
     })?;
+    // A list is what `get --format json` prints: its items are the documents.
+    let trees: Vec<&Yaml> = trees
+        .iter()
+        .flat_map(|tree| tree.items().unwrap_or(std::slice::from_ref(tree)))
+        .collect();
     if trees.is_empty() {
         return Err(whole(DocumentProblem::Nothing));
     }
     let mut documents: Vec<Document> = Vec::new();
-    for (index, tree) in trees.iter().enumerate() {
+    for (index, tree) in trees.into_iter().enumerate() {
         let located = |mistake: Mistake| DocumentError {
             document: index + 1,
             name: title(tree),

@@ -48,6 +48,17 @@ fn json_is_read_as_yaml_is() {
 }
 
 #[test]
+fn the_items_of_a_list_are_documents_each() {
+    let one = "{kind: role, version: v7, metadata: {name: one}, spec: {}}";
+    let two = "{kind: role, version: v7, metadata: {name: two}, spec: {}}";
+    let three = "{kind: role, version: v7, metadata: {name: three}, spec: {}}";
+    let listed = documents::parse(&format!("[{one}, {two}]\n---\n{three}\n")).unwrap();
+    let apart = documents::parse(&format!("{one}\n---\n{two}\n---\n{three}\n")).unwrap();
+    assert_eq!(listed, apart);
+    assert!(documents::parse(&format!("[{one}, {one}]")).is_err());
+}
+
+#[test]
 fn a_role_read_back_from_its_source_is_the_same_role() {
     for preset in anteroom_core::preset::presets() {
         assert_eq!(role(&preset.source.to_string()), preset);

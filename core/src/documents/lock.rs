@@ -67,6 +67,19 @@ const TARGET: Fields = Fields {
     only_allow: &[],
 };
 
+fn read_id(at: &At<'_>) -> Result<LockId, Mistake> {
+    let text = at.text()?;
+    LockId::parse(text).map_err(|_| {
+        at.mistake(DocumentProblem::Value {
+            field: at.path(),
+            value: crate::id::printable(text),
+            wanted: "no name: Anteroom gives a new lock its name, a UUID, and `locks ls` shows it; what \
+                     it is for goes into `spec.message`"
+                .to_owned(),
+        })
+    })
+}
+
 /// Reads a lock; `top` is the checked top level.
 pub(super) fn read(top: &Map<'_>) -> Result<LockDocument, Mistake> {
     const HINT: &str = "write `spec:` and below it `target: {user: NAME}`";
@@ -77,7 +90,7 @@ pub(super) fn read(top: &Map<'_>) -> Result<LockDocument, Mistake> {
     let name = metadata.as_ref().and_then(|metadata| metadata.get("name"));
     let spec = top.required("spec", HINT)?.map(&SPEC)?;
     Ok(LockDocument {
-        id: name.map(|at| at.parsed(LockId::parse)).transpose()?,
+        id: name.map(|at| read_id(&at)).transpose()?,
         target: read_target(&spec.required("target", HINT)?)?,
         message: read_message(&spec)?,
         expires: spec.get("expires").map(|at| read_time(&at)).transpose()?,

@@ -200,6 +200,19 @@ impl Yaml {
         }
     }
 
+    /// The items, if it is a list.
+    pub(super) fn items(&self) -> Option<&[Yaml]> {
+        match &self.value {
+            Value::List(items) => Some(items),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::OtherNumber(_)
+            | Value::Text(_)
+            | Value::Map(_) => None,
+        }
+    }
+
     /// `problem`, here.
     pub(super) fn mistake(&self, problem: DocumentProblem) -> Mistake {
         Mistake {

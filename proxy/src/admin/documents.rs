@@ -295,7 +295,10 @@ impl<I: CommandIo> Run<'_, I> {
                 let text = self.locks_text(view);
                 self.print(&text).await
             }
-            Found::Tokens(tokens) => self.table(tokens, &TOKEN_HEADER, token_cells).await,
+            Found::Tokens(tokens) => {
+                let cells = |token: &Arc<Token>, cells: &mut Cells| token_cells(token, now, cells);
+                self.table(tokens, &TOKEN_HEADER, cells).await
+            }
             Found::Rules(rules) => self.print(&monitoring::rules_text(rules, now)).await,
             Found::Resources(kind, resources) => {
                 let header = [title(*kind), "Address", "Labels", "Description"];

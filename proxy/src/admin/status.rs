@@ -18,6 +18,7 @@ use super::args::Listing;
 use super::args::person::Status as StatusArgs;
 use super::io::{Caller, CommandIo};
 use super::run::{Ended, Run, Stop};
+use crate::authority::{AuthorityKind, print};
 use crate::exit::Exit;
 use crate::say::{self, clean};
 use crate::state::LoggedIn;
@@ -52,6 +53,77 @@ struct Status {
     extensions: BTreeSet<String>,
     #[serde(skip)]
     ends: Option<OffsetDateTime>,
+}
+
+/// What `status` prints for programs: the same at the top, and once more where `tsh status` has it.
+#[derive(Debug, Serialize)]
+struct StatusObject<'a> {
+    active: Active<'a>,
+    #[serde(flatten)]
+    status: &'a Status,
+}
+
+/// The profile that is in effect, with the names of `tsh status --format json`.
+#[derive(Debug, Serialize)]
+struct Active<'a> {
+    username: &'a str,
+    cluster: &'a str,
+    active_requests: &'a [String],
+    roles: &'a [String],
+    logins: &'a BTreeSet<String>,
+    extensions: &'a BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_resources: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_until: Option<&'a str>,
+}
+
+impl<'a> Active<'a> {
+    fn of(status: &'a Status) -> Self {
+        Self {
+            username: &status.username,
+            cluster: &status.cluster,
+            active_requests: &status.active_requests,
+            roles: &status.roles,
+            logins: &status.logins,
+            extensions: &status.extensions,
+            allowed_resources: status.allowed_resources.as_deref(),
+            valid_until: status.valid_until.as_deref(),
+        }
+    }
+}
+
+/// The cluster, as `tctl status` shows it.
+#[derive(Debug, Serialize)]
+struct ClusterStatus {
+    cluster: String,
+    version: &'static str,
+    authorities: Vec<AuthorityStatus>,
+}
+
+/// The key that an authority signs with now.
+#[derive(Debug, Serialize)]
+struct AuthorityStatus {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    stage: &'static str,
+    fingerprint: String,
+}
+
+impl ClusterStatus {
+    fn render(&self) -> String {
+        let row = |label: &str, value: &str| format!("{label:<9}{}", clean(value));
+        let mut lines = vec![row("Cluster", &self.cluster), row("Version", self.version)];
+        for authority in &self.authorities {
+            let label = format!("{} CA", authority.kind);
+            let turning = match authority.stage {
+                "stable" => String::new(),
+                stage => format!(" (rotation: {stage}; `auth status` says more)"),
+            };
+            lines.push(row(&label, &format!("{}{turning}", authority.fingerprint)));
+        }
+        lines.join("\n")
+    }
 }
 
 /// A request in a certificate that is not in effect.
@@ -92,10 +164,41 @@ impl<I: CommandIo> Run<'_, I> {
         if args.server {
             return self.status_of_server(listing).await;
         }
-        let identity = self.identity("status")?.clone();
+        let identity = match self.caller {
+            Caller::Local => return self.status_of_cluster(listing).await,
+            Caller::Ssh { identity, .. } => identity.clone(),
+        };
         let status = self.status_of(&identity);
         let now = self.ctx.state.now();
-        self.listing(listing.format, &status, || status.render(now))
+        let object = StatusObject {
+            active: Active::of(&status),
+            status: &status,
+        };
+        self.listing(listing.format, &object, || status.render(now))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    /// What `tctl status` prints: the local administrator has no access of her own to show.
+    async fn status_of_cluster(&mut self, listing: Listing) -> Ended {
+        let authorities = self.ctx.state.authorities();
+        let kinds = authorities.iter().flat_map(|all| {
+            AuthorityKind::ALL
+                .into_iter()
+                .map(|kind| (kind, all.record(kind)))
+        });
+        let cluster = ClusterStatus {
+            cluster: self.ctx.state.cluster().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            authorities: kinds
+                .map(|(kind, record)| AuthorityStatus {
+                    kind: kind.as_str(),
+                    stage: record.stage.as_str(),
+                    fingerprint: print(&record.signing),
+                })
+                .collect(),
+        };
+        self.listing(listing.format, &cluster, || cluster.render())
             .await?;
         Ok(Exit::Done)
     }

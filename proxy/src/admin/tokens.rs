@@ -10,6 +10,7 @@ use anteroom_core::token::{Token, TokenKind};
 use anteroom_core::view::View;
 use serde::Serialize;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::args::Listing;
 use super::args::nodes::{TokenType, TokensAdd, TokensRm};
@@ -37,6 +38,8 @@ struct TokenRow<'a> {
     labels: Value,
     uses: u32,
     uses_left: u32,
+    /// Whether its time is over: it is kept an hour longer, so that a machine that comes late is told why.
+    ended: bool,
     /// The UUIDs of those who came in by it.
     nodes: Vec<String>,
     created: String,
@@ -45,7 +48,7 @@ struct TokenRow<'a> {
 }
 
 impl<'a> TokenRow<'a> {
-    fn of(token: &'a Token) -> Self {
+    fn of(token: &'a Token, now: OffsetDateTime) -> Self {
         Self {
             id: &token.id,
             kind: token.kind,
@@ -54,6 +57,7 @@ impl<'a> TokenRow<'a> {
             labels: serde_json::json!(token.labels),
             uses: token.uses,
             uses_left: token.uses_left,
+            ended: token.expires <= now,
             nodes: token.enrolled.iter().map(ToString::to_string).collect(),
             created: say::rfc3339(token.created),
             created_by: &token.created_by,
@@ -86,13 +90,17 @@ pub(crate) const TOKEN_HEADER: [&str; 8] = [
     "Expires",
 ];
 
-pub(crate) fn token_cells(token: &Arc<Token>, cells: &mut Cells) {
+pub(crate) fn token_cells(token: &Arc<Token>, now: OffsetDateTime, cells: &mut Cells) {
     cells.push(token.id.as_str());
     cells.push(token.kind.as_str());
     cells.push(token.node.as_ref().map_or("", |node| node.as_str()));
     cells.push(&token.addr.as_ref().map(say::address).unwrap_or_default());
     cells.push_with(|text| say::write_labels(text, &token.labels));
-    cells.push(&format!("{} of {}", token.uses_left, token.uses));
+    if token.expires <= now {
+        cells.push("none, ended");
+    } else {
+        cells.push(&format!("{} of {}", token.uses_left, token.uses));
+    }
     cells.push(&token.created_by);
     cells.push(&say::stamp(token.expires));
 }
@@ -163,7 +171,7 @@ impl<I: CommandIo> Run<'_, I> {
         let text = first.clone();
         let second = second.cloned();
         let row = NewTokenRow {
-            token: TokenRow::of(token),
+            token: TokenRow::of(token, self.ctx.state.now()),
             token_secret: secret.reveal(),
             command,
             agent_command,
@@ -189,12 +197,13 @@ impl<I: CommandIo> Run<'_, I> {
         self.require(AdminVerb::List, AdminObject::Tokens)?;
         let view = self.ctx.state.view();
         let tokens = named(&view, None);
+        let now = self.ctx.state.now();
         self.rows(
             listing.format,
             &tokens,
-            |token| TokenRow::of(token),
+            |token| TokenRow::of(token, now),
             &TOKEN_HEADER,
-            token_cells,
+            |token, cells| token_cells(token, now, cells),
         )
         .await?;
         Ok(Exit::Done)

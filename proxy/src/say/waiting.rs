@@ -197,7 +197,7 @@ pub fn left_pending(request: &str) -> String {
 #[must_use]
 pub fn reason_required(target: &str, own: Option<&str>) -> String {
     format!(
-        "ERROR: access to {0} has to be asked for with a reason{1}; give it with `ssh -o 'SetEnv=ANTEROOM_REASON=\"why\"' {0}`",
+        "ERROR: access to {0} has to be asked for with a reason{1}; add `-o 'SetEnv=ANTEROOM_REASON=\"why\"'` to your ssh command",
         clean(target),
         clean(&asked(own))
     )

@@ -276,7 +276,14 @@ impl State {
     ) -> Result<Arc<AccessRequest>, ApplyError> {
         let by = by.clone();
         self.write(move |draft| {
-            let mut entry = by.entry(Event::AccessRequestUpdate).request_id(id);
+            // What is taken away is so by somebody whose roles allow `delete`.
+            let event = match verb {
+                AdminVerb::Delete => Event::AccessRequestDelete,
+                AdminVerb::List | AdminVerb::Read | AdminVerb::Create | AdminVerb::Update => {
+                    Event::AccessRequestUpdate
+                }
+            };
+            let mut entry = by.entry(event).request_id(id);
             entry.delegator = mandate.delegator.as_ref().map(ToString::to_string);
             entry.annotations = annotations(&mandate.annotations);
             if let Action::Override { roles, .. } = &action {

@@ -87,7 +87,7 @@ impl<I: CommandIo> Run<'_, I> {
         };
         let id = self.say_filed(&filed, &wanted, format, shown).await?;
         if !waits {
-            return self.leave(id).await;
+            return self.leave(id, args.nowait).await;
         }
         self.say_waiting(id, format).await?;
         let answer = self.answer(id, &mut changes, patience).await?;
@@ -420,11 +420,13 @@ impl<I: CommandIo> Run<'_, I> {
     }
 
     /// Says what to type next about a request that is not waited for.
-    async fn leave(&mut self, id: RequestId) -> Ended {
-        if self.still_there(id).await?.state == RequestState::Pending {
-            self.note(&say::filed_and_left(&id.to_string())).await?;
+    /// Who said `--nowait` has all she asked for. `ANTEROOM_WAIT=0` is a wait of no time, which ends as any that is over.
+    async fn leave(&mut self, id: RequestId, nowait: bool) -> Ended {
+        if self.still_there(id).await?.state != RequestState::Pending {
+            return Ok(Exit::Done);
         }
-        Ok(Exit::Done)
+        self.note(&say::filed_and_left(&id.to_string())).await?;
+        Ok(if nowait { Exit::Done } else { Exit::Pending })
     }
 
     async fn say_waiting(&mut self, id: RequestId, format: Format) -> Result<(), Stop> {

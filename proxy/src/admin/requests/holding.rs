@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anteroom_core::id::KeyFingerprint;
 use anteroom_core::policy::Identity;
 use anteroom_core::request::{AccessRequest, Action, State as RequestState};
 
@@ -89,6 +90,14 @@ impl<I: CommandIo> Run<'_, I> {
         let request = self.find_request(&args.id).await?;
         let key = self.identity("request assume")?.key().clone();
         self.own(&request, "assumed")?;
+        if self.in_effect(&request, &key) {
+            let id = request.id;
+            self.listing(args.listing.format, &RequestRow::new(&request), || {
+                format!("Request {id} is already in effect for this key.")
+            })
+            .await?;
+            return Ok(Exit::Done);
+        }
         let request = self
             .ctx
             .state
@@ -117,6 +126,16 @@ impl<I: CommandIo> Run<'_, I> {
         })
         .await?;
         Ok(Exit::Done)
+    }
+
+    /// Whether the request gives something to the key, or certificate, that the caller came with.
+    fn in_effect(&self, request: &AccessRequest, key: &KeyFingerprint) -> bool {
+        let shown = match self.caller {
+            Caller::Ssh { identity, .. } => identity.credential(),
+            Caller::Local => None,
+        };
+        let named = shown.is_none_or(|held| held.claims.requests.contains(&request.id));
+        named && request.is_open(self.ctx.state.now()) && request.is_held_by(key)
     }
 
     fn own(&self, request: &AccessRequest, action: &str) -> Result<(), Stop> {

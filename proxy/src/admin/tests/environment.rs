@@ -58,7 +58,7 @@ async fn the_environment_gives_what_no_option_does() {
     ]);
     let line = "request create root@iot --command uptime -p";
     let said = world.give("alice", line, client).await.said;
-    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(said.code, 75, "filed, and not waited for: {said:?}");
     let filed = only_request(&world);
     assert_eq!(filed.reason, "disk is full");
     let reviewers: Vec<_> = filed
@@ -68,6 +68,16 @@ async fn the_environment_gives_what_no_option_does() {
         .collect();
     assert_eq!(reviewers, ["bob", "carol"]);
     assert_eq!(filed.scope.command(), Some("uptime -p"));
+}
+
+#[tokio::test]
+async fn nowait_is_done_when_it_is_filed_whatever_the_environment_says() {
+    let world = with_prompts().await;
+    let line = "request create iot --reason x --nowait";
+    let client = environment(&[("ANTEROOM_WAIT", "0")]);
+    let said = world.give("alice", line, client).await.said;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(world.requests(), 1);
 }
 
 #[tokio::test]

@@ -99,6 +99,24 @@ async fn a_new_token_in_json_has_its_secret_and_a_listing_has_not() {
 }
 
 #[tokio::test]
+async fn a_token_whose_time_is_over_is_shown_as_ended_for_as_long_as_it_is_kept() {
+    let world = world().await;
+    let said = world.says("ctl", "tokens add --type node --ttl 1h").await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let listed = world.says("ctl", "tokens ls").await;
+    assert!(listed.out.contains("1 of 1"), "{listed:?}");
+    world.clock.advance(time::Duration::minutes(61));
+    for line in ["tokens ls", "get tokens --format text"] {
+        let listed = world.says("ctl", line).await;
+        assert!(listed.out.contains("none, ended"), "{line}: {listed:?}");
+        assert!(!listed.out.contains("1 of 1"), "{line}: {listed:?}");
+    }
+    let listed = world.says("ctl", "tokens ls --format json").await;
+    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!(listed[0]["ended"], true);
+}
+
+#[tokio::test]
 async fn a_token_that_makes_no_sense_is_refused_with_one_sentence() {
     let world = world().await;
     let mut t = Transcript::new(&world);

@@ -274,6 +274,7 @@ async fn a_request_reads_the_same_to_those_who_ask_and_those_who_answer() {
     t.add("alice", "request drop").await;
     t.add("alice", &format!("request drop {id}")).await;
     t.add("alice", &format!("request assume {id}")).await;
+    t.add("alice", &format!("request assume {id}")).await;
     t.add("alice", &format!("request drop {id} --end")).await;
     t.add("alice", &format!("request show {id}")).await;
     let other: Vec<String> = world
@@ -322,7 +323,9 @@ async fn administrators_decide_requests_of_others() {
     let fourth = world.granted("n2").await;
     t.add("ctl", &format!("requests rm {fourth}")).await;
     t.add("ctl", &format!("request show {fourth}")).await;
+    t.add("ctl", &format!("audit ls --request {fourth}")).await;
     t.compare("requests_admin.txt");
+    assert_eq!(world.says("ctl", "audit verify").await.code, 0);
 }
 
 #[tokio::test]
@@ -521,7 +524,6 @@ async fn bad_input_is_one_sentence_with_the_next_step() {
         "auth export --type teapot",
         "audit ls --event nosuch",
         "audit ls --since yesterday",
-        "status",
         "request create --resource iot",
         "request search --kind node",
     ] {
@@ -568,6 +570,59 @@ async fn an_ambiguous_name_lists_what_the_asker_may_see() {
         .await;
     assert_eq!(said.code, 66, "who may see neither is told of neither");
     assert!(!said.err.contains(IOT), "{said:?}");
+}
+
+#[tokio::test]
+async fn status_for_programs_has_what_tsh_has_where_tsh_has_it() {
+    let world = world().await;
+    let id = world.granted("iot").await;
+    let said = world.says("alice", "status --format json").await;
+    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(status["active"]["username"], "alice");
+    assert_eq!(status["active"]["active_requests"][0], id.as_str());
+    for field in ["username", "cluster", "roles", "logins", "valid_until"] {
+        assert!(!status[field].is_null(), "{field}: {said:?}");
+        assert_eq!(status["active"][field], status[field], "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_local_administrator_is_shown_the_cluster() {
+    let world = world().await;
+    let said = world.says("ctl", "status").await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[0], "Cluster  example.com");
+    assert!(lines[1].starts_with("Version  "), "{said:?}");
+    for (line, kind) in lines[2..].iter().zip(["user", "node", "host"]) {
+        assert!(line.starts_with(&format!("{kind} CA  SHA256:")), "{said:?}");
+    }
+    assert_eq!(lines.len(), 5, "{said:?}");
+    let object = world.says("ctl", "status --format json").await;
+    let object: serde_json::Value = serde_json::from_str(&object.out).unwrap();
+    assert_eq!(object["authorities"][1]["type"], "node");
+}
+
+#[tokio::test]
+async fn what_get_prints_as_json_goes_back_into_create_all_or_nothing() {
+    let world = world().await;
+    for kind in ["roles", "users", "nodes", "role/access"] {
+        let got = world
+            .says("ctl", &format!("get {kind} --format json"))
+            .await;
+        let said = world.says_to("ctl", "create --force -f -", &got.out).await;
+        assert_eq!(said.code, 0, "{kind}: {said:?}");
+        assert!(said.out.contains("unchanged"), "{kind}: {said:?}");
+    }
+    let role = |name: &str, spec: &str| {
+        format!(r#"{{"kind":"role","version":"v7","metadata":{{"name":"{name}"}},"spec":{spec}}}"#)
+    };
+    let text = format!("[{},{}]", role("good", "{}"), role("bad", r#"{"alow":{}}"#));
+    let said = world.says_to("ctl", "create -f -", &text).await;
+    assert_eq!(said.code, 64, "{said:?}");
+    assert!(said.err.contains("role/bad"), "{said:?}");
+    let none = world.says("ctl", "get role/good").await;
+    assert_eq!(none.code, 66, "{none:?}");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub enum PutError {
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
     /// It is there already.
-    #[error("{0} already exists; replace it with --force, or change it with update")]
+    #[error("{id} already exists; replace it with --force{more}", id = .0, more = or_update(.0))]
     Exists(ObjectId),
     /// A user is to have a role that there is none of.
     #[error(
@@ -168,4 +168,17 @@ fn listed(users: &[UserName]) -> String {
         text.push_str(&format!(" and {} more", users.len() - SHOWN));
     }
     text
+}
+
+/// The other way to change what is there, where there is one.
+fn or_update(id: &ObjectId) -> &'static str {
+    match id {
+        ObjectId::User(_) => ", or change it with `users update`",
+        ObjectId::Node(_) => ", or change it with `nodes update`",
+        ObjectId::Role(_)
+        | ObjectId::Lock(_)
+        | ObjectId::Token(_)
+        | ObjectId::MonitoringRule(_)
+        | ObjectId::Resource(..) => "",
+    }
 }
