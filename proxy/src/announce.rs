@@ -1,6 +1,7 @@
 //! What node agents are told of: whom to trust, and what is revoked. Made once for all of them, when it changes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anteroom_node::protocol::{FromProxy, LONGEST_LINE};
@@ -39,6 +40,8 @@ pub struct Announcements {
     wanted: tokio::sync::Notify,
     /// The list that nodes without an agent fetch, and when it was made.
     fetched: tokio::sync::Mutex<Option<(Instant, Bytes)>>,
+    /// Whether the list that they were told is not the one of this moment, because that could not be made or said.
+    outdated: AtomicBool,
 }
 
 impl Default for Announcements {
@@ -48,6 +51,7 @@ impl Default for Announcements {
             revoked: watch::Sender::new(None),
             wanted: tokio::sync::Notify::new(),
             fetched: tokio::sync::Mutex::new(None),
+            outdated: AtomicBool::new(false),
         }
     }
 }
@@ -83,6 +87,25 @@ impl Announcements {
         *fetched = Some((made, list.clone()));
         Ok(list)
     }
+
+    /// Whether agents have been told the revocation list as it is. If not, the one before stays in force there.
+    pub fn revocations_told(&self) -> bool {
+        !self.outdated.load(Ordering::Relaxed)
+    }
+
+    /// Tells a list; not one that is longer than a message may be.
+    fn tell_revoked(&self, list: &[u8]) -> Told {
+        let message = FromProxy::Revoked { krl: encoded(list) };
+        let Some(line) = written(&message) else {
+            tracing::error!(
+                bytes = list.len(),
+                "the revocation list is too long for node agents, which keep the one before"
+            );
+            return Told::Not;
+        };
+        self.revoked.send_replace(Some(line));
+        Told::Yes
+    }
 }
 
 /// Keeps them up to date for as long as the proxy lives.
@@ -111,9 +134,10 @@ pub(crate) async fn follow(proxy: Arc<Proxy>) {
         };
         if due && told.revoked.receiver_count() > 0 {
             let before = listed.take().map(|(_, content)| content);
-            let (content, told) = list(&proxy, before).await;
+            let (content, done) = list(&proxy, before).await;
             // One that could not be made or told is tried again soon.
-            stale = told == Told::Not;
+            stale = done == Told::Not;
+            told.outdated.store(stale, Ordering::Relaxed);
             listed = Some((Instant::now(), content));
         }
         tokio::select! {
@@ -137,20 +161,10 @@ enum Told {
 async fn list(proxy: &Proxy, before: Option<Vec<u8>>) -> (Vec<u8>, Told) {
     match admin::revocations_now(&proxy.state).await {
         Ok((content, _)) if before.as_ref() == Some(&content) => (content, Told::Yes),
-        Ok((content, list)) => {
-            let message = FromProxy::Revoked {
-                krl: encoded(&list),
-            };
-            if let Some(line) = written(&message) {
-                proxy.announcements.revoked.send_replace(Some(line));
-                return (content, Told::Yes);
-            }
-            tracing::error!(
-                bytes = list.len(),
-                "the revocation list is too long for node agents, which keep the one before"
-            );
-            (before.unwrap_or_default(), Told::Not)
-        }
+        Ok((content, list)) => match proxy.announcements.tell_revoked(&list) {
+            Told::Yes => (content, Told::Yes),
+            Told::Not => (before.unwrap_or_default(), Told::Not),
+        },
         Err((_, why)) => {
             tracing::warn!("the revocation list for node agents was not made: {why}");
             (before.unwrap_or_default(), Told::Not)
@@ -181,4 +195,28 @@ pub(crate) fn written(message: &FromProxy) -> Option<Bytes> {
     let mut line = serde_json::to_vec(message).ok()?;
     line.push(b'\n');
     (line.len() <= LONGEST_LINE).then(|| line.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_too_long_to_say_leaves_the_one_before_with_the_agents() {
+        let told = Announcements::default();
+        let mut agent = told.revoked();
+        agent.mark_unchanged();
+        assert_eq!(told.tell_revoked(b"short"), Told::Yes);
+        let before = agent.borrow_and_update().clone();
+        assert!(before.is_some());
+        // Base64 makes four bytes of three.
+        assert_eq!(told.tell_revoked(&vec![0; LONGEST_LINE / 4 * 3]), Told::Not);
+        assert!(!agent.has_changed().unwrap());
+        assert_eq!(*agent.borrow(), before);
+        assert_eq!(
+            told.tell_revoked(&vec![0; LONGEST_LINE / 4 * 3 - 99]),
+            Told::Yes
+        );
+        assert!(agent.has_changed().unwrap());
+    }
 }

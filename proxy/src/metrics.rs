@@ -159,6 +159,11 @@ fn text(vitals: &Vitals) -> Result<String, std::fmt::Error> {
             "Whether the database answers and the last commit was made",
             one(vitals.database_ok),
         ),
+        (
+            "revocations_told",
+            "Whether node agents have been told the revocation list as it is",
+            one(vitals.revocations_told),
+        ),
         ("open_files", "Open files and sockets", vitals.open_files),
         (
             "connections",

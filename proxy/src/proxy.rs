@@ -39,7 +39,7 @@ pub struct Proxy {
     /// Second factors that were given a moment ago.
     pub recent: Arc<Recent>,
     /// What node agents are told of.
-    pub announcements: Announcements,
+    pub announcements: Arc<Announcements>,
     config: Arc<ArcSwap<Config>>,
     counts: Arc<Mutex<Counts>>,
     draining: watch::Sender<Phase>,
@@ -90,6 +90,7 @@ impl Proxy {
         state.addresses().name(config.node_addresses.clone());
         state.addresses().share(config.shared_addresses.clone());
         let (door, counts) = (Arc::default(), Arc::default());
+        let announcements: Arc<Announcements> = Arc::default();
         let config = Arc::new(ArcSwap::from_pointee(config));
         let tunnels = Arc::<Tunnels>::default();
         let pulse = Pulse {
@@ -99,6 +100,7 @@ impl Proxy {
             counts: Arc::clone(&counts),
             config: Arc::clone(&config),
             tunnels: Arc::clone(&tunnels),
+            announcements: Arc::clone(&announcements),
         };
         Arc::new_cyclic(|itself| {
             let commands = admin::Context {
@@ -129,7 +131,7 @@ impl Proxy {
                 hosts: keys.hosts,
                 host_names: Hourly::default(),
                 recent,
-                announcements: Announcements::default(),
+                announcements,
                 config,
                 counts,
                 draining: watch::Sender::new(Phase::Serving),

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::announce::Announcements;
 use crate::config::Config;
 use crate::limits::{Door, Drops};
 use crate::say;
@@ -39,6 +40,7 @@ pub struct Pulse {
     pub(crate) counts: Arc<Mutex<Counts>>,
     pub(crate) config: Arc<ArcSwap<Config>>,
     pub(crate) tunnels: Arc<Tunnels>,
+    pub(crate) announcements: Arc<Announcements>,
 }
 
 /// How much of a limit is used.
@@ -63,6 +65,8 @@ pub struct Vitals {
     pub open_files: u64,
     /// Whether the database answers and the last commit was made.
     pub database_ok: bool,
+    /// Whether node agents have been told the revocation list as it is.
+    pub revocations_told: bool,
     /// Jobs that wait for the writer.
     pub writer_queue: Usage,
     /// Authenticated connections of all users.
@@ -122,6 +126,7 @@ impl Pulse {
             memory_bytes: memory(),
             open_files: open_files(),
             database_ok,
+            revocations_told: self.announcements.revocations_told(),
             writer_queue: usage(queued as u64, queue as u64),
             connections: connections.0,
             connections_per_user: usage(connections.1, config.door.connections_per_user.into()),
@@ -188,6 +193,10 @@ impl Vitals {
             true => "ok".to_owned(),
             false => "FAILS: new access is refused until it is back; the log says why".to_owned(),
         };
+        let revocations = match self.revocations_told {
+            true => "told".to_owned(),
+            false => "NOT TOLD: node agents keep the list before; the log says why".to_owned(),
+        };
         let dropped = format!(
             "{} too many at once, {} too many of one source, {} of sources that had failed, \
              {} silent ones for newcomers",
@@ -200,6 +209,7 @@ impl Vitals {
             line("Version", self.version.to_owned()),
             line("Up for", say::brief(up)),
             line("Database", database),
+            line("Revocations to node agents", revocations),
             line("Waiting for the writer", of(self.writer_queue)),
             line("Memory", format!("{} MiB", self.memory_bytes >> 20)),
             line("Open files", self.open_files.to_string()),

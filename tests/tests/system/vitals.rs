@@ -74,6 +74,7 @@ fn status_of_the_server_counts_what_there_is_and_is_for_those_who_may_read_the_l
     }
     let status = vitals(&world);
     assert_eq!(status["database_ok"], true);
+    assert_eq!(status["revocations_told"], true);
     assert_eq!(status["connections_per_user"]["limit"], 256);
     assert_eq!(status["unauthenticated"]["limit"], 100);
     assert_eq!(status["held_per_user"]["limit"], 1024);
@@ -135,6 +136,7 @@ fn metrics_are_served_to_get_alone_and_name_nobody() {
     assert!(head.contains(&length), "{head}");
     for line in [
         "anteroom_database_ok 1",
+        "anteroom_revocations_told 1",
         "anteroom_connections 1",
         "anteroom_sessions 1",
         "anteroom_limit{limit=\"max_startups\"} 100",
