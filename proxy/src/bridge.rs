@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::exit::Exit;
+use crate::live::Killed;
 use crate::proxy::Proxy;
 use crate::say::{self, LineEnd, SessionEnd};
 use anteroom_ssh::{Channel, ChannelRequest, Event, ExitSignal, Inbox, Outbox, RequestKind};
@@ -70,6 +71,8 @@ pub struct Watch {
     since: OffsetDateTime,
     /// What is relayed under it; `None` for what carries no data of its own.
     activity: Option<Arc<Activity>>,
+    /// Who ends it from outside; `None` for what is no session.
+    killed: Option<Killed>,
 }
 
 /// When something last went through a bridge, in either direction.
@@ -119,6 +122,16 @@ impl Watch {
             permit,
             since,
             activity: None,
+            killed: None,
+        }
+    }
+
+    /// The same for a session that `killed` tells the end of.
+    #[must_use]
+    pub fn killed_by(self, killed: Killed) -> Watch {
+        Watch {
+            killed: Some(killed),
+            ..self
         }
     }
 
@@ -164,6 +177,9 @@ impl Watch {
     }
 
     fn decide_again(&mut self) -> Option<String> {
+        if let Some(by) = self.killed.as_ref().and_then(Killed::by) {
+            return Some(self.said(&SessionEnd::Killed { by }));
+        }
         let now = self.proxy.state.now();
         let view = self.proxy.state.view();
         let command = self.command.as_deref();
@@ -238,6 +254,13 @@ impl Watch {
                 None => std::future::pending().await,
             }
         };
+        let mut killed = self.killed.clone();
+        let killed = async {
+            match &mut killed {
+                Some(killed) => killed.wait().await,
+                None => std::future::pending().await,
+            }
+        };
         let silence = async {
             match self.silent_until() {
                 // What is relayed meanwhile moves the end; it is looked at anew when this is over.
@@ -249,6 +272,7 @@ impl Watch {
             // The sender lives in the state, which `self.proxy` keeps alive.
             _ = changes.changed() => {}
             () = end => {}
+            () = killed => {}
             () = silence => {}
         }
     }

@@ -31,6 +31,7 @@ pub mod keys;
 mod learning;
 pub mod limits;
 pub mod listings;
+pub mod live;
 pub mod logging;
 pub mod metrics;
 pub mod mfa;

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::keys::{HostKeys, Keys};
 use crate::limits::{Door, Hourly};
 use crate::listings::Listings;
+use crate::live::Sessions;
 use crate::mfa::{Recent, Sealer};
 use crate::scan::NetworkScanner;
 use crate::state::State;
@@ -116,7 +117,12 @@ impl Proxy {
                 checker: Some(Arc::new(NetworkChecker::new(itself.clone()))),
                 waiting: Waiting::default(),
                 listings: Listings::default(),
+<<<<<<< HEAD
                 tunnels,
+=======
+                sessions: Sessions::default(),
+                tunnels: Arc::default(),
+>>>>>>> 5804fb5 (List live sessions, and end one by its ID)
                 rotator: Some(keys.rotator),
                 second_factors: SecondFactorContext {
                     sealer: Arc::new(sealer),

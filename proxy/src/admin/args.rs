@@ -12,6 +12,7 @@ pub(crate) mod objects;
 pub(crate) mod person;
 pub(crate) mod requests;
 pub(crate) mod search;
+pub(crate) mod sessions;
 pub(crate) mod users;
 pub(crate) mod values;
 
@@ -25,6 +26,7 @@ use self::objects::{Create, Get, Rm};
 use self::person::{Config, Explain, LogIn, Mfa, Status};
 use self::requests::{Request, Requests};
 use self::search::Ls;
+use self::sessions::Sessions;
 use self::users::Users;
 
 /// One command line, without a program name in front.
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     Mfa(Mfa),
     /// Show who you are and what you can use
     Status(Status),
+    /// List live sessions, end one
+    #[command(subcommand)]
+    Sessions(Sessions),
     /// Print your user name
     Whoami(Listing),
     /// Say which rule decides about a login on a node, and what would make it work
@@ -140,6 +145,7 @@ impl Command {
             | Self::Request(_)
             | Self::Requests(_)
             | Self::Status(_)
+            | Self::Sessions(_)
             | Self::Whoami(_)
             | Self::Explain(_)
             | Self::Config(_)

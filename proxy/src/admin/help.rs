@@ -11,7 +11,8 @@ const GROUPS: [(&str, &[&str]); 3] = [
     (
         "Your access",
         &[
-            "ls", "request", "login", "mfa", "status", "whoami", "explain", "config", "cert",
+            "ls", "request", "login", "mfa", "status", "sessions", "whoami", "explain", "config",
+            "cert",
         ],
     ),
     (
@@ -111,6 +112,6 @@ mod tests {
             text.contains("Usage: anteroom ctl request create [OPTIONS]"),
             "{text}"
         );
-        assert!(help_text(Channel::Ssh, &["sessions".to_owned()]).is_err());
+        assert!(help_text(Channel::Ssh, &["teapots".to_owned()]).is_err());
     }
 }

@@ -45,6 +45,7 @@ mod requests_admin;
 mod resources;
 mod rotation;
 mod run;
+mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ use crate::audit::{Entry, Event};
 use crate::authority::{AuthorityKind, Rotator};
 use crate::exit::Exit;
 use crate::listings::Listings;
+use crate::live::Sessions;
 use crate::mfa::{Recent, Sealer};
 use crate::say::{self, LineEnd};
 use crate::state::{By, ProbeError, State};
@@ -79,6 +81,7 @@ use self::args::locks::Locks;
 use self::args::nodes::{Nodes, Tokens};
 use self::args::person::Mfa;
 use self::args::requests::{Request, Requests};
+use self::args::sessions::Sessions as SessionsCommand;
 use self::args::users::Users;
 pub(crate) use self::certificates::admitted_names;
 pub(crate) use self::check::Checked;
@@ -107,6 +110,8 @@ pub struct Context {
     pub waiting: Waiting,
     /// How many listings are under way.
     pub listings: Listings,
+    /// The sessions that live.
+    pub sessions: Sessions,
     /// The nodes that are connected by themselves.
     pub tunnels: Arc<Tunnels>,
     /// How the proxy is; `None` where there is none.
@@ -281,12 +286,14 @@ fn lists(command: &Command) -> bool {
         | Command::Users(Users::Ls(_))
         | Command::Nodes(Nodes::Ls(_))
         | Command::Tokens(Tokens::Ls(_))
+        | Command::Sessions(SessionsCommand::Ls(_))
         | Command::Locks(Locks::Ls(_)) => true,
         Command::Request(_)
         | Command::Requests(_)
         | Command::Users(_)
         | Command::Nodes(_)
         | Command::Locks(_)
+        | Command::Sessions(_)
         | Command::Tokens(_)
         | Command::Login(_)
         | Command::Status(_)
@@ -377,6 +384,8 @@ async fn dispatch<I: CommandIo>(run: &mut Run<'_, I>, command: Command) -> Ended
             Tokens::Ls(listing) => run.tokens_ls(listing).await,
             Tokens::Rm(args) => run.tokens_rm(&args).await,
         },
+        Command::Sessions(SessionsCommand::Ls(args)) => run.sessions_ls(args).await,
+        Command::Sessions(SessionsCommand::Kill(args)) => run.sessions_kill(&args).await,
         Command::Create(args) => run.create(&args).await,
         Command::Get(args) => run.get(&args).await,
         Command::Rm(args) => run.rm(&args).await,

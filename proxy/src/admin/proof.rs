@@ -43,6 +43,7 @@ fn needs(command: &Command) -> Needs {
         | Command::Auth(_)
         | Command::Cert(_)
         | Command::Tokens(_)
+        | Command::Sessions(_)
         | Command::Lock(_)
         | Command::Locks(_)
         | Command::Status(Status { server: true, .. }) => Needs::Everything,

@@ -12,6 +12,7 @@ mod long;
 mod monitoring;
 mod rights;
 mod rules;
+mod sessions;
 mod showing;
 mod tokens;
 mod transcripts;
@@ -254,6 +255,7 @@ async fn world() -> World {
     state.adopt(authorities, Vec::new()).await.unwrap();
     let ctx = Context {
         waiting: crate::waiting::Waiting::default(),
+        sessions: crate::live::Sessions::default(),
         second_factors: SecondFactorContext {
             sealer: Arc::new(crate::mfa::Sealer::with_key(&[9; 32]).unwrap()),
             recent: Arc::default(),

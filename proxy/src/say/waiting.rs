@@ -494,7 +494,7 @@ pub fn session_ended(target: &str, end: &SessionEnd) -> String {
             "nothing was sent or received for {} (client_idle_timeout)",
             format_duration(*after)
         ),
-        SessionEnd::Killed { by } => format!("ended by {}", clean(by)),
+        SessionEnd::Killed { by } => format!("killed by {}", clean(by)),
         SessionEnd::Shutdown => "the proxy is being stopped".to_owned(),
         SessionEnd::StoreUnavailable => "the proxy's database is unavailable".to_owned(),
     };

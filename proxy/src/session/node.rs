@@ -30,6 +30,7 @@ use crate::dial::{self, Caller};
 use crate::environment::Environment;
 use crate::exit::{Exit, Exits};
 use crate::hold::{self, Need, Refusal, Voice};
+use crate::live::Session;
 use crate::proxy::{NodePlace, Proxy};
 use crate::say;
 use crate::state::SessionEnded;
@@ -261,9 +262,14 @@ impl NodeDoor {
                 .await
                 .ok();
         }
+        let (sessions, since) = (&self.proxy.commands.sessions, self.proxy.state.now());
+        let about = Session::new(session, &permit, self.from, since, program.purpose());
+        // Among the living until it is over.
+        let place = sessions.enter(about);
         let mut watch = self
             .watch(access, permit, Uses::Session)
-            .running(program.command());
+            .running(program.command())
+            .killed_by(place.killed());
         let tally = Tally::default();
         let ended = self
             .relayed(channel, target, node, startup, line_end, &mut watch, &tally)

@@ -36,6 +36,37 @@ pub(crate) fn ends_when(session: Proc, act: impl FnOnce(), why: &[&str]) {
 }
 
 #[test]
+fn a_session_that_is_killed_ends_alone_with_who_did_it() {
+    let world = World::usual();
+    world.granted("iot");
+    let other = live(&world, "carol", Way::Jump);
+    let session = live(&world, "alice", Way::OneHop);
+    let alice = world.person("alice");
+    let listed = alice.access(&["sessions", "ls", "--format", "json"]).run();
+    let listed: serde_json::Value = serde_json::from_str(listed.exits(0).text()).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "her own: {listed}");
+    assert_eq!(listed[0]["what"], "exec: echo in; exec sleep 600");
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    let carol = world.person("carol");
+    let refused = carol.access(&["sessions", "kill", &id]).run();
+    refused.exits(66).says("no live session");
+    ends_when(
+        session,
+        || {
+            let killed = world.ctl(&["sessions", "kill", &id[..8]]);
+            killed.exits(0);
+        },
+        &["ended: killed by an administrator"],
+    );
+    assert!(other.is_running(), "{}", other.err.text());
+    let killed = world.events("session.kill");
+    assert_eq!(killed.len(), 1, "{killed:?}");
+    assert_eq!(killed[0]["session_id"], id.as_str());
+    assert_eq!(killed[0]["name"], "alice");
+    world.ctl(&["audit", "verify"]).exits(0);
+}
+
+#[test]
 fn dropping_the_request_ends_its_sessions() {
     for way in Way::BOTH {
         let world = World::usual();

@@ -109,6 +109,9 @@ fn unknown_command(error: &clap::Error, command: &str) -> String {
     } else {
         format!("{command} {wrong}")
     };
+    if not_there_yet(&full) {
+        return format!("`{full}`: recording and joining sessions are not there yet");
+    }
     let suggestion = suggestion(error, ContextKind::SuggestedSubcommand, &wrong);
     format!("unknown command `{full}`{suggestion}")
 }
@@ -211,6 +214,11 @@ fn value_text(value: &ContextValue) -> String {
         // The enum is open.
         _ => String::new(),
     }
+}
+
+/// Commands that people know from elsewhere, and that nothing serves yet.
+fn not_there_yet(command: &str) -> bool {
+    ["sessions watch", "sessions join", "sessions play"].contains(&command)
 }
 
 /// `--ttl <DURATION>` → `--ttl`; an argument without an option keeps its brackets off.

@@ -122,7 +122,7 @@ fn every_command_of_the_interface_is_read() {
 
 #[test]
 fn later_commands_are_unknown_today() {
-    for word in ["sessions", "scp", "sh", "/bin/sh"] {
+    for word in ["recordings", "scp", "sh", "/bin/sh"] {
         let said = refusal(&format!("{word} ls"));
         assert!(
             said.starts_with(&format!("unknown command `{word}`")),

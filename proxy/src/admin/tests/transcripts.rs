@@ -498,7 +498,7 @@ async fn bad_input_is_one_sentence_with_the_next_step() {
         "login --request-id deadbeef",
         "tokens ls",
         "cert root@iot",
-        "sessions ls",
+        "sessions play deadbeef",
         "locks ls",
     ] {
         let said = t.add("alice", line).await;
