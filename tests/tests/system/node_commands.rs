@@ -288,7 +288,11 @@ fn such_a_connection_is_for_one_command_and_nothing_else() {
         "ca",
     ];
     with(&master).run().exits(0);
-    assert_eq!(refusals(&world).len(), 2, "once a minute for each node");
+    let logged = refusals(&world);
+    assert!(
+        (1..=2).contains(&logged.len()),
+        "once a minute for each node at most: {logged:?}"
+    );
     // One that asks for nothing is ended, and takes no place for long.
     let idle = with(&["-N", "127.0.0.1"]).start();
     idle.finish(Duration::from_secs(40)).exits(255);
