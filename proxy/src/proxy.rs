@@ -117,12 +117,8 @@ impl Proxy {
                 checker: Some(Arc::new(NetworkChecker::new(itself.clone()))),
                 waiting: Waiting::default(),
                 listings: Listings::default(),
-<<<<<<< HEAD
-                tunnels,
-=======
                 sessions: Sessions::default(),
-                tunnels: Arc::default(),
->>>>>>> 5804fb5 (List live sessions, and end one by its ID)
+                tunnels,
                 rotator: Some(keys.rotator),
                 second_factors: SecondFactorContext {
                     sealer: Arc::new(sealer),
