@@ -653,7 +653,9 @@ async def main():
         process = await connection.create_process("cat; echo end")
         process.stdin.write("half\n")
         process.stdin.write_eof()
-        print(await process.stdout.read(), process.exit_status)
+        rest = await process.stdout.read()
+        await process.wait_closed()
+        print(rest, process.exit_status)
 asyncio.run(main())
 "#;
 
