@@ -43,7 +43,8 @@ fn a_session_that_is_killed_ends_alone_with_who_did_it() {
     let session = live(&world, "alice", Way::OneHop);
     let alice = world.person("alice");
     let listed = alice.access(&["sessions", "ls", "--format", "json"]).run();
-    let listed: serde_json::Value = serde_json::from_str(listed.exits(0).text()).unwrap();
+    listed.exits(0);
+    let listed = listed.json();
     assert_eq!(listed.as_array().unwrap().len(), 1, "her own: {listed}");
     assert_eq!(listed[0]["what"], "exec: echo in; exec sleep 600");
     let id = listed[0]["id"].as_str().unwrap().to_owned();
