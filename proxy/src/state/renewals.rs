@@ -29,7 +29,7 @@ impl State {
     /// of its type count no more.
     ///
     /// # Errors
-    /// [`OwnError`]; [`OwnError::TooOften`] after [`MOST_A_DAY`].
+    /// [`OwnError`]; [`OwnError::TooOften`] after `MOST_A_DAY`.
     pub async fn renew_for_own_key(
         &self,
         own: OwnConnection,
