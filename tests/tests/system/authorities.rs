@@ -25,12 +25,18 @@ fn doctor(world: &World, options: &[&str]) -> Finished {
         .run()
 }
 
-/// Puts the three CA keys under the passphrase, as an operator does.
+/// Puts the keys of the authorities and the proxy's own under the passphrase, as an operator does.
 fn encrypt(world: &World) {
-    for name in ["user", "node", "host"] {
+    for name in [
+        "ca/user",
+        "ca/node",
+        "ca/host",
+        "host_key",
+        "inner_host_key",
+    ] {
         Cmd::new("ssh-keygen")
             .args(["-q", "-p", "-P", "", "-N", PASSPHRASE, "-f"])
-            .arg(world.data_dir().join("ca").join(name))
+            .arg(world.data_dir().join(name))
             .run()
             .exits(0);
     }
