@@ -509,7 +509,7 @@ fn locks_are_documents_that_go_out_and_in_again() {
         ),
         (
             "kind: lock\nmetadata: {name: x}\nspec: {target: {user: a}}\n",
-            "lock ID",
+            "write no name",
         ),
     ] {
         world.create(bad).exits(64).says(says);
