@@ -57,7 +57,8 @@ fn a_node_that_nobody_can_have_is_answered_as_one_that_is_not_there() {
     let sentence = |user: &str| {
         let refused = by(user);
         refused.exits(77).prints("").says("access denied");
-        refused.stderr.replace(user, "TARGET")
+        // `+` is another way to write `@`.
+        refused.stderr.replace(&user.replace('+', "@"), "TARGET")
     };
     let unknown = sentence("root@nowhere");
     for user in ["root@iot:22", "root@..", "root+..", "root@"] {
