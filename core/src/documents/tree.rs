@@ -36,12 +36,18 @@ pub(super) struct Name {
     pub(super) text: String,
 }
 
+/// Levels of maps and lists in each other.
+const DEEPEST: usize = 32;
+
 /// The trees of all documents in `text`; empty ones are left out.
 pub(super) fn parse(text: &str) -> Result<Vec<Yaml>, Mistake> {
     let options = serde_saphyr::options! {
         // `yes`, `no`, `on` and `off` are words, as in YAML 1.2.
         strict_booleans: true,
         with_snippet: false,
+        // INVARIANT: the tree is read by recursion, on whatever stack the caller has left. The deepest
+        // document that means anything has ten levels.
+        budget: serde_saphyr::budget! { max_depth: DEEPEST },
     };
     let trees: Result<Vec<Yaml>, _> = serde_saphyr::from_multiple_with_options(text, options);
     trees.map_err(|error| {
@@ -310,5 +316,27 @@ pub(super) fn as_flag(text: &str) -> Option<bool> {
         "yes" | "on" => Some(true),
         "no" | "off" => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nested_too_deeply_is_refused_and_not_followed() {
+        let lists = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let maps = |depth: usize| "{a: ".repeat(depth) + &"}".repeat(depth);
+        assert!(parse(&lists(30)).is_ok() && parse(&maps(30)).is_ok());
+        for depth in [40, 250, 5000] {
+            for text in [
+                lists(depth),
+                maps(depth),
+                "- ".repeat(depth),
+                "? ".repeat(depth),
+            ] {
+                assert!(parse(&text).is_err(), "{depth}");
+            }
+        }
     }
 }
